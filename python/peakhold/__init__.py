@@ -1,0 +1,1 @@
+"""Model Monitoring sinks for high-FPS vision pipelines, on a Rust core."""

@@ -1,0 +1,4 @@
+//! Per-class peak confidences over a window of detections.
+
+#[cfg(feature = "python")]
+mod python;

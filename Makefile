@@ -1,0 +1,132 @@
+# Everything happens in .venv, target, build, dist and site below this directory;
+# nothing outside it is changed. `make help` lists what there is.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+# rustup puts cargo here; a shell opened before its installation does not know.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+# An environment the user happens to be in must not be the one that is filled.
+export VIRTUAL_ENV := $(CURDIR)/.venv
+unexport CONDA_PREFIX PYTHONHOME PYTHONPATH
+export UV_PYTHON_DOWNLOADS := never
+
+ifeq ($(OS),Windows_NT)
+BIN := .venv/Scripts
+else
+BIN := .venv/bin
+endif
+VPY := $(BIN)/python
+DONE := .venv/.done
+
+# Candidates are run, not only looked up: a pyenv shim exists for versions that
+# are not active, and Debian splits ensurepip off.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3.10 python3 python; do \
+	"$$p" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 10))' \
+		>/dev/null 2>&1 && { echo "$$p"; break; }; done)
+
+RUST := $(shell find rust -name '*.rs')
+PACKAGE := $(shell find python/peakhold -type f ! -name '*.so' ! -name '*.pyd' ! -name '*.pyc')
+
+# uv takes a tenth of pip's time but does not read pip's configuration (a mirror,
+# a proxy); where it cannot install, pip does. Groups need pip >= 25.1.
+define pip_install
+$(VPY) -m uv pip install --quiet $(1) \
+	|| { $(VPY) -m pip install --quiet --upgrade pip && $(VPY) -m pip install --quiet $(1); }
+endef
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: demo
+demo: $(DONE)/package $(DONE)/extension ## Stream a recording through both sinks into a local monitor (ARGS=--keep leaves it running)
+	@$(BIN)/peakhold demo $(ARGS)
+
+.PHONY: test
+test: test-rust $(DONE)/test $(DONE)/extension ## Run every test: the Rust core, then Python (ARGS goes to pytest)
+	$(VPY) -m pytest $(ARGS)
+
+.PHONY: test-rust
+test-rust: $(DONE)/cargo ## Run the tests of the Rust core alone, no Python involved
+	cargo test --locked --quiet
+
+.PHONY: test-matrix
+test-matrix: $(DONE)/wheel ## Test the wheel under each supported Python, NumPy and supervision
+	$(VPY) scripts/test_matrix.py dist
+
+.PHONY: install
+install: $(DONE)/package $(DONE)/extension ## Put the package and its monitor into .venv
+
+.PHONY: dev
+dev: install $(DONE)/test $(DONE)/lint $(DONE)/docs ## Put everything needed to work on the package into .venv
+
+.PHONY: build
+build: $(DONE)/extension ## Compile the extension into python/peakhold
+
+.PHONY: wheel
+wheel: $(DONE)/wheel ## Build the wheel and the sdist into dist, and try both in clean environments
+
+.PHONY: lint
+lint: $(DONE)/lint ## Check style: ruff, rustfmt, clippy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	cargo fmt --check
+	cargo clippy --locked --quiet --all-targets -- -D warnings
+	PYO3_PYTHON=$(CURDIR)/$(VPY) cargo clippy --locked --quiet --all-targets --features python,abi3 -- -D warnings
+
+.PHONY: format
+format: $(DONE)/lint ## Rewrite the sources in the project's style
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	cargo fmt
+
+.PHONY: typecheck
+typecheck: $(DONE)/lint $(DONE)/package $(DONE)/extension ## Check types, and the stub against the compiled module
+	$(BIN)/mypy
+	$(VPY) -m mypy.stubtest --mypy-config-file pyproject.toml peakhold._peakhold
+
+.PHONY: docs
+docs: $(DONE)/docs $(DONE)/package $(DONE)/extension ## Build the documentation into site, warnings being errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+.PHONY: clean
+clean: ## Remove everything that was built, .venv included
+	rm -rf .venv target build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f python/peakhold/_peakhold*.so python/peakhold/_peakhold*.pyd
+	find python tests scripts benches -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What follows is done once, and again when what it depends on has changed.
+
+$(DONE)/cargo: | $(DONE)/venv
+	@cargo --version >/dev/null 2>&1 \
+		|| { echo "peakhold: no Rust toolchain found; install one from https://rustup.rs" >&2; exit 1; }
+	@touch $@
+
+$(DONE)/venv:
+	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null \
+		|| { echo "peakhold: no Python >= 3.10 with venv found; install one (Debian: python3 python3-venv) or name it: make PYTHON=/path/to/python" >&2; exit 1; }
+	"$(PYTHON)" -m venv .venv
+	@$(VPY) -m pip install --quiet uv || echo "peakhold: uv is not to be had here; pip takes its place" >&2
+	@mkdir -p $(DONE) && touch $@
+
+$(DONE)/build-tools: pyproject.toml | $(DONE)/venv
+	@$(call pip_install,--group build)
+	@touch $@
+
+$(DONE)/extension: $(RUST) Cargo.toml Cargo.lock | $(DONE)/cargo $(DONE)/build-tools
+	$(BIN)/maturin develop --release --locked --skip-install
+	@touch $@
+
+$(DONE)/package: Cargo.toml pyproject.toml | $(DONE)/extension
+	@$(call pip_install,--no-build-isolation --editable '.[monitor]')
+	@touch $@
+
+$(DONE)/test $(DONE)/lint $(DONE)/docs: pyproject.toml | $(DONE)/package
+	@$(call pip_install,--group $(@F))
+	@touch $@
+
+$(DONE)/wheel: $(RUST) $(PACKAGE) Cargo.toml Cargo.lock pyproject.toml README.md LICENSE scripts/build_wheel.py | $(DONE)/cargo $(DONE)/build-tools
+	@$(call pip_install,--group wheel)
+	$(VPY) scripts/build_wheel.py dist
+	@touch $@

@@ -1,0 +1,124 @@
+"""What a report tells about the machine, gathered once and off the caller's thread.
+
+Resolving the host's own name may wait for DNS, and finding the MAC address and the
+processor may start a program; a frame loop must wait for neither. One thread per
+process gathers, started when a client is constructed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import socket
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_logger = logging.getLogger("peakhold.roboflow")
+
+MAX_WAIT = 2.0
+"""Seconds after the start of the gathering for which anybody waits for its end."""
+
+# A MAC address with this bit is not one of a device: uuid.getnode() made it up.
+_MULTICAST_BIT = 1 << 40
+
+
+def _ip_address() -> str:
+    return socket.gethostbyname(socket.gethostname())
+
+
+def _mac_address() -> str:
+    node = uuid.getnode()
+    return "" if node & _MULTICAST_BIT else node.to_bytes(6, "big").hex(":")
+
+
+# In the order of the request.
+SOURCES: Mapping[str, Callable[[], str]] = {
+    "platform": platform.system,
+    "platform_release": platform.release,
+    "platform_version": platform.version,
+    "architecture": platform.machine,
+    "hostname": socket.gethostname,
+    "ip_address": _ip_address,
+    "mac_address": _mac_address,
+    "processor": platform.processor,
+}
+IDENTIFYING = frozenset({"hostname", "ip_address", "mac_address"})
+
+
+class Gathering:
+    """One run through the sources, on a thread of its own."""
+
+    def __init__(self, sources: Mapping[str, Callable[[], str]]) -> None:
+        """Prepare; nothing is asked before ``start``."""
+        self._sources = sources
+        self._facts: dict[str, str] = dict.fromkeys(SOURCES, "")
+        self._done = threading.Event()
+        self._deadline = time.monotonic() + MAX_WAIT
+        self.complete = False
+
+    def start(self) -> None:
+        """Start asking the sources."""
+        threading.Thread(
+            target=self._gather, name="peakhold-system-info", daemon=True
+        ).start()
+
+    def facts(self) -> dict[str, str]:
+        """Return what is known, waiting until ``MAX_WAIT`` seconds after the start."""
+        if not self.complete:
+            self._done.wait(max(0.0, self._deadline - time.monotonic()))
+        return dict(self._facts)
+
+    def _gather(self) -> None:
+        # Those that may wait for DNS or start a program come last.
+        for name in sorted(self._sources, key=IDENTIFYING.__contains__):
+            try:
+                self._facts[name] = self._sources[name]()
+            except (OSError, UnicodeError) as error:  # noqa: PERF203 - eight rounds
+                # A host that cannot resolve its own name is common in containers.
+                _logger.debug("No %s for reports: %s", name, error)
+        self.complete = True
+        self._done.set()
+
+
+# At most one per value of "identifying facts wanted". A dict's setdefault settles a
+# race of two threads without a lock, which a fork could leave held for ever.
+_gatherings: dict[bool, Gathering] = {}
+
+
+def start_gathering(*, identifying: bool) -> Gathering:
+    """Return this process's gathering, started now if it is the first call.
+
+    Args:
+        identifying: Whether host name, IP address and MAC address may be looked up;
+            they stay ``""`` otherwise, because a server expects strings.
+    """
+    known = _gatherings.get(identifying)
+    if known is not None:
+        return known
+    sources = {
+        name: source
+        for name, source in SOURCES.items()
+        if identifying or name not in IDENTIFYING
+    }
+    mine = Gathering(sources)
+    first = _gatherings.setdefault(identifying, mine)
+    if first is mine:
+        mine.start()
+    return first
+
+
+def _forget_unfinished() -> None:
+    """Start anew in a forked child, where the thread that would finish is gone."""
+    for identifying, gathering in list(_gatherings.items()):
+        if not gathering.complete:
+            del _gatherings[identifying]
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_forget_unfinished)

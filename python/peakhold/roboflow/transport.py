@@ -1,0 +1,156 @@
+"""One HTTP exchange at a time over pooled, kept-alive connections.
+
+The only module that talks to the network; importing it imports requests.
+
+What requests takes from its environment, and what not: proxies (``HTTPS_PROXY``,
+``NO_PROXY``) and certificate authorities (``REQUESTS_CA_BUNDLE``) work as usual. A
+``.netrc`` is not read: it would add an Authorization header that nobody asked for.
+Cookies are not kept. Redirects are not followed, on any host: the key in the URL must
+not travel, and a POST must not turn into a GET.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
+from typing import TYPE_CHECKING
+
+import requests
+
+from peakhold.roboflow.connections import DeadlineAdapter
+from peakhold.roboflow.failures import from_exception, from_status, origin_of
+from peakhold.roboflow.redaction import guard_logs, in_flight
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from peakhold.roboflow.errors import RoboflowError
+    from peakhold.roboflow.settings import Settings
+
+# The answers of the API are tiny; what is longer is cut, and the connection with it.
+MAX_ANSWER = 65_536
+
+# Idle connections to keep: more threads than this may send at once, but reconnect.
+_POOL_SIZE = 16
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A success.
+
+    Attributes:
+        status: HTTP status.
+        body: At most ``MAX_ANSWER`` bytes.
+        cut: Why the body is not whole, if it is not; the status is known.
+    """
+
+    status: int
+    body: bytes
+    cut: RoboflowError | None
+
+
+class Transport:
+    """The connections of one client. Safe for several threads, and across a fork."""
+
+    def __init__(self, settings: Settings, user_agent: str) -> None:
+        """Prepare; nothing is opened before the first exchange."""
+        self._settings = settings
+        self._user_agent = user_agent
+        self._pooled: tuple[int, requests.Session] | None = None
+        guard_logs()
+
+    def exchange(
+        self,
+        method: str,
+        url: str,
+        *,
+        api_key: str,
+        headers: Mapping[str, str] | None,
+        body: bytes | None = None,
+    ) -> Answer | RoboflowError:
+        """Send one request and return its answer, or why there is none.
+
+        The failure is returned, not raised, so that no frame of its traceback has the
+        URL among its local variables.
+
+        Args:
+            method: GET or POST.
+            url: Whole, with the key in it.
+            api_key: The same key, to keep it out of logs and messages.
+            headers: Of the request.
+            body: Sent as it is.
+        """
+        origin = origin_of(url)
+        timeouts = (self._settings.connect_timeout, self._settings.read_timeout)
+        with in_flight(api_key):
+            try:
+                response = self._session().request(
+                    method,
+                    url,
+                    headers=headers,
+                    data=body,
+                    timeout=timeouts,
+                    verify=self._settings.verify_ssl,
+                    allow_redirects=False,
+                    stream=True,
+                )
+            except Exception as error:  # noqa: BLE001 - whatever escapes holds the URL
+                return from_exception(error, origin, api_key, self._settings)
+            with response:
+                cut = None
+                received = bytearray()
+                try:
+                    _read(response, received)
+                except Exception as error:  # noqa: BLE001 - as above
+                    cut = from_exception(error, origin, api_key, self._settings)
+                status, answer = response.status_code, bytes(received)
+                if 200 <= status < 300:  # noqa: PLR2004 - HTTP's successes
+                    return Answer(status, answer, cut)
+                return from_status(status, response.headers, answer, origin, api_key)
+
+    def close(self) -> None:
+        """Close idle connections. The next exchange opens new ones."""
+        pooled, self._pooled = self._pooled, None
+        if pooled is not None and pooled[0] == os.getpid():
+            pooled[1].close()
+
+    def _session(self) -> requests.Session:
+        """Return the session of this process.
+
+        A child must not use connections it shares with its parent: answers would get
+        mixed up. There is no lock, which a fork could leave held: two threads at the
+        very first request may make two sessions, of which one is used once.
+        """
+        pooled = self._pooled
+        if pooled is None or pooled[0] != os.getpid():
+            pooled = (os.getpid(), self._new_session())
+            self._pooled = pooled
+        return pooled[1]
+
+    def _new_session(self) -> requests.Session:
+        session = requests.Session()
+        session.auth = _no_auth
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        session.headers["User-Agent"] = self._user_agent
+        # Nothing to decompress: no small answer that unpacks into a gigabyte.
+        session.headers["Accept-Encoding"] = "identity"
+        adapter = DeadlineAdapter(self._settings.read_timeout, _POOL_SIZE)
+        session.mount("http://", adapter)
+        session.mount("https://", adapter)
+        return session
+
+
+def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Stand where requests would otherwise put the credentials of a ``.netrc``."""
+    return request
+
+
+def _read(response: requests.Response, received: bytearray) -> None:
+    """Read to the end, so that the connection can be used again, or to the limit."""
+    while len(received) < MAX_ANSWER:
+        # Decoding is on for servers that compress although nobody asked.
+        chunk = response.raw.read(MAX_ANSWER - len(received), decode_content=True)
+        if not chunk:
+            return
+        received += chunk

@@ -1,0 +1,391 @@
+"""The process's one deliverer: lanes, timers, and the worker thread behind them."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from peakhold.delivery.attempt import Attempts
+from peakhold.delivery.lane import Lane
+from peakhold.delivery.notices import Notices
+from peakhold.delivery.outbox import MemoryOutbox
+from peakhold.delivery.record import seal_metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from peakhold.delivery.outbox import Counts, Outbox
+    from peakhold.delivery.record import Destination, Record
+    from peakhold.delivery.sender import Sender
+
+HOST_GRACE = 5.0
+"""Seconds a host's task has to start before the worker delivers in its place."""
+EXIT_BUDGET = 2.0
+"""Seconds for what is pending when the process exits."""
+METADATA_REQUESTS_PER_SECOND = 4.0
+LANE_IDLE = 600.0
+"""Seconds after which a destination that has nothing to send is forgotten."""
+
+_POLL = 0.05
+
+Schedule = Callable[["HostTask"], object]
+"""Hands a task to the host: ``add_task`` or ``submit``."""
+Timer = Callable[[float], float | None]
+"""Called with the monotonic time; returns when to be called again, or None."""
+
+
+class HostTask:
+    """What the host runs: delivery of what a destination has to send."""
+
+    def __init__(self, dispatcher: Dispatcher, lane: Lane) -> None:
+        """Bind to a lane."""
+        self._dispatcher = dispatcher
+        self._lane = lane
+
+    def __call__(self) -> None:
+        """Deliver on the thread that calls."""
+        self._dispatcher.deliver_due(self._lane)
+
+
+class Dispatcher:
+    """Delivers sealed records, on the worker's thread, the host's or the caller's.
+
+    A lane is worked on by one deliverer at a time, except that a synchronous caller
+    sends its own record at once. The lock is never held while anything is sent.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[float, float], float] = random.uniform,
+        metadata_rate: float = METADATA_REQUESTS_PER_SECOND,
+        worker: bool = True,
+    ) -> None:
+        """Start without a thread; it comes with the first work.
+
+        Args:
+            outbox: Where records wait; by default a bounded memory.
+            clock: Monotonic time in seconds.
+            jitter: Draws a number between two others.
+            metadata_rate: Metadata requests a second and destination.
+            worker: Whether to start a thread; without one call ``step``.
+        """
+        self.outbox: Outbox = MemoryOutbox() if outbox is None else outbox
+        self.notices = Notices(clock)
+        self._wake = threading.Condition()
+        self._attempts = Attempts(self.outbox, self.notices, clock, self._wake)
+        self._clock = clock
+        self._jitter = jitter
+        self._metadata_rate = metadata_rate
+        self._signals = 0
+        self._lanes: dict[Destination, Lane] = {}
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+        self._closers: list[Callable[[], None]] = []
+        self._threaded = worker
+        self._worker: threading.Thread | None = None
+
+    # Handing over -----------------------------------------------------------------
+
+    def deliver(
+        self, record: Record, sender: Sender, schedule: Schedule | None = None
+    ) -> None:
+        """Take a record for delivery in the background.
+
+        Args:
+            record: What to send.
+            sender: Who sends it, and from now on everything to its destination.
+            schedule: Hands a task to the host, if the host is to deliver.
+        """
+        self._append(record)
+        with self._wake:
+            lane = self._lane(sender)
+        if schedule:
+            self._delegate(lane, schedule)
+        self._signal()
+
+    def deliver_now(self, record: Record, sender: Sender) -> Exception | None:
+        """Make one attempt on the caller's thread; what fails stays pending.
+
+        Returns:
+            Why it failed, or None.
+        """
+        self._append(record, leased=True)
+        with self._wake:
+            lane = self._lane(sender)
+        error = self._attempts.attempt(record, lane, sender, every_part=True)
+        self._signal()
+        return error
+
+    def add_metadata(
+        self,
+        inference_ids: Iterable[str],
+        field_name: str,
+        field_value: str,
+        sender: Sender,
+        schedule: Schedule | None = None,
+    ) -> None:
+        """Take metadata for delivery in the background, together with what else comes.
+
+        Args:
+            inference_ids: Ids of the inferences it belongs to.
+            field_name: Name of the field.
+            field_value: Its value.
+            sender: Who sends it, and from now on everything to its destination.
+            schedule: Hands a task to the host, if the host is to deliver.
+        """
+        with self._wake:
+            lane = self._lane(sender)
+            idle = not lane.batch
+            for entries in lane.batch.add(inference_ids, field_name, field_value):
+                self._append(seal_metadata(sender.destination, entries))
+        if schedule:
+            self._delegate(lane, schedule)
+        if idle:  # else the worker knows, and frames come by the hundreds a second
+            self._signal()
+
+    def _append(self, record: Record, *, leased: bool = False) -> None:
+        if dropped := self.outbox.append(record, leased=leased):
+            self.notices.warn(
+                "overflow",
+                "Too much is waiting to be delivered: %d sealed before were dropped",
+                dropped,
+            )
+
+    def _lane(self, sender: Sender) -> Lane:
+        lane = self._lanes.get(sender.destination)
+        if lane is None:
+            lane = Lane(sender, self.notices, self._jitter, self._metadata_rate)
+            self._lanes[sender.destination] = lane
+        lane.sender = sender
+        lane.used = self._clock()
+        return lane
+
+    def _delegate(self, lane: Lane, schedule: Schedule) -> None:
+        """Give the host a task, if the lane may send now and there is none yet."""
+        with self._wake:
+            now = self._clock()
+            due = lane.next_kind(self.outbox)
+            outstanding = lane.host_task is not None and lane.host_task() is not None
+            if due is None or due[0] > now or outstanding:
+                return
+            task = HostTask(self, lane)
+            lane.host_task = weakref.ref(task)
+            lane.host_until = now + HOST_GRACE
+        try:
+            schedule(task)
+        except Exception as error:  # noqa: BLE001 - a pool shut down, and the like
+            self.notices.warn(
+                "host",
+                "The host took no task (%s); peakhold's own worker delivers",
+                type(error).__name__,
+            )
+            self._host_is_done(lane)
+
+    def deliver_due(self, lane: Lane) -> None:
+        """Deliver what may be sent on a lane now, on the host's thread."""
+        with self._wake:
+            lane.host_until = float("-inf")
+        try:
+            while self._turn(lane):
+                pass
+        finally:
+            self._host_is_done(lane)
+
+    def _host_is_done(self, lane: Lane) -> None:
+        with self._wake:
+            lane.host_task = None
+            lane.host_until = float("-inf")
+        self._signal()
+
+    # Timers -----------------------------------------------------------------------
+
+    def watch(self, timer: Timer, at: float) -> None:
+        """Have ``timer`` called by the worker at monotonic time ``at``.
+
+        It gets the monotonic time and returns when to be called again, or None.
+        """
+        with self._wake:
+            heapq.heappush(self._timers, (at, next(self._order), timer))
+        self._signal()
+
+    def at_close(self, closer: Callable[[], None]) -> None:
+        """Have ``closer`` called before the last delivery, when the process exits."""
+        self._closers.append(closer)
+
+    # Working ----------------------------------------------------------------------
+
+    def step(self) -> float | None:
+        """Do what is due; returns the seconds until there is more, None if nothing."""
+        self._run_timers()
+        for lane in self._due_lanes():
+            self._turn(lane, leave_to_host=True)
+        with self._wake:
+            now = self._clock()
+            self._forget_idle_lanes(now)
+            times = [timer[0] for timer in self._timers[:1]]
+            for lane in self._lanes.values():
+                due = lane.next_kind(self.outbox)
+                if due:
+                    times.append(max(due[0], lane.host_until))
+            return max(0.0, min(times) - now) if times else None
+
+    def _run_timers(self) -> None:
+        while True:
+            with self._wake:
+                now = self._clock()
+                if not self._timers or self._timers[0][0] > now:
+                    return
+                timer = heapq.heappop(self._timers)[2]
+            try:
+                again = timer(now)
+            except Exception as error:  # noqa: BLE001 - the worker serves all windows
+                self.notices.warn("timer", "A timer failed: %r", error)
+                again = now + 60.0
+            if again is not None:
+                with self._wake:
+                    # Never again in this round, whatever the timer asked for.
+                    at = max(again, now + 1e-3)
+                    heapq.heappush(self._timers, (at, next(self._order), timer))
+
+    def _due_lanes(self) -> list[Lane]:
+        with self._wake:
+            now = self._clock()
+            return [
+                lane
+                for lane in self._lanes.values()
+                if (due := lane.next_kind(self.outbox))
+                and max(due[0], lane.host_until) <= now
+            ]
+
+    def _turn(self, lane: Lane, *, leave_to_host: bool = False) -> bool:
+        """Send one request on a lane if that may be now; returns whether it was."""
+        with self._wake:
+            now = self._clock()
+            due = lane.next_kind(self.outbox)
+            if due is None or due[0] > now:
+                return False
+            if leave_to_host and lane.host_until > now:
+                return False
+            kind, sender = due[1], lane.sender
+            if kind == "metadata" and not self.outbox.waiting(sender.destination, kind):
+                self._append(seal_metadata(sender.destination, lane.batch.seal()))
+            record = self.outbox.lease(sender.destination, kind)
+            if record is None:
+                return False
+            lane.busy = True
+            lane.paces[kind].sent(now)
+        try:
+            error = self._attempts.attempt(record, lane, sender, every_part=False)
+        finally:
+            with self._wake:
+                lane.busy = False
+            self._signal()
+        return error is None
+
+    def _forget_idle_lanes(self, now: float) -> None:
+        for destination, lane in list(self._lanes.items()):
+            idle = now - lane.used > LANE_IDLE and not lane.busy
+            if idle and not any(lane.has_work(self.outbox, k) for k in lane.paces):
+                del self._lanes[destination]
+
+    def _signal(self) -> None:
+        with self._wake:
+            self._signals += 1
+            if self._threaded and (self._worker is None or not self._worker.is_alive()):
+                self._start_worker()
+            self._wake.notify_all()
+
+    def _start_worker(self) -> None:
+        worker = threading.Thread(target=self._work, name="peakhold", daemon=True)
+        try:
+            worker.start()
+        except RuntimeError:
+            self.notices.warn("thread", "No thread could be started to deliver")
+        else:
+            self._worker = worker
+
+    def _work(self) -> None:
+        while True:
+            with self._wake:
+                seen = self._signals
+            delay = self.step()
+            with self._wake:
+                if self._signals == seen:
+                    self._wake.wait(delay)
+
+    # Ending -----------------------------------------------------------------------
+
+    def counts(self) -> Counts:
+        """Return what became of the records so far."""
+        return self.outbox.counts()
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until nothing is pending, for at most ``timeout`` seconds.
+
+        Returns:
+            Whether nothing is. Early False means that nothing more can go out in time.
+        """
+        deadline = self._clock() + timeout
+        self._signal()
+        with self._wake:
+            while self._anything_left():
+                now = self._clock()
+                if now >= deadline or not self._may_progress(deadline):
+                    return False
+                self._wake.wait(min(_POLL, deadline - now))
+        return True
+
+    def close(self, timeout: float = EXIT_BUDGET) -> None:
+        """Seal what is open and deliver what is pending, for ``timeout`` seconds."""
+        for closer in self._closers:
+            closer()
+        with self._wake:
+            for lane in self._lanes.values():
+                lane.backoff.not_before = 0.0
+                lane.host_until = float("-inf")
+            lanes = [x for x in self._lanes.values() if x.next_kind(self.outbox)]
+        # One thread per destination: behind one that hangs the others still get out.
+        deadline = self._clock() + timeout
+        for lane in lanes[1:]:
+            self._help(lane, deadline)
+        if not self.flush(timeout):
+            with self._wake:
+                ids = sum(len(lane.batch) for lane in self._lanes.values())
+            self.notices.warn(
+                "exit",
+                "Exiting with %d reports and metadata requests, and %d more inference "
+                "ids, not delivered",
+                self.counts().pending,
+                ids,
+            )
+
+    def _help(self, lane: Lane, deadline: float) -> None:
+        def deliver() -> None:
+            while self._clock() < deadline and self._anything_left():
+                if not self._turn(lane):
+                    time.sleep(_POLL)
+
+        try:
+            threading.Thread(target=deliver, name="peakhold-exit", daemon=True).start()
+        except RuntimeError:
+            return  # too late for new threads; the worker takes the lanes in turn
+
+    def _anything_left(self) -> bool:
+        open_metadata = any(lane.batch for lane in list(self._lanes.values()))
+        return open_metadata or self.outbox.counts().pending > 0
+
+    def _may_progress(self, deadline: float) -> bool:
+        for lane in self._lanes.values():
+            due = lane.next_kind(self.outbox)
+            if lane.busy or (due and max(due[0], lane.host_until) < deadline):
+                return True
+        return False

@@ -1,0 +1,76 @@
+"""Coalescing of custom metadata: one entry for the ids of many frames."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from peakhold.delivery.encode import METADATA_BODY_LIMIT, METADATA_IDS_LIMIT
+from peakhold.delivery.record import MetadataEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_FRAME_BYTES = len('{"data":[]}')
+_ENTRY_BYTES = len('{"inference_ids":[],"field_name":,"field_value":},')
+
+
+class MetadataBatch:
+    """The metadata of a destination that is not sealed yet; at most one request's.
+
+    Not thread-safe: the dispatcher's lock covers it.
+    """
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._start()
+
+    def __len__(self) -> int:
+        """Return the number of ids, each counted once per field and value."""
+        return self._ids
+
+    def add(
+        self, inference_ids: Iterable[str], field_name: str, field_value: str
+    ) -> Iterator[tuple[MetadataEntry, ...]]:
+        """Add ids to a field's value; yields the entries of every request filled.
+
+        An id that the batch holds for that field and value already adds nothing.
+        """
+        key = (field_name, field_value)
+        for inference_id in inference_ids:
+            ids = self._entries.get(key)
+            if ids is not None and inference_id in ids:
+                continue
+            size = _json_length(inference_id) + 1
+            if ids is None:
+                size += _ENTRY_BYTES
+                size += _json_length(field_name) + _json_length(field_value)
+            if self._ids and (
+                self._ids == METADATA_IDS_LIMIT
+                or self._size + size > METADATA_BODY_LIMIT
+            ):
+                yield self.seal()
+                size += _ENTRY_BYTES
+                size += _json_length(field_name) + _json_length(field_value)
+            self._entries.setdefault(key, {})[inference_id] = None
+            self._ids += 1
+            self._size += size
+
+    def seal(self) -> tuple[MetadataEntry, ...]:
+        """Return what the batch holds, in the order it came, and start a new one."""
+        entries = tuple(
+            MetadataEntry(tuple(ids), field_name, field_value)
+            for (field_name, field_value), ids in self._entries.items()
+        )
+        self._start()
+        return entries
+
+    def _start(self) -> None:
+        # Ids are the keys of a dict: a set in first-seen order.
+        self._entries: dict[tuple[str, str], dict[str, None]] = {}
+        self._ids = 0
+        self._size = _FRAME_BYTES
+
+
+def _json_length(text: str) -> int:
+    return len(json.dumps(text))

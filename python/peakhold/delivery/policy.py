@@ -1,0 +1,90 @@
+"""What a failed attempt means for its record and for its destination."""
+
+from __future__ import annotations
+
+import random
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from peakhold.roboflow.errors import TlsFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FIRST_DELAY = 1.0
+LONGEST_DELAY = 60.0
+LONGEST_RETRY_AFTER = 3600.0
+PARKED_DELAY = 15 * 60.0
+"""Seconds. Parked records wait for a person: a key, a payment, a workspace."""
+
+NOT_FOUND = 404
+_TOO_LARGE = 413
+_NEEDS_A_PERSON = frozenset({401, 402, 403, NOT_FOUND, 423})
+_PASSING = frozenset({408, 425, 429})
+_CLIENT_ERRORS = range(400, 500)
+
+
+class Verdict(Enum):
+    """What to do with a record whose attempt failed."""
+
+    RETRY = "retry"
+    PARK = "park"
+    SPLIT = "split"
+    REFUSED = "refused"
+
+
+def status_of(error: BaseException) -> int | None:
+    """Return the HTTP status an exception carries, or None."""
+    status = getattr(error, "status", None)
+    return status if isinstance(status, int) else None
+
+
+def verdict(error: BaseException) -> Verdict:
+    """Judge a failed attempt; an exception of unknown meaning is worth a retry."""
+    status = status_of(error)
+    if status in _NEEDS_A_PERSON or isinstance(error, TlsFailedError):
+        return Verdict.PARK
+    if status == _TOO_LARGE:
+        return Verdict.SPLIT
+    if status in _CLIENT_ERRORS and status not in _PASSING:
+        return Verdict.REFUSED
+    return Verdict.RETRY
+
+
+class Backoff:
+    """How long a destination is left alone; one per destination, not per record.
+
+    Attributes:
+        not_before: Monotonic time of the next attempt.
+        failures: Failed attempts since the last good one.
+    """
+
+    def __init__(
+        self, jitter: Callable[[float, float], float] = random.uniform
+    ) -> None:
+        """Start healthy. ``jitter`` draws a number of seconds between two others."""
+        self.not_before = 0.0
+        self.failures = 0
+        self._delay = FIRST_DELAY
+        self._jitter = jitter
+
+    def failed(self, now: float, error: BaseException, judged: Verdict) -> None:
+        """Plan the next attempt after a failed one."""
+        self.failures += 1
+        if judged is Verdict.PARK:
+            delay = PARKED_DELAY
+        else:
+            # Decorrelated jitter: spreads clients without remembering attempts.
+            drawn = self._jitter(FIRST_DELAY, self._delay * 3)
+            delay = self._delay = min(LONGEST_DELAY, drawn)
+        retry_after = getattr(error, "retry_after", None)
+        if isinstance(retry_after, (int, float)):
+            delay = max(delay, min(float(retry_after), LONGEST_RETRY_AFTER))
+        self.not_before = now + delay
+
+    def succeeded(self) -> int:
+        """Forget the failures; returns how many there were."""
+        failures, self.failures = self.failures, 0
+        self._delay = FIRST_DELAY
+        self.not_before = 0.0
+        return failures

@@ -1,0 +1,162 @@
+"""What is delivered: one sealed window, or one batch of metadata."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+Kind = Literal["report", "metadata"]
+
+ENCODING_VERSION = 1
+"""Version of the request bodies that ``encode`` makes."""
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where records go. Holds no secret, so it may be logged and stored.
+
+    Attributes:
+        endpoint: Base URL of the API, or the type of an injected client without one.
+        api_key_fingerprint: First 16 hex digits of the SHA-256 of the api key.
+        client: Identity of an injected client; None for the package's own.
+    """
+
+    endpoint: str
+    api_key_fingerprint: str
+    client: int | None = None
+
+
+class Snapshot(Protocol):
+    """The part of ``peakhold._peakhold.WindowSnapshot`` that delivery uses."""
+
+    @property
+    def peaks(self) -> int:
+        """Number of (model, class) peaks."""
+
+    def report(self) -> list[dict[str, object]]:
+        """Return the window's inference results in report order."""
+
+    def merge(self, other: Snapshot, /) -> Snapshot:
+        """Return the snapshot of both windows together."""
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """A closed window, before any encoding.
+
+    Attributes:
+        window: Key of the window; waiting reports of one key may be merged.
+        snapshot: Its peaks.
+        sealed_at: Local time of closing, ISO 8601.
+    """
+
+    window: Hashable
+    snapshot: Snapshot
+    sealed_at: str
+
+
+@dataclass(frozen=True)
+class MetadataEntry:
+    """One field value and the inferences it belongs to."""
+
+    inference_ids: tuple[str, ...]
+    field_name: str
+    field_value: str
+
+
+Content = ReportContent | tuple[MetadataEntry, ...]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One request to be made, for as long as it takes.
+
+    A record is sealed with its ``content``. The first deliverer that has everything
+    an encoder needs replaces the content by the ``body``, which then stays byte for
+    byte the same under the same ``id`` for every attempt.
+
+    Attributes:
+        destination: Where it goes.
+        kind: Which request it is.
+        content: What was sealed; None once the body is made.
+        body: The request body; None until it is made.
+        size: Bytes it takes in memory, estimated until the body is made.
+        id: Also the ``Idempotency-Key`` of the request.
+        created: Time of sealing, UTC.
+        encoding_version: Version of the encoding of ``body``.
+        on_delivered: Called if the very first attempt succeeds. Lives in memory
+            only; a stored record comes back without it.
+    """
+
+    destination: Destination
+    kind: Kind
+    content: Content | None
+    body: bytes | None = None
+    size: int = 0
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    created: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+    encoding_version: int = ENCODING_VERSION
+    on_delivered: Callable[[], None] | None = field(
+        default=None, repr=False, compare=False
+    )
+
+
+_REPORT_HEAD_BYTES = 700
+_BYTES_PER_PEAK = 200
+_ENTRY_BYTES = 60
+
+
+def seal_report(
+    destination: Destination,
+    window: Hashable,
+    snapshot: Snapshot,
+    on_delivered: Callable[[], None] | None = None,
+) -> Record:
+    """Return the record of a window that was closed just now."""
+    # Local and without offset: the request's timestamp is a contract.
+    sealed_at = datetime.now().isoformat()  # noqa: DTZ005
+    return Record(
+        destination,
+        "report",
+        ReportContent(window, snapshot, sealed_at),
+        size=_report_size(snapshot),
+        on_delivered=on_delivered,
+    )
+
+
+def merge_reports(older: Record, newer: Record) -> Record:
+    """Return ``older`` with the peaks of both, neither of which has a body yet."""
+    first, second = older.content, newer.content
+    if not (isinstance(first, ReportContent) and isinstance(second, ReportContent)):
+        message = "only reports whose body is not made can be merged"
+        raise TypeError(message)
+    snapshot = first.snapshot.merge(second.snapshot)
+    return replace(
+        older,
+        content=replace(second, snapshot=snapshot),
+        size=_report_size(snapshot),
+        on_delivered=newer.on_delivered,
+    )
+
+
+def seal_metadata(
+    destination: Destination, entries: tuple[MetadataEntry, ...]
+) -> Record:
+    """Return the record of some metadata entries."""
+    size = sum(
+        _ENTRY_BYTES
+        + len(entry.field_name)
+        + len(entry.field_value)
+        + sum(len(inference_id) + 3 for inference_id in entry.inference_ids)
+        for entry in entries
+    )
+    return Record(destination, "metadata", entries, size=size)
+
+
+def _report_size(snapshot: Snapshot) -> int:
+    return _REPORT_HEAD_BYTES + _BYTES_PER_PEAK * snapshot.peaks

@@ -1,4 +1,46 @@
 //! Per-class peak confidences over a window of detections.
+//!
+//! A high-FPS vision pipeline produces thousands of detections a second; a monitor wants one representative per class every few seconds. An
+//! [`Aggregator`] takes frames from any number of threads, reads their columns where they lie, and keeps the most confident
+//! detection of each class of each model. A drain closes the window and yields a [`Snapshot`], which can be merged with others,
+//! encoded, and put in the order of a report.
+//!
+//! # What it guarantees
+//! * Nobody waits: observing and draining take no lock. (The allocator may.)
+//! * Each observation is in exactly one drained window; one that returned before a drain began is in that drain's window or an earlier one.
+//! * Memory grows with classes and models, never with frames, and returns when a window closes.
+//! * Bad rows are counted by [`Reason`] and cost nothing but themselves.
+//!
+//! # What it does not
+//! * Two observations that overlap in time have no order but the one in which they are published.
+//! * A buffer that another thread writes while it is observed may yield any mixture of old and new rows.
+//!
+//! # Layout
+//! `sync` is the only source of atomics. `label` and `frame` read columns, `cells`, `peak`, `trie` and
+//! `rotation` are the lock-free parts, `window` and `aggregator` put them together. The feature `python` adds the module that
+//! Python imports; without it no interpreter is needed.
+#![deny(unsafe_code)]
 
+mod aggregator;
+mod cells;
+mod frame;
+mod ids;
+mod label;
+mod peak;
 #[cfg(feature = "python")]
 mod python;
+mod reject;
+mod rotation;
+mod snapshot;
+mod sync;
+mod trie;
+mod window;
+
+pub use aggregator::{Aggregator, DEFAULT_MAX_CLASSES};
+pub use cells::Peak;
+pub use frame::{Column, Confidences, Frame, Names, Number};
+pub use ids::unique_rows;
+pub use label::{Encoding, MAX_CHARS};
+pub use reject::{Reason, Rejections, Tally};
+pub use snapshot::{ClassPeak, DecodeError, Place, Representative, Snapshot};
+pub use window::Texts;

@@ -1,0 +1,92 @@
+//! The aggregator: the current window, and the drain that replaces it.
+//!
+//! # Orderings
+//! Windows are numbered by a relaxed counter; everything else is in [`crate::rotation`] and below.
+
+use crate::frame::{Frame, Reduction};
+use crate::reject::Tally;
+use crate::rotation::Current;
+use crate::snapshot::Snapshot;
+use crate::sync::{AtomicU64, Ordering};
+use crate::window::{Texts, Window};
+use std::cell::Cell;
+
+/// Classes, and models, that a window holds unless told otherwise.
+pub const DEFAULT_MAX_CLASSES: u64 = 100_000;
+
+thread_local! {
+    /// Taken for the time of one frame, so that a frame observed from within another one starts with memory of its own.
+    static REDUCTION: Cell<Option<Box<Reduction>>> = const { Cell::new(None) };
+}
+
+/// Keeps the peak confidence of every class of every model until it is drained.
+///
+/// Any number of threads may observe and drain at once; nobody waits.
+///
+/// ```
+/// use peakhold::{Aggregator, Confidences, Frame, Names, Tally, Texts};
+///
+/// struct NoTexts;
+/// impl Texts for NoTexts {
+///     fn inference_id(&mut self, _: usize, _: &mut String) -> bool { false }
+///     fn prediction_type(&mut self, _: usize, _: &mut String) -> bool { false }
+/// }
+///
+/// let aggregator = Aggregator::default();
+/// let confidences = [Ok(0.5), Ok(0.75)];
+/// let frame = Frame::new(2, Confidences::Values(&confidences), Names::Missing).unwrap();
+/// aggregator.observe("project/3", &frame, &mut NoTexts, &mut Tally::default());
+/// let report = aggregator.drain().report();
+/// assert_eq!((report.len(), report[0].peak.confidence), (1, 0.75));
+/// ```
+pub struct Aggregator {
+    current: Current<Window>,
+    windows: AtomicU64,
+    limit: u64,
+}
+
+impl Default for Aggregator {
+    fn default() -> Self {
+        Self::new(DEFAULT_MAX_CLASSES)
+    }
+}
+
+impl Aggregator {
+    /// Makes an aggregator whose windows hold at most `limit` classes, counted per model, and as many models.
+    #[must_use]
+    pub fn new(limit: u64) -> Self {
+        Self { current: Current::new(Window::new(0, limit)), windows: AtomicU64::new(1), limit }
+    }
+
+    /// Takes one frame of a model; returns the number of rows taken and counts the others in `tally`.
+    pub fn observe(&self, model_id: &str, frame: &Frame<'_>, texts: &mut impl Texts, tally: &mut Tally) -> usize {
+        let mut reduction = REDUCTION.take().unwrap_or_default();
+        reduction.reduce(frame, tally);
+        let Reduction { winners, name, .. } = &mut *reduction;
+        let mut winners = &winners[..];
+        let mut taken = 0;
+        loop {
+            match self.current.pin().observe(model_id, frame, &mut winners, name, texts, tally) {
+                Ok(rows) => break taken += rows,
+                Err((_closed, rows)) => taken += rows,
+            }
+        }
+        if reduction.is_small() {
+            REDUCTION.set(Some(reduction));
+        }
+        taken
+    }
+
+    /// Classes that have a place in the current window, counted per model.
+    #[must_use]
+    pub fn peaks(&self) -> u64 {
+        self.current.pin().peaks()
+    }
+
+    /// Closes the current window, begins a new one and returns what the closed one held.
+    #[must_use]
+    pub fn drain(&self) -> Snapshot {
+        let sequence = self.windows.fetch_add(1, Ordering::Relaxed);
+        self.current.replace(Window::new(sequence, self.limit)).close()
+    }
+}

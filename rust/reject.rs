@@ -1,0 +1,130 @@
+//! Why a row, a frame or a text was not taken, and how often.
+
+use crate::sync::{AtomicU64, Ordering};
+
+macro_rules! reasons {
+    ($($variant:ident $name:literal $remedy:literal,)*) => {
+        /// One way in which input can be unusable.
+        #[non_exhaustive]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Reason {
+            $(#[doc = $remedy] $variant,)*
+        }
+
+        impl Reason {
+            /// All reasons, in the order of their counters.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The name under which the reason is counted.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// What happened and what to do about it, for the log.
+            #[must_use]
+            pub const fn remedy(self) -> &'static str {
+                match self { $(Self::$variant => $remedy,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    ConfidenceNan "confidence_nan"
+        "a confidence is NaN; the row is skipped: check the model's output",
+    ConfidenceInfinite "confidence_infinite"
+        "a confidence is infinite; the row is skipped: check the model's output",
+    ConfidenceNotNumber "confidence_not_a_number"
+        "a confidence is not a real number; the row is skipped: pass floats",
+    ClassNameNotText "class_name_not_text"
+        "a class name is neither str nor UTF-8 bytes; the row is skipped: pass text in data[\"class_name\"]",
+    ClassNameSurrogate "class_name_lone_surrogate"
+        "a class name holds a lone surrogate or an invalid code point; the row is skipped: pass valid Unicode",
+    ClassNameTooLong "class_name_too_long"
+        "a class name is longer than 1,024 characters; the row is skipped: pass a label, not a document",
+    TooManyClasses "too_many_classes"
+        "the window holds as many classes as PEAKHOLD_MAX_CLASSES allows; rows of further classes are skipped: raise it, or report more often",
+    TooManyModels "too_many_models"
+        "the window holds as many models as PEAKHOLD_MAX_CLASSES allows; frames of further models are skipped: check model_id",
+    ColumnLengthsDiffer "column_lengths_differ"
+        "the columns of a prediction differ in length; the frame is skipped: every column needs one row per detection",
+    ColumnShape "column_shape"
+        "a column of a prediction is not one-dimensional, or not an array or list; the frame is skipped: pass arrays of shape (n,)",
+    PredictionUnreadable "prediction_unreadable"
+        "reading a prediction raised an exception; the frame is skipped: pass sv.Detections or a classification dict",
+    PredictionNotDict "prediction_not_a_dict"
+        "an entry of a classification prediction is not a dict; the entry is skipped: pass {\"class\": ..., \"confidence\": ...}",
+    ModelIdInvalid "model_id_invalid"
+        "a model id holds a lone surrogate or is longer than 1,024 characters; the frame is skipped: check model_id",
+    InferenceIdInvalid "inference_id_invalid"
+        "an inference id is missing or no text of at most 1,024 characters; it reads as \"\" and the row is kept",
+    PredictionTypeInvalid "prediction_type_invalid"
+        "a prediction type is missing or no text of at most 1,024 characters; it reads as \"\" and the row is kept",
+}
+
+const REASONS: usize = Reason::ALL.len();
+
+/// Counts of one frame, kept without atomics.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    counts: [u32; REASONS],
+    any: bool,
+}
+
+impl Tally {
+    /// Counts `rows` more rejections.
+    pub fn add(&mut self, reason: Reason, rows: u32) {
+        self.counts[reason as usize] = self.counts[reason as usize].saturating_add(rows);
+        self.any = true;
+    }
+}
+
+/// Cumulative counts by reason.
+pub struct Rejections {
+    counts: [AtomicU64; REASONS],
+}
+
+impl Default for Rejections {
+    fn default() -> Self {
+        Self { counts: std::array::from_fn(|_| AtomicU64::new(0)) }
+    }
+}
+
+impl Rejections {
+    /// Adds a frame's counts and calls `first` for each reason that was never counted before.
+    pub fn add(&self, tally: &Tally, mut first: impl FnMut(Reason)) {
+        if !tally.any {
+            return;
+        }
+        for &reason in Reason::ALL {
+            let rows = u64::from(tally.counts[reason as usize]);
+            if rows > 0 && self.counts[reason as usize].fetch_add(rows, Ordering::Relaxed) == 0 {
+                first(reason);
+            }
+        }
+    }
+
+    /// The reasons counted so far, with their counts.
+    pub fn counts(&self) -> impl Iterator<Item = (Reason, u64)> {
+        let count = |&reason: &Reason| (reason, self.counts[reason as usize].load(Ordering::Relaxed));
+        Reason::ALL.iter().map(count).filter(|&(_, rows)| rows > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_first_once() {
+        let rejections = Rejections::default();
+        let mut tally = Tally::default();
+        tally.add(Reason::ConfidenceNan, 3);
+        let mut firsts = Vec::new();
+        rejections.add(&tally, |reason| firsts.push(reason));
+        rejections.add(&tally, |reason| firsts.push(reason));
+        assert_eq!(firsts, [Reason::ConfidenceNan]);
+        assert_eq!(rejections.counts().collect::<Vec<_>>(), [(Reason::ConfidenceNan, 6)]);
+    }
+}

@@ -1,0 +1,198 @@
+//! What a drained window held: merged with others, encoded, and put in the order of a report.
+//!
+//! A place is (window sequence, model ordinal, arrival ordinal). Merging keeps, for each class of each model, the
+//! greatest confidence and among equals the smallest place, and the smallest place of first sight: maxima and minima of total orders, so
+//! that merging is commutative, associative and idempotent, and windows can be merged in whatever order they arrive.
+//!
+//! A report names each class once, across all models. Walking the models in the order of first sight and each model's
+//! detections in the order of arrival is walking places in ascending order; so a class stands where its smallest first place puts
+//! it, and its representative is the greatest confidence, the smallest place deciding among equals.
+
+use crate::cells::Peak;
+use serde::{Deserialize, Serialize};
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BTreeMap, HashMap};
+
+/// Version of [`Snapshot::encode`]'s layout, its first byte.
+const ENCODING: u8 = 1;
+
+/// Where in the walk over all detections something stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    /// Sequence number of the window.
+    pub window: u64,
+    /// Ordinal of the model within the window.
+    pub model: u64,
+    /// Arrival ordinal of the detection within the model.
+    pub arrival: u64,
+}
+
+/// The peak of one class of one model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClassPeak {
+    /// Where the class was first seen.
+    pub first: Place,
+    /// Where the peak was seen.
+    pub at: Place,
+    /// Confidence of the peak; finite.
+    pub confidence: f64,
+    /// Inference id of the peak.
+    pub inference_id: String,
+    /// Prediction type of the peak.
+    pub prediction_type: String,
+}
+
+impl ClassPeak {
+    pub(crate) fn new(first: Place, at: Place, peak: Peak) -> Self {
+        let Peak { confidence, inference_id, prediction_type, .. } = peak;
+        Self { first, at, confidence, inference_id, prediction_type }
+    }
+
+    /// Total order of peaks, the better one greater.
+    fn compare(&self, other: &Self) -> Ordering {
+        // Adding zero makes -0.0 equal to 0.0. Equal places with different contents cannot come from one window; the
+        // rest makes the order total all the same, so that merging stays commutative whatever it is given.
+        let rank = |peak: &Self| (peak.confidence + 0.0, Reverse(peak.at));
+        let (mine, others) = (rank(self), rank(other));
+        mine.0.total_cmp(&others.0).then_with(|| mine.1.cmp(&others.1)).then_with(|| {
+            let rest = |peak: &Self| {
+                (peak.confidence.is_sign_negative(), peak.inference_id.clone(), peak.prediction_type.clone())
+            };
+            rest(other).cmp(&rest(self))
+        })
+    }
+
+    fn merge(&mut self, other: Self) {
+        let first = self.first.min(other.first);
+        if self.compare(&other) == Ordering::Less {
+            *self = other;
+        }
+        self.first = first;
+    }
+}
+
+/// One line of a report.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Representative<'a> {
+    /// The model that saw the peak.
+    pub model_id: &'a str,
+    /// The class, unique in its report.
+    pub class_name: &'a str,
+    /// The peak.
+    pub peak: &'a ClassPeak,
+}
+
+/// Bytes that are no encoded snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The first byte names a layout that this version does not know.
+    UnknownVersion(Option<u8>),
+    /// The bytes do not hold what their layout says.
+    Malformed,
+}
+
+impl std::fmt::Display for DecodeError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::UnknownVersion(Some(version)) => {
+                write!(formatter, "snapshot layout {version} is not known, only {ENCODING}: upgrade peakhold")
+            }
+            Self::UnknownVersion(None) => formatter.write_str("no bytes: a snapshot has at least a version"),
+            Self::Malformed => formatter.write_str("the bytes are damaged, or no encoded snapshot"),
+        }
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+/// Peaks by model id and class name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    models: BTreeMap<String, BTreeMap<String, ClassPeak>>,
+}
+
+impl Snapshot {
+    /// Adds a peak, merging it with the one that the class may have.
+    pub fn insert(&mut self, model_id: &str, class_name: String, peak: ClassPeak) {
+        if !self.models.contains_key(model_id) {
+            self.models.insert(model_id.to_owned(), BTreeMap::new());
+        }
+        if let Some(classes) = self.models.get_mut(model_id) {
+            match classes.get_mut(&class_name) {
+                Some(held) => held.merge(peak),
+                None => drop(classes.insert(class_name, peak)),
+            }
+        }
+    }
+
+    /// Takes over everything that `other` holds.
+    pub fn merge(&mut self, other: Self) {
+        for (model_id, classes) in other.models {
+            for (class_name, peak) in classes {
+                self.insert(&model_id, class_name, peak);
+            }
+        }
+    }
+
+    /// The number of classes, counted per model.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.models.values().map(BTreeMap::len).sum()
+    }
+
+    /// Whether nothing was observed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.models.values().all(BTreeMap::is_empty)
+    }
+
+    /// One representative per class, in report order.
+    #[must_use]
+    pub fn report(&self) -> Vec<Representative<'_>> {
+        let mut classes: HashMap<&str, (Place, Representative<'_>)> = HashMap::with_capacity(self.len());
+        for (model_id, peaks) in &self.models {
+            for (class_name, peak) in peaks {
+                let candidate = Representative { model_id, class_name, peak };
+                classes
+                    .entry(class_name)
+                    .and_modify(|(first, best)| {
+                        *first = peak.first.min(*first);
+                        if best.peak.compare(peak) == Ordering::Less {
+                            *best = candidate;
+                        }
+                    })
+                    .or_insert((peak.first, candidate));
+            }
+        }
+        let mut report: Vec<_> = classes.into_values().collect();
+        report.sort_unstable_by_key(|&(first, line)| (first, line.class_name));
+        report.into_iter().map(|(_, line)| line).collect()
+    }
+
+    /// The snapshot as bytes, for [`Snapshot::decode`] of this and later versions.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let bytes = vec![ENCODING];
+        // Writing to memory cannot fail, and every type here has an encoding.
+        postcard::to_extend(self, bytes).unwrap_or_default()
+    }
+
+    /// Reads what `encode` has written.
+    ///
+    /// # Errors
+    /// If the bytes are anything else, or hold a confidence that is not finite.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let (&version, rest) = bytes.split_first().ok_or(DecodeError::UnknownVersion(None))?;
+        if version != ENCODING {
+            return Err(DecodeError::UnknownVersion(Some(version)));
+        }
+        let (snapshot, rest): (Self, _) = postcard::take_from_bytes(rest).map_err(|_| DecodeError::Malformed)?;
+        let mut peaks = snapshot.models.values().flat_map(BTreeMap::values);
+        if rest.is_empty() && peaks.all(|peak| peak.confidence.is_finite()) {
+            Ok(snapshot)
+        } else {
+            Err(DecodeError::Malformed)
+        }
+    }
+}

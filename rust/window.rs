@@ -1,0 +1,209 @@
+//! One window: the models it saw, their classes, and the peak of each.
+//!
+//! Nothing here is removed while the window is open, and it never refers to a frame: memory grows with classes and
+//! models only. A drain closes it place by place (see [`crate::trie`] and [`crate::peak`]); what arrives at a closed
+//! place is told so and taken to the current window by [`crate::aggregator`].
+//!
+//! # Orderings
+//! All counters are relaxed: ordinals only have to differ, and `first` is read by the drain after it closed the class's slot,
+//! which orders it after every observation that the slot took.
+
+use crate::cells::Cells;
+use crate::frame::{Frame, Winner};
+use crate::label;
+use crate::peak::{PeakSlot, Raised};
+use crate::reject::{Reason, Tally};
+use crate::snapshot::{ClassPeak, Place, Snapshot};
+use crate::sync::{AtomicU64, Ordering};
+use crate::trie::{Closed, Trie, hash};
+
+/// Where the texts of a frame's winners come from; only those that raise a peak are asked for.
+pub trait Texts {
+    /// Reads the inference id of a row into `text`; false if it is missing or unusable.
+    fn inference_id(&mut self, row: usize, text: &mut String) -> bool;
+
+    /// Reads the prediction type of a row into `text`; false if it is missing or unusable.
+    fn prediction_type(&mut self, row: usize, text: &mut String) -> bool;
+}
+
+struct Class {
+    /// Arrival ordinal of the first detection seen.
+    first: AtomicU64,
+    peak: PeakSlot,
+}
+
+struct Model {
+    ordinal: u64,
+    arrivals: AtomicU64,
+    classes: Trie<Class>,
+}
+
+/// Why something found no place in a window.
+enum Refusal {
+    Closed,
+    Rejected(Reason),
+}
+
+impl From<Closed> for Refusal {
+    fn from(_: Closed) -> Self {
+        Self::Closed
+    }
+}
+
+/// The peaks of every class of every model since the last drain.
+pub(crate) struct Window {
+    sequence: u64,
+    limit: u64,
+    models: Trie<Model>,
+    model_count: AtomicU64,
+    next_model: AtomicU64,
+    class_count: AtomicU64,
+    cells: Cells,
+}
+
+impl Window {
+    pub(crate) fn new(sequence: u64, limit: u64) -> Self {
+        Self {
+            sequence,
+            limit,
+            models: Trie::new(),
+            model_count: AtomicU64::new(0),
+            next_model: AtomicU64::new(0),
+            class_count: AtomicU64::new(0),
+            cells: Cells::new(),
+        }
+    }
+
+    /// Classes that have a place, counted per model.
+    pub(crate) fn peaks(&self) -> u64 {
+        self.class_count.load(Ordering::Relaxed)
+    }
+
+    /// Takes the winners of a frame; returns how many rows found a place.
+    ///
+    /// # Errors
+    /// If the window was drained meanwhile: `winners` then begins with the first one that did not find its place.
+    pub(crate) fn observe(
+        &self,
+        model_id: &str,
+        frame: &Frame<'_>,
+        winners: &mut &[Winner],
+        name: &mut Vec<u8>,
+        texts: &mut impl Texts,
+        tally: &mut Tally,
+    ) -> Result<usize, (Closed, usize)> {
+        let mut taken = 0;
+        let model = match self.model(model_id) {
+            Ok(model) => model,
+            Err(Refusal::Closed) => return Err((Closed, taken)),
+            Err(Refusal::Rejected(reason)) => {
+                tally.add(reason, 1);
+                return Ok(taken);
+            }
+        };
+        let before = model.arrivals.fetch_add(frame.rows() as u64, Ordering::Relaxed);
+        while let Some((winner, rest)) = winners.split_first() {
+            let outcome = match frame.name(winner.row, name) {
+                Ok(name) => self.raise(model, name, before, winner, texts, tally),
+                Err(reason) => Err(Refusal::Rejected(reason)),
+            };
+            match outcome {
+                Ok(()) => taken += winner.rows as usize,
+                Err(Refusal::Rejected(reason)) => tally.add(reason, winner.rows),
+                Err(Refusal::Closed) => return Err((Closed, taken)),
+            }
+            *winners = rest;
+        }
+        Ok(taken)
+    }
+
+    fn raise(
+        &self,
+        model: &Model,
+        name: &[u8],
+        before: u64,
+        winner: &Winner,
+        texts: &mut impl Texts,
+        tally: &mut Tally,
+    ) -> Result<(), Refusal> {
+        let first = before + winner.first as u64;
+        let class = self.class(model, name, first)?;
+        if first < class.first.load(Ordering::Relaxed) {
+            class.first.fetch_min(first, Ordering::Relaxed);
+        }
+        let raised = class.peak.raise(&self.cells, winner.confidence, |peak| {
+            peak.arrival = before + winner.row as u64;
+            if !texts.inference_id(winner.row, &mut peak.inference_id) {
+                peak.inference_id.clear();
+                tally.add(Reason::InferenceIdInvalid, 1);
+            }
+            if !texts.prediction_type(winner.row, &mut peak.prediction_type) {
+                peak.prediction_type.clear();
+                tally.add(Reason::PredictionTypeInvalid, 1);
+            }
+        });
+        if raised == Raised::Closed { Err(Refusal::Closed) } else { Ok(()) }
+    }
+
+    fn model(&self, model_id: &str) -> Result<&Model, Refusal> {
+        let limit = Limit { held: &self.model_count, most: self.limit, excess: Reason::TooManyModels };
+        find_or_add(&self.models, model_id.as_bytes(), &limit, || {
+            let ordinal = self.next_model.fetch_add(1, Ordering::Relaxed);
+            Ok(Model { ordinal, arrivals: AtomicU64::new(0), classes: Trie::new() })
+        })
+    }
+
+    fn class<'a>(&self, model: &'a Model, name: &[u8], first: u64) -> Result<&'a Class, Refusal> {
+        let limit = Limit { held: &self.class_count, most: self.limit, excess: Reason::TooManyClasses };
+        find_or_add(&model.classes, name, &limit, || {
+            label::validate(name)?;
+            Ok(Class { first: AtomicU64::new(first), peak: PeakSlot::new() })
+        })
+    }
+
+    /// Closes the window and takes its peaks.
+    pub(crate) fn close(&self) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        self.models.close(|model_id, model| {
+            let place = |arrival| Place { window: self.sequence, model: model.ordinal, arrival };
+            let model_id = String::from_utf8_lossy(model_id);
+            model.classes.close(|name, class| {
+                if let Some(peak) = class.peak.take(&self.cells) {
+                    let first = place(class.first.load(Ordering::Relaxed));
+                    let at = place(peak.arrival);
+                    snapshot.insert(&model_id, label::text(name), ClassPeak::new(first, at, peak));
+                }
+            });
+        });
+        snapshot
+    }
+}
+
+/// A bound on how many values a window holds.
+struct Limit<'a> {
+    held: &'a AtomicU64,
+    most: u64,
+    excess: Reason,
+}
+
+/// The value of a key, made and counted if it is new and there is room.
+fn find_or_add<'a, T>(
+    map: &'a Trie<T>,
+    key: &[u8],
+    limit: &Limit<'_>,
+    make: impl FnOnce() -> Result<T, Reason>,
+) -> Result<&'a T, Refusal> {
+    let hash = hash(key);
+    if let Some(value) = map.get(hash, key) {
+        return Ok(value);
+    }
+    if limit.held.fetch_add(1, Ordering::Relaxed) >= limit.most {
+        limit.held.fetch_sub(1, Ordering::Relaxed);
+        return Err(Refusal::Rejected(limit.excess));
+    }
+    let outcome = make().map_err(Refusal::Rejected).and_then(|value| Ok(map.insert(hash, key, value)?));
+    if !matches!(outcome, Ok((_, true))) {
+        limit.held.fetch_sub(1, Ordering::Relaxed);
+    }
+    outcome.map(|(value, _)| value)
+}

@@ -86,6 +86,10 @@ typecheck: $(DONE)/lint $(DONE)/package $(DONE)/extension ## Check types, and th
 	$(BIN)/mypy
 	$(VPY) -m mypy.stubtest --mypy-config-file pyproject.toml peakhold._peakhold
 
+.PHONY: bench
+bench: $(DONE)/package $(DONE)/extension ## Time the frame path on this machine
+	$(VPY) benches/python/observe.py
+
 .PHONY: docs
 docs: $(DONE)/docs $(DONE)/package $(DONE)/extension ## Build the documentation into site, warnings being errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

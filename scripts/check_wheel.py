@@ -13,7 +13,7 @@ _REQUIRED = (
     "peakhold/_peakhold.pyi",
     "peakhold/py.typed",
     "peakhold/cli/recordings/*",
-    "peakhold/monitor/*.html",
+    "peakhold/monitor/dashboard.py",
 )
 _FORBIDDEN = ("*test*", "*conftest*", "*.rs", "*.pyc", "benches/*", "scripts/*")
 _NEWEST_GLIBC = (2, 28)

@@ -20,8 +20,8 @@ GOOD = {
     "peakhold/_peakhold.abi3.so": b"\0GLIBC_2.2.5\0GLIBC_2.17\0GLIBC_PRIVATE\0",
     "peakhold/_peakhold.pyi": b"",
     "peakhold/py.typed": b"",
-    "peakhold/cli/recordings/street.jsonl.gz": b"",
-    "peakhold/monitor/dashboard.html": b"",
+    "peakhold/cli/recordings/cascades.jsonl.gz": b"",
+    "peakhold/monitor/dashboard.py": b"",
     "peakhold-0.1.0.dist-info/METADATA": b"",
 }
 TAG = "cp310-abi3-manylinux2014_x86_64.manylinux_2_17_x86_64"

@@ -111,9 +111,11 @@ class _KeyFilter(logging.Filter):
         if clean != text:
             record.msg, record.args = clean, ()
         if record.exc_info and record.exc_info[1] is not None:
-            # The exception itself would reach handlers with the URL in its frames.
             trace = "".join(format_exception(record.exc_info[1])).rstrip()
-            record.exc_text, record.exc_info = redact(trace, secret), None
+            clean = redact(trace, secret)
+            if secret is not None or clean != trace:
+                # Handlers that keep the exception would keep the URL in its frames.
+                record.exc_text, record.exc_info = clean, None
         return True
 
 

@@ -1,0 +1,388 @@
+"""An HTTP server on loopback that answers as told, however badly, and remembers all.
+
+Real sockets, a thread per connection, a port from the operating system:
+
+    with MisbehavingServer() as server:
+        server.script(Answer(503, headers={"Retry-After": "2"}), Reset(), Answer(200))
+        ...  # three requests to server.url
+        assert [request.method for request in server.requests] == ["POST"] * 3
+
+Requests take the scripted behaviours in order of arrival; when the script is used up,
+``server.otherwise`` answers.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import struct
+import sys
+import threading
+from collections import deque
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import parse_qs, urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from email.message import Message
+
+# Self-signed for localhost and 127.0.0.1, valid for a century, worthless elsewhere.
+CERTIFICATE = Path(__file__).with_name("localhost.pem")
+
+_LONGEST_WAIT = 30.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request as it arrived.
+
+    Attributes:
+        method: GET, POST, ...
+        target: Path and query, byte for byte as on the request line.
+        headers: Names in any case.
+        body: Raw.
+        connection: Number of the connection it came on; the same number twice means
+            that the connection was used again.
+    """
+
+    method: str
+    target: str
+    headers: Message
+    body: bytes
+    connection: int
+
+    @property
+    def path(self) -> str:
+        """The target without its query."""
+        return urlsplit(self.target).path
+
+    @property
+    def query(self) -> dict[str, list[str]]:
+        """The unquoted parameters."""
+        return parse_qs(urlsplit(self.target).query, keep_blank_values=True)
+
+    def json(self) -> Any:  # noqa: ANN401 - whatever was sent
+        """Return the body, read as JSON."""
+        return json.loads(self.body)
+
+
+class Behaviour(Protocol):
+    """What the server does with one request."""
+
+    def perform(self, peer: Peer) -> None:
+        """Answer the request that ``peer`` sent, or do something worse."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole answer; Content-Length is added unless the answer is chunked."""
+
+    status: int = 200
+    body: bytes = b"{}"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    chunked: bool = False
+
+    def perform(self, peer: Peer) -> None:
+        """Send it."""
+        if not self.chunked:
+            peer.send_head(self.status, len(self.body), self.headers)
+            peer.send(self.body)
+            return
+        peer.send_head(self.status, None, self.headers)
+        peer.send(b"%x\r\n%b\r\n0\r\n\r\n" % (len(self.body), self.body))
+
+
+def answer_json(value: object, status: int = 200, **headers: str) -> Answer:
+    """Make an answer of JSON; ``retry_after="2"`` is the header Retry-After."""
+    named = {name.replace("_", "-").title(): text for name, text in headers.items()}
+    content = {"Content-Type": "application/json", **named}
+    return Answer(status, json.dumps(value).encode(), content)
+
+
+def redirect(location: str, status: int = 302) -> Answer:
+    """Make an answer that sends the client elsewhere."""
+    return Answer(status, b"", {"Location": location})
+
+
+@dataclass(frozen=True)
+class Computed:
+    """An answer made from the request, for servers that depend on what they are sent."""
+
+    make: Callable[[Request], Behaviour]
+
+    def perform(self, peer: Peer) -> None:
+        """Do what the request asks for."""
+        self.make(peer.asked).perform(peer)
+
+
+@dataclass(frozen=True)
+class Reset:
+    """The connection is reset (RST), after ``sent`` bytes of a promised answer."""
+
+    sent: bytes = b""
+
+    def perform(self, peer: Peer) -> None:
+        """Reset the connection."""
+        peer.send(self.sent)
+        peer.reset()
+
+
+@dataclass(frozen=True)
+class CutOff:
+    """An answer that promises more than it sends, then the end of the connection."""
+
+    status: int = 200
+    sent: bytes = b"{"
+    missing: int = 100
+
+    def perform(self, peer: Peer) -> None:
+        """Send the beginning and hang up."""
+        peer.send_head(self.status, len(self.sent) + self.missing)
+        peer.send(self.sent)
+        peer.hang_up()
+
+
+@dataclass(frozen=True)
+class Drip:
+    """A right answer, a byte at a time, each soon enough for a read time-out."""
+
+    status: int = 200
+    body: bytes = b"{}"
+    interval: float = 0.05
+    head_at_once: bool = False
+
+    def perform(self, peer: Peer) -> None:
+        """Drip until the answer is complete, the client leaves or the server stops."""
+        head = (
+            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\n"
+            f"Content-Length: {len(self.body)}\r\n\r\n"
+        ).encode()
+        if self.head_at_once:
+            peer.send(head)
+        for byte in self.body if self.head_at_once else head + self.body:
+            peer.send(bytes([byte]))
+            if peer.wait(self.interval):
+                break
+
+
+@dataclass(frozen=True)
+class BlackHole:
+    """No answer for ``seconds``, or until the server stops; then the end."""
+
+    seconds: float = _LONGEST_WAIT
+
+    def perform(self, peer: Peer) -> None:
+        """Say nothing."""
+        peer.wait(self.seconds)
+        peer.hang_up()
+
+
+@dataclass(frozen=True)
+class After:
+    """Another behaviour, some seconds late."""
+
+    seconds: float
+    then: Behaviour
+
+    def perform(self, peer: Peer) -> None:
+        """Wait, then do it."""
+        peer.wait(self.seconds)
+        self.then.perform(peer)
+
+
+class Peer(BaseHTTPRequestHandler):
+    """One connection, seen from the server."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Listener
+    asked: Request
+
+    def setup(self) -> None:
+        """Number the connection."""
+        super().setup()
+        self.number = self.server.owner.enter(self.connection)
+
+    def _serve(self) -> None:
+        length = int(self.headers.get("Content-Length", 0))
+        body = self.rfile.read(length)
+        target = self.requestline.split(" ")[1]
+        self.asked = Request(self.command, target, self.headers, body, self.number)
+        self.server.owner.next_behaviour(self.asked).perform(self)
+
+    do_GET = do_POST = do_PUT = do_HEAD = do_DELETE = _serve  # noqa: N815 - http.server's names
+
+    def send_head(
+        self,
+        status: int,
+        length: int | None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Send status line and headers; no length means a chunked body follows."""
+        self.send_response(status)
+        if length is None:
+            self.send_header("Transfer-Encoding", "chunked")
+        else:
+            self.send_header("Content-Length", str(length))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def send_response(self, code: int, message: str | None = None) -> None:
+        """Send the status line alone, so that a behaviour rules over all headers."""
+        self.send_response_only(code, message)
+
+    def send(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        self.wfile.write(data)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait; True if the server stops meanwhile."""
+        return self.server.owner.stopping.wait(seconds)
+
+    def hang_up(self) -> None:
+        """End the connection in order (FIN)."""
+        self.close_connection = True
+
+    def reset(self) -> None:
+        """End the connection at once (RST)."""
+        self.close_connection = True
+        linger = struct.pack("hh" if hasattr(socket, "SIO_RCVALL") else "ii", 1, 0)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.rfile.close()
+        self.connection.close()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
+        """Keep standard error clean: requests are recorded instead."""
+
+
+class _Listener(ThreadingHTTPServer):
+    daemon_threads = True
+    owner: MisbehavingServer
+
+    def shutdown_request(self, request: Any) -> None:  # noqa: ANN401 - http.server's type
+        with suppress(OSError):  # already reset
+            super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: object) -> None:  # noqa: ANN401, ARG002 - http.server's types
+        self.owner.note_problem()
+
+
+class MisbehavingServer:
+    """The server; a context manager that starts and stops it.
+
+    Attributes:
+        requests: What arrived, in order of arrival.
+        otherwise: What happens to requests beyond the script.
+        problems: Exceptions of the server itself, other than lost connections.
+    """
+
+    def __init__(self, *, tls: bool = False) -> None:
+        """Bind a port; nothing is answered before the server is entered."""
+        self.requests: list[Request] = []
+        self.otherwise: Behaviour = Answer()
+        self.problems: list[BaseException] = []
+        self.stopping = threading.Event()
+        self._script: deque[Behaviour] = deque()
+        self._sockets: list[socket.socket] = []
+        self._lock = threading.Lock()
+        self._listener = _Listener(("127.0.0.1", 0), Peer)
+        self._listener.owner = self
+        self._scheme = "https" if tls else "http"
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(CERTIFICATE)
+            self._listener.socket = context.wrap_socket(
+                self._listener.socket, server_side=True, do_handshake_on_connect=False
+            )
+        self._thread = threading.Thread(
+            target=self._listener.serve_forever,
+            kwargs={"poll_interval": 0.01},
+            name="misbehaving-server",
+            daemon=True,
+        )
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return self._listener.server_address[1]
+
+    @property
+    def url(self) -> str:
+        """Its address, without a trailing slash."""
+        return f"{self._scheme}://127.0.0.1:{self.port}"
+
+    def script(self, *behaviours: Behaviour) -> None:
+        """Append behaviours for the next requests."""
+        with self._lock:
+            self._script.extend(behaviours)
+
+    def __enter__(self) -> MisbehavingServer:
+        """Start to answer."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop, and end every connection that is still open."""
+        self.stopping.set()
+        self._listener.shutdown()
+        self._listener.server_close()
+        self._thread.join()
+        with self._lock:
+            for connection in self._sockets:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def enter(self, connection: socket.socket) -> int:
+        """Take up a connection and return its number."""
+        with self._lock:
+            self._sockets.append(connection)
+            return len(self._sockets)
+
+    def next_behaviour(self, request: Request) -> Behaviour:
+        """Record a request and return what to do with it."""
+        with self._lock:
+            self.requests.append(request)
+            return self._script.popleft() if self._script else self.otherwise
+
+    def note_problem(self) -> None:
+        """Keep the exception being handled, unless the client just went away."""
+        problem = sys.exc_info()[1]
+        if problem is not None and not isinstance(problem, OSError):
+            self.problems.append(problem)
+
+
+@contextmanager
+def unreachable_port() -> Iterator[int]:
+    """Yield a port of loopback at which connecting neither succeeds nor fails.
+
+    A listener whose queue is full drops further attempts. Linux only: Windows refuses
+    them.
+    """
+    fillers: list[socket.socket] = []
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            filler = socket.socket()
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+            fillers.append(filler)
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            for filler in fillers:
+                filler.close()
+
+
+def refusing_port() -> int:
+    """Return a port of loopback at which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -48,6 +48,7 @@ class Attempts:
                 wait.
         """
         parts = [record]
+        first = record.body is None and not lane.backoff.failures
         try:
             workspace = lane.workspace.get(sender)
             if record.body is None:
@@ -65,8 +66,8 @@ class Attempts:
             for part in parts:
                 self._outbox.release(part)
         self._answered(lane)
-        if delivered.on_delivered:
-            delivered.on_delivered()
+        if first and delivered.on_first_success:
+            delivered.on_first_success()
         return None
 
     def _send(self, record: Record, lane: Lane, sender: Sender, workspace: str) -> None:

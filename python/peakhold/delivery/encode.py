@@ -12,15 +12,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from peakhold.delivery.metadata import packed
 from peakhold.delivery.record import MetadataEntry, Record, ReportContent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 REPORT_BODY_LIMIT = 512 * 1024
-METADATA_IDS_LIMIT = 1_000
-METADATA_BODY_LIMIT = 256 * 1024
-"""Bytes of a request body, and ids in one; what is larger goes as several requests."""
+"""Bytes of a request body; what is larger goes as several requests."""
 
 _SOURCE = "workflow"
 _SOURCE_INFO = "ModelMonitoringInferenceAggregatorBlockV1"
@@ -47,7 +46,7 @@ def encode(record: Record, facts: Mapping[str, object]) -> list[Record]:
         results = record.content.snapshot.report()
         bodies = list(_report_bodies(head, results))
     else:
-        bodies = [_metadata_body(record.content or ())]
+        bodies = [_metadata_body(part) for part in packed(record.content or ())]
     return _with_bodies(record, bodies)
 
 
@@ -115,7 +114,7 @@ def _with_bodies(record: Record, bodies: list[bytes]) -> list[Record]:
             content=None,
             body=body,
             size=len(body),
-            on_delivered=record.on_delivered if at == last else None,
+            on_first_success=record.on_first_success if at == last else None,
         )
         for at, body in enumerate(bodies)
     ]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from peakhold.delivery.encode import METADATA_BODY_LIMIT, METADATA_IDS_LIMIT
 from peakhold.delivery.record import MetadataEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+METADATA_IDS_LIMIT = 1_000
+METADATA_BODY_LIMIT = 256 * 1024
+"""Ids in one request, and bytes of its body."""
 
 _FRAME_BYTES = len('{"data":[]}')
 _ENTRY_BYTES = len('{"inference_ids":[],"field_name":,"field_value":},')
@@ -70,6 +73,14 @@ class MetadataBatch:
         self._entries: dict[tuple[str, str], dict[str, None]] = {}
         self._ids = 0
         self._size = _FRAME_BYTES
+
+
+def packed(entries: Iterable[MetadataEntry]) -> Iterator[tuple[MetadataEntry, ...]]:
+    """Yield the entries of as few requests as the limits allow, at least one."""
+    batch = MetadataBatch()
+    for entry in entries:
+        yield from batch.add(entry.inference_ids, entry.field_name, entry.field_value)
+    yield batch.seal()
 
 
 def _json_length(text: str) -> int:

@@ -89,7 +89,7 @@ class Record:
         id: Also the ``Idempotency-Key`` of the request.
         created: Time of sealing, UTC.
         encoding_version: Version of the encoding of ``body``.
-        on_delivered: Called if the very first attempt succeeds. Lives in memory
+        on_first_success: Called if the very first attempt succeeds. Lives in memory
             only; a stored record comes back without it.
     """
 
@@ -101,7 +101,7 @@ class Record:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
     encoding_version: int = ENCODING_VERSION
-    on_delivered: Callable[[], None] | None = field(
+    on_first_success: Callable[[], None] | None = field(
         default=None, repr=False, compare=False
     )
 
@@ -115,7 +115,7 @@ def seal_report(
     destination: Destination,
     window: Hashable,
     snapshot: Snapshot,
-    on_delivered: Callable[[], None] | None = None,
+    on_first_success: Callable[[], None] | None = None,
 ) -> Record:
     """Return the record of a window that was closed just now."""
     # Local and without offset: the request's timestamp is a contract.
@@ -125,7 +125,7 @@ def seal_report(
         "report",
         ReportContent(window, snapshot, sealed_at),
         size=_report_size(snapshot),
-        on_delivered=on_delivered,
+        on_first_success=on_first_success,
     )
 
 
@@ -140,7 +140,7 @@ def merge_reports(older: Record, newer: Record) -> Record:
         older,
         content=replace(second, snapshot=snapshot),
         size=_report_size(snapshot),
-        on_delivered=newer.on_delivered,
+        on_first_success=newer.on_first_success,
     )
 
 

@@ -1,0 +1,130 @@
+"""What both sinks share: their constructor, and the ways to hand work over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from peakhold.blocks.cache import SHARED
+from peakhold.delivery import Sender, current
+from peakhold.roboflow import RoboflowClient, Settings
+
+if TYPE_CHECKING:
+    from peakhold.delivery.dispatcher import Schedule
+    from peakhold.delivery.sender import Cache, PlatformClient
+
+SINK_DISABLED = "Sink was disabled by workflow execution policy"
+OFFLINE = (
+    "OFFLINE_MODE is on: nothing was sent, the data is kept pending in memory until it "
+    "is turned off or room runs out"
+)
+_NO_KEY = (
+    "{} block cannot run without Roboflow API key. If you do not know how to get API "
+    "key - visit https://docs.roboflow.com/api-reference/authentication"
+    "#retrieve-an-api-key to learn how to retrieve one."
+)
+
+_default_client: RoboflowClient | None = None
+
+
+class SinkResult(TypedDict):
+    """What ``run`` returns."""
+
+    error_status: bool
+    message: str
+
+
+def result(message: str, *, error_status: bool = False) -> SinkResult:
+    """Return a fresh result."""
+    return {"error_status": error_status, "message": message}
+
+
+def missing_key(block: str) -> ValueError:
+    """Return the error of a block that has no api key."""
+    return ValueError(_NO_KEY.format(block))
+
+
+def failure(what: str, error: Exception, sender: Sender) -> SinkResult:
+    """Return the result of a failed attempt; its text holds no api key."""
+    return result(
+        f"{what} Error type: {type(error)}. Details: {sender.describe(error)}",
+        error_status=True,
+    )
+
+
+class Sink:
+    """The constructor of both blocks, and who delivers for them."""
+
+    def __init__(
+        self,
+        cache: Cache | None = None,
+        api_key: str | None = None,
+        background_tasks: Any = None,
+        thread_pool_executor: Any = None,
+        disable_sinks: bool = False,
+        platform_client: PlatformClient | None = None,
+    ) -> None:
+        """Make a block. Everything has a default, so that it works without a host.
+
+        Args:
+            cache: The host's cache; by default one in memory, shared by the process.
+            api_key: The Roboflow api key; by default from ``ROBOFLOW_API_KEY`` or
+                ``API_KEY``.
+            background_tasks: The host's, with ``add_task``.
+            thread_pool_executor: The host's, with ``submit``.
+            disable_sinks: Whether ``run`` does nothing but say so.
+            platform_client: Any object with the operations of a platform client; by
+                default a ``RoboflowClient`` of the environment.
+        """
+        self._disabled = disable_sinks
+        self._background_tasks = background_tasks
+        self._thread_pool_executor = thread_pool_executor
+        self._sender: Sender | None = None
+        if disable_sinks:
+            return
+        current()  # complains about its environment here rather than in a stream
+        if not api_key or platform_client is None:
+            settings = Settings.from_environment()
+            api_key = api_key or settings.api_key
+        if not api_key:
+            return
+        self._sender = Sender(
+            _shared_client(settings) if platform_client is None else platform_client,
+            api_key,
+            SHARED if cache is None else cache,
+            injected=platform_client is not None,
+        )
+
+    @classmethod
+    def get_init_parameters(cls) -> list[str]:
+        """Return the constructor's parameters, for hosts that inject them by name."""
+        return [
+            "api_key",
+            "cache",
+            "background_tasks",
+            "thread_pool_executor",
+            "disable_sinks",
+            "platform_client",
+        ]
+
+    def _schedule(self) -> Schedule | None:
+        """Return how to give the host a task; None if there is no host to take one."""
+        if self._background_tasks:
+            add_task: Schedule = self._background_tasks.add_task
+            return add_task
+        if self._thread_pool_executor:
+            submit: Schedule = self._thread_pool_executor.submit
+            return submit
+        return None
+
+
+def _shared_client(settings: Settings) -> RoboflowClient:
+    """Return a client of these settings: one for all blocks, for its connections.
+
+    A host may make blocks by the request.
+    """
+    global _default_client  # noqa: PLW0603 - shared is the point
+    client = _default_client
+    if client is None or client.settings != settings:
+        # No lock that a fork could leave held: at worst two threads make one each.
+        client = _default_client = RoboflowClient(settings)
+    return client

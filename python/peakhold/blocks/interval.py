@@ -1,0 +1,119 @@
+"""When a window is due: own monotonic time, and what other processes say."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import datetime
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from peakhold.delivery import current
+from peakhold.delivery.sender import store
+
+if TYPE_CHECKING:
+    from peakhold.delivery.sender import Cache
+
+LONGEST_CACHED = 600.0
+
+_CACHE_KEY = (
+    "workflows:steps_cache:"
+    "roboflow_core/model_monitoring_inference_aggregator@v1:{}:last_report_time"
+)
+_WHOLE_NUMBER = re.compile(r"\s*\+?[0-9]+\s*", re.ASCII)
+
+
+def whole_seconds(frequency: object) -> int:
+    """Return ``frequency`` as a number of seconds.
+
+    Raises:
+        ValueError: If it is not a whole number of at least 1, or a string of one.
+    """
+    seconds = 0
+    if isinstance(frequency, int) and not isinstance(frequency, bool):
+        seconds = frequency
+    elif isinstance(frequency, str) and _WHOLE_NUMBER.fullmatch(frequency):
+        seconds = int(frequency)
+    if seconds < 1:
+        raise ValueError(
+            "`frequency` must be a whole number of seconds of at least 1, like 5 or "
+            f'"5", not {frequency!r}'
+        )
+    return seconds
+
+
+def time_kept(period: float) -> float:
+    """Return for how many seconds without use a window and its cache key are kept."""
+    return max(LONGEST_CACHED, 3 * period)
+
+
+class ReportInterval:
+    """The last report of one window. The window's lock covers it.
+
+    Attributes:
+        cache_key: Where hosts keep the time of the last report.
+        last_report: Monotonic time of it; minus infinity while unknown.
+    """
+
+    def __init__(self, unique_aggregator_key: str) -> None:
+        """Start without knowing of a report."""
+        self.cache_key = _CACHE_KEY.format(unique_aggregator_key)
+        self.last_report = -math.inf
+        self._written: str | None = None
+
+    def is_over(self, cache: Cache, period: float) -> bool:
+        """Whether a report is due, given that own time says ``period`` seconds passed.
+
+        A report of another process is adopted. No time, as before the first report,
+        and a time in the future count as now.
+        """
+        try:
+            value = cache.get(self.cache_key)
+        except Exception as error:  # noqa: BLE001 - a host's cache may raise anything
+            _trouble(f"{type(error).__name__} on reading the last report's time")
+            return self._by_own_time(cache, period)
+        if isinstance(value, str) and value == self._written:
+            # Nobody else reported, and own time does not jump as the wall clock does.
+            return True
+        age = -1.0 if value is None else _age(value)
+        if age is None:
+            _trouble("the last report's time there is not a time")
+            return self._by_own_time(cache, period)
+        if age < 0:
+            self.restart(cache, period)
+        elif age < period:
+            self.last_report = monotonic() - age
+        return age >= period
+
+    def restart(self, cache: Cache, period: float) -> None:
+        """Count the interval from now on, here and for other processes."""
+        self.last_report = monotonic()
+        # Local and without offset: hosts read and write it so.
+        self._written = datetime.now().isoformat()  # noqa: DTZ005
+        try:
+            store(cache, self.cache_key, self._written, time_kept(period))
+        except Exception as error:  # noqa: BLE001 - a host's cache may raise anything
+            _trouble(f"{type(error).__name__} on writing the last report's time")
+
+    def _by_own_time(self, cache: Cache, period: float) -> bool:
+        if self.last_report > -math.inf:
+            return True
+        self.restart(cache, period)
+        return False
+
+
+def _age(value: object) -> float | None:
+    """Return the seconds since a time a cache holds, or None if it is not a time."""
+    if isinstance(value, bytes):
+        value = value.decode("ascii", "replace")
+    if not isinstance(value, str):
+        return None
+    try:
+        then = datetime.fromisoformat(value)
+        return (datetime.now(then.tzinfo) - then).total_seconds()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _trouble(what: str) -> None:
+    current().notices.warn("cache", "The cache is unusable, going on without: %s", what)

@@ -1,0 +1,132 @@
+"""Model Monitoring Inference Aggregator: one representative per class and interval."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from peakhold.blocks.handover import (
+    OFFLINE,
+    SINK_DISABLED,
+    Sink,
+    SinkResult,
+    failure,
+    missing_key,
+    result,
+)
+from peakhold.blocks.interval import whole_seconds
+from peakhold.blocks.windows import REGISTRY, Window, WindowKey
+from peakhold.delivery import current
+
+if TYPE_CHECKING:
+    from peakhold.delivery import Sender
+    from peakhold.delivery.sender import Cache, PlatformClient
+
+NOT_IN_RANGE = "Not in reporting range, skipping report. (Ok)"
+IN_BACKGROUND = "Reporting happens in the background task"
+SENT = "Data sent successfully"
+FAILED = "Error while uploading inference data."
+
+
+class ModelMonitoringInferenceAggregatorBlockV1(Sink):
+    """Collects predictions and reports the best of each class every few seconds.
+
+    Blocks of one api key, endpoint and ``unique_aggregator_key`` share a window, so a
+    host may make one per request.
+
+    Raises:
+        ValueError: If there is no api key, neither given nor in the environment.
+    """
+
+    def __init__(
+        self,
+        cache: Cache | None = None,
+        api_key: str | None = None,
+        background_tasks: Any = None,
+        thread_pool_executor: Any = None,
+        disable_sinks: bool = False,
+        platform_client: PlatformClient | None = None,
+    ) -> None:
+        """See ``Sink``."""
+        super().__init__(
+            cache,
+            api_key,
+            background_tasks,
+            thread_pool_executor,
+            disable_sinks,
+            platform_client,
+        )
+        if self._sender is None and not disable_sinks:
+            raise missing_key("ModelMonitoringInferenceAggregator")
+        self._windows: dict[str, Window] = {}
+        self._frequency: object = None
+        self._period = 0
+
+    def run(
+        self,
+        fire_and_forget: bool,
+        predictions: Any,
+        frequency: int | str,
+        unique_aggregator_key: str,
+        model_id: str,
+    ) -> SinkResult:
+        """Take a frame's predictions in, and report if the interval is over.
+
+        Args:
+            fire_and_forget: Whether reporting may happen in the background.
+            predictions: ``sv.Detections`` or a classification dict; may be empty.
+            frequency: Seconds between reports: a whole number, or a string of one.
+            unique_aggregator_key: Names the window.
+            model_id: The model that made the predictions.
+
+        Raises:
+            ValueError: If ``frequency`` is not a whole number of at least 1.
+        """
+        sender = self._sender
+        if sender is None:
+            return result(SINK_DISABLED)
+        # Hosts pass the same object for every frame.
+        if frequency is not self._frequency:
+            self._period = whole_seconds(frequency)
+            self._frequency = frequency
+        window = self._windows.get(unique_aggregator_key)
+        if window is None:
+            window = self._open(unique_aggregator_key, sender)
+        now = window.last_used = monotonic()
+        window.aggregator.observe(predictions, model_id)
+        if window.released:
+            # It was given up just now, and its last flush may have missed this frame.
+            window.flush()
+            del self._windows[unique_aggregator_key]
+        elif now - window.interval.last_report >= self._period:
+            return self._report(window, sender, fire_and_forget=fire_and_forget)
+        return {"error_status": False, "message": NOT_IN_RANGE}
+
+    def _open(self, unique_aggregator_key: str, sender: Sender) -> Window:
+        self._windows = {
+            key: window for key, window in self._windows.items() if not window.released
+        }
+        destination = sender.destination
+        key = WindowKey(
+            destination.endpoint,
+            destination.api_key_fingerprint,
+            unique_aggregator_key,
+        )
+        window = REGISTRY.acquire(key, sender, self._period)
+        self._windows[unique_aggregator_key] = window
+        return window
+
+    def _report(
+        self, window: Window, sender: Sender, *, fire_and_forget: bool
+    ) -> SinkResult:
+        record = window.close_if_due(sender, self._period)
+        if record is None:
+            return result(NOT_IN_RANGE)
+        if sender.offline:
+            current().deliver(record, sender)
+            return result(OFFLINE)
+        if fire_and_forget:
+            current().deliver(record, sender, self._schedule())
+            return result(IN_BACKGROUND)
+        error = current().deliver_now(record, sender)
+        return result(SENT) if error is None else failure(FAILED, error, sender)

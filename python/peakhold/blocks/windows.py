@@ -1,0 +1,235 @@
+"""The open windows of the process, which blocks of one key share."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from peakhold._peakhold import PeakAggregator
+from peakhold.blocks.interval import ReportInterval, time_kept
+from peakhold.delivery import current
+from peakhold.delivery.record import seal_report
+
+if TYPE_CHECKING:
+    from peakhold.delivery import Dispatcher, Record, Sender
+
+CLOCK_GRACE = 1.0
+"""Seconds past its deadline after which the clock closes a window."""
+
+_LONGEST_SLEEP = 60.0
+_EXIT_PATIENCE = 0.1
+
+
+@dataclass(frozen=True)
+class WindowKey:
+    """What blocks have to agree on to share a window.
+
+    Attributes:
+        endpoint: Where its reports go.
+        api_key_fingerprint: Of the api key they are sent with.
+        unique_aggregator_key: As given to ``run``.
+        partition: None: the window holds all feeds of the process.
+    """
+
+    endpoint: str
+    api_key_fingerprint: str
+    unique_aggregator_key: str
+    partition: str | None = None
+
+
+class Window:
+    """Peaks since the last report, and who is to report them.
+
+    ``run`` observes into it without a lock. Closing takes ``lock``, and whoever finds
+    it taken need not wait: somebody else is closing.
+
+    Attributes:
+        aggregator: The open peaks.
+        interval: When the next report is due.
+        lock: Taken to close the window.
+        last_used: Monotonic time of the last observation.
+        released: Whether the registry forgot it; what was observed since has to be
+            flushed by the observer.
+    """
+
+    def __init__(self, key: WindowKey, sender: Sender, period: int) -> None:
+        """Open a window that ``sender`` reports every ``period`` seconds."""
+        self.key = key
+        self.aggregator = PeakAggregator()
+        self.interval = ReportInterval(key.unique_aggregator_key)
+        self.lock = threading.Lock()
+        self.last_used = monotonic()
+        self.released = False
+        self._sender = sender
+        self._period = period
+        self._closed = 0
+        self._watcher: Dispatcher | None = None
+
+    def close_if_due(self, sender: Sender, period: int) -> Record | None:
+        """Close the window if its interval is over; empty or not, as ``run`` does.
+
+        Args:
+            sender: The caller's; it reports the window from now on.
+            period: The caller's frequency in seconds.
+
+        Returns:
+            The sealed record, or None: it is not time, or another thread is closing.
+        """
+        if not self.lock.acquire(blocking=False):
+            return None
+        try:
+            self._sender, self._period = sender, period
+            self._watch()
+            if monotonic() - self.interval.last_report < period:
+                return None
+            if not self.interval.is_over(sender.cache, period):
+                return None
+            return self._close()
+        finally:
+            self.lock.release()
+
+    def check(self, now: float) -> float | None:
+        """Close the window if its stream stopped, release it if that was long ago.
+
+        Args:
+            now: Monotonic time.
+
+        Returns:
+            When to check again, None after the release.
+        """
+        if not self.lock.acquire(blocking=False):
+            return now + CLOCK_GRACE
+        try:
+            if now - self.last_used > time_kept(self._period):
+                self._release()
+                return None
+            if now >= self._deadline():
+                if self.aggregator.peaks and self.interval.is_over(
+                    self._sender.cache, self._period
+                ):
+                    self._deliver(self._close())
+                if now >= self._deadline():
+                    return now + min(self._period, _LONGEST_SLEEP)
+            # A caller with a shorter frequency may come along any time.
+            return min(self._deadline(), now + _LONGEST_SLEEP)
+        finally:
+            self.lock.release()
+
+    def flush(self, patience: float = -1) -> None:
+        """Deliver what is there, whatever the interval says and without the cache.
+
+        Args:
+            patience: Seconds to wait for another thread that is closing; -1 is for
+                ever.
+        """
+        if not self.lock.acquire(timeout=patience):
+            return
+        try:
+            self._flush()
+        finally:
+            self.lock.release()
+
+    def start_anew(self) -> None:
+        """Empty the window in a forked child: its peaks are the parent's to report."""
+        self.aggregator = PeakAggregator()
+        self.lock = threading.Lock()
+        # Unknown, so that the next run looks closely and has the clock watch again.
+        self.interval.last_report = -math.inf
+
+    def _deadline(self) -> float:
+        return self.interval.last_report + self._period + CLOCK_GRACE
+
+    def _watch(self) -> None:
+        dispatcher = current()
+        if self._watcher is not dispatcher:
+            self._watcher = dispatcher
+            dispatcher.watch(self.check, monotonic() + CLOCK_GRACE)
+
+    def _close(self) -> Record:
+        self._closed += 1
+        record = seal_report(
+            self._sender.destination,
+            self.key,
+            self.aggregator.snapshot(),
+            partial(self._reported, self._closed, self._sender, self._period),
+        )
+        self.interval.restart(self._sender.cache, self._period)
+        return record
+
+    def _reported(self, closed: int, sender: Sender, period: int) -> None:
+        """Count the interval from the successful send, unless a newer close did."""
+        if not self.lock.acquire(blocking=False):
+            return
+        try:
+            if closed == self._closed:
+                self.interval.restart(sender.cache, period)
+        finally:
+            self.lock.release()
+
+    def _flush(self) -> None:
+        if self.aggregator.peaks:
+            self._deliver(
+                seal_report(
+                    self._sender.destination, self.key, self.aggregator.snapshot()
+                )
+            )
+
+    def _release(self) -> None:
+        # In this order: an observation after the flush sees the mark, see `run`.
+        REGISTRY.forget(self)
+        self.released = True
+        self._flush()
+
+    def _deliver(self, record: Record) -> None:
+        current().deliver(record, self._sender)
+
+
+class WindowRegistry:
+    """The windows of the process by their keys."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._windows: dict[WindowKey, Window] = {}
+        self._lock = threading.Lock()
+        self._closes_with: Dispatcher | None = None
+
+    def acquire(self, key: WindowKey, sender: Sender, period: int) -> Window:
+        """Return the window of a key, a new one if there is none."""
+        with self._lock:
+            dispatcher = current()
+            if self._closes_with is not dispatcher:
+                self._closes_with = dispatcher
+                dispatcher.at_close(self.flush_all)
+            window = self._windows.get(key)
+            if window is None:
+                window = self._windows[key] = Window(key, sender, period)
+            window.last_used = monotonic()
+            return window
+
+    def forget(self, window: Window) -> None:
+        """Give a window up, so that its key gets a new one."""
+        with self._lock:
+            if self._windows.get(window.key) is window:
+                del self._windows[window.key]
+
+    def flush_all(self) -> None:
+        """Deliver what every window holds; the process exits."""
+        for window in list(self._windows.values()):
+            window.flush(_EXIT_PATIENCE)
+
+    def start_anew(self) -> None:
+        """Empty every window in a forked child, which keeps its blocks."""
+        self._lock = threading.Lock()
+        for window in self._windows.values():
+            window.start_anew()
+
+
+REGISTRY = WindowRegistry()
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=REGISTRY.start_anew)

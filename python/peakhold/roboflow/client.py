@@ -53,7 +53,7 @@ class RoboflowClient:
         """
         # Imported here: requests must not load with `import peakhold`, and must not
         # hold up the first frame that sends.
-        from peakhold.roboflow.transport import Transport  # noqa: PLC0415
+        from peakhold.roboflow.transport import Transport
 
         self.settings = Settings.from_environment() if settings is None else settings
         self._transport = Transport(self.settings, _SERVER_VERSION)

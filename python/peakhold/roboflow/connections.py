@@ -42,7 +42,7 @@ class _DeadlineReader(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int | None:  # noqa: ANN401 - as in typeshed
+    def readinto(self, buffer: Any) -> int | None:
         if self._deadline is not None:
             seconds = self._deadline - time.monotonic()
             if seconds <= 0:
@@ -59,7 +59,7 @@ class _DeadlineReader(io.RawIOBase):
 class _DeadlineResponse(http.client.HTTPResponse):
     """A response of which status, headers and body share one deadline."""
 
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         raw = self.fp.detach()  # of a BufferedReader, which gives up its socket
         self.fp = io.BufferedReader(_DeadlineReader(raw, sock))
@@ -77,7 +77,7 @@ class _PatientSender:
         super().connect()  # type: ignore[misc]  # of the connection it is mixed into
         self.sock.settimeout(self.send_timeout)
 
-    def request(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on
+    def request(self, *args: Any, **kwargs: Any) -> None:
         if self.sock is not None:
             self.timeout = self.send_timeout
         super().request(*args, **kwargs)  # type: ignore[misc]
@@ -94,12 +94,12 @@ class _LockFreeStack:
         self._items: deque[Any] = deque()
         self._maxsize = maxsize
 
-    def put(self, item: object, block: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002 - urllib3's signature
+    def put(self, item: object, block: bool = False) -> None:  # noqa: ARG002 - urllib3's signature
         if len(self._items) >= self._maxsize:
             raise queue.Full
         self._items.append(item)
 
-    def get(self, block: bool = False, timeout: float | None = None) -> Any:  # noqa: ANN401, ARG002, FBT001, FBT002 - urllib3's signature
+    def get(self, block: bool = False, timeout: float | None = None) -> Any:  # noqa: ARG002 - urllib3's signature
         try:
             return self._items.pop()
         except IndexError:
@@ -140,13 +140,13 @@ class DeadlineAdapter(HTTPAdapter):
         self._pool_classes = _pool_classes(send_timeout)
         super().__init__(pool_maxsize=pool_size, max_retries=0)
 
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Use these connections for direct requests."""
         super().init_poolmanager(*args, **kwargs)
         manager: PoolManager = self.poolmanager
         manager.pool_classes_by_scheme = self._pool_classes
 
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> PoolManager:  # noqa: ANN401 - passed on
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> PoolManager:
         """Use these connections through a proxy, too, unless it is a SOCKS one."""
         manager: PoolManager = super().proxy_manager_for(*args, **kwargs)
         if isinstance(manager, ProxyManager):

@@ -12,7 +12,7 @@ not travel, and a POST must not turn into a GET.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING
 
@@ -46,7 +46,7 @@ class Answer:
     """
 
     status: int
-    body: bytes
+    body: bytes = field(repr=False)  # a server may echo the key
     cut: RoboflowError | None
 
 
@@ -92,7 +92,6 @@ class Transport:
                     data=body,
                     timeout=timeouts,
                     verify=self._settings.verify_ssl,
-                    allow_redirects=False,
                     stream=True,
                 )
             except Exception as error:  # noqa: BLE001 - whatever escapes holds the URL
@@ -129,7 +128,7 @@ class Transport:
         return pooled[1]
 
     def _new_session(self) -> requests.Session:
-        session = requests.Session()
+        session = _Session()
         session.auth = _no_auth
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         session.headers["User-Agent"] = self._user_agent
@@ -139,6 +138,18 @@ class Transport:
         session.mount("http://", adapter)
         session.mount("https://", adapter)
         return session
+
+
+class _Session(requests.Session):
+    """A session that takes every answer for the last one.
+
+    ``allow_redirects=False`` would not do: requests then still prepares the request it
+    does not send, which reads the whole body and fails on an odd ``Location``.
+    """
+
+    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
+        """Find no redirect."""
+        return
 
 
 def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -19,7 +19,10 @@ QUOTED = quote("https://api/?api_key=" + quote("a&b/c d", safe="") + "&nocache=t
         ("GET /?api_key=abc&nocache=true HTTP", "GET /?api_key=***&nocache=true HTTP"),
         ("GET /?api_key=abc", "GET /?api_key=***"),
         ("url '/?api_key=a%26b'", "url '/?api_key=***'"),
-        (f"/proxy?url={QUOTED}", "/proxy?url=https%3A//api/%3Fapi_key%3D***%26nocache%3Dtrue"),
+        (
+            f"/proxy?url={QUOTED}",
+            "/proxy?url=https%3A//api/%3Fapi_key%3D***%26nocache%3Dtrue",
+        ),
         (
             f"/proxy?url={quote(QUOTED)}",
             "/proxy?url=https%253A//api/%253Fapi_key%253D***%2526nocache%253Dtrue",
@@ -67,7 +70,7 @@ def test_urllib3_logs_of_a_request_in_flight_are_clean(canary, caplog):
     with in_flight(canary):
         logger.debug("echo %s of %d", canary, 1)
         try:
-            raise RuntimeError(canary)
+            raise RuntimeError(canary)  # noqa: TRY301
         except RuntimeError:
             logger.warning("failed", exc_info=True)
     logger.debug("echo %s of %d", canary, 1)  # control: not in flight, not in a URL

@@ -85,7 +85,9 @@ def test_custom_metadata_is_one_entry_by_keywords(server, client):
     (request,) = server.requests
     assert request.path == "/acme/inference-stats/metadata"
     assert request.json() == {
-        "data": [{"inference_ids": ["a", "b"], "field_name": "line", "field_value": "3"}]
+        "data": [
+            {"inference_ids": ["a", "b"], "field_name": "line", "field_value": "3"}
+        ]
     }
 
 
@@ -125,9 +127,7 @@ def test_a_base_url_with_a_path_is_kept(server, make_client):
 
 def test_through_a_gateway_the_whole_url_is_quoted(server, make_client, canary):
     gateway = server.url.removeprefix("http://")  # a scheme is not needed
-    client = make_client(
-        api_base_url="https://api.example", secure_gateway=gateway
-    )
+    client = make_client(api_base_url="https://api.example", secure_gateway=gateway)
     client.send_report_body(canary, "acme", BODY, "id")
 
     (request,) = server.requests
@@ -334,10 +334,10 @@ going = True
 def busy():
     while going:
         client.send_report_body("k", "w", b"{}", "parent")
-threads = [threading.Thread(target=busy) for _ in range(3)]
+threads = [threading.Thread(target=busy) for _ in range(2)]
 for thread in threads: thread.start()
-sys.setswitchinterval(1e-6)
-for n in range(15):
+sys.setswitchinterval(1e-5)
+for n in range(10):
     child = os.fork()
     if child == 0:
         client.send_report_body("k", "w", b"{}", "child")
@@ -371,9 +371,9 @@ def test_a_forked_child_opens_its_own_connections_and_never_hangs(server):
     by_sender = {"parent": set(), "child": set()}
     for request in server.requests:
         by_sender[request.headers["Idempotency-Key"]].add(request.connection)
-    assert len(by_sender["child"]) == 15
+    assert len(by_sender["child"]) == 10
     assert not by_sender["child"] & by_sender["parent"]
-    assert len(by_sender["parent"]) <= 4  # the parent's connections survive
+    assert len(by_sender["parent"]) <= 3  # the parent's connections survive
 
 
 def test_importing_the_package_does_not_import_requests():

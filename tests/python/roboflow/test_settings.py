@@ -41,7 +41,10 @@ def test_the_process_environment_is_the_default(monkeypatch):
         ({"API_KEY": "two"}, {"api_key": "two"}),
         ({"ROBOFLOW_API_KEY": "", "API_KEY": "two"}, {"api_key": "two"}),
         ({"ROBOFLOW_API_KEY": "from-a-file\n"}, {"api_key": "from-a-file"}),
-        ({"API_BASE_URL": "http://localhost:9/"}, {"api_base_url": "http://localhost:9"}),
+        (
+            {"API_BASE_URL": "http://localhost:9/"},
+            {"api_base_url": "http://localhost:9"},
+        ),
         ({"API_BASE_URL": "http://h/base/"}, {"api_base_url": "http://h/base"}),
         ({"API_BASE_URL": " "}, {"api_base_url": "https://api.roboflow.com"}),
         ({"DEVICE_ID": "camera-7"}, {"device_id": "camera-7"}),

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from email.message import Message
 
+    from typing_extensions import Self
+
 # Self-signed for localhost and 127.0.0.1, valid for a century, worthless elsewhere.
 CERTIFICATE = Path(__file__).with_name("localhost.pem")
 
@@ -67,7 +69,7 @@ class Request:
         """The unquoted parameters."""
         return parse_qs(urlsplit(self.target).query, keep_blank_values=True)
 
-    def json(self) -> Any:  # noqa: ANN401 - whatever was sent
+    def json(self) -> Any:
         """Return the body, read as JSON."""
         return json.loads(self.body)
 
@@ -112,7 +114,7 @@ def redirect(location: str, status: int = 302) -> Answer:
 
 @dataclass(frozen=True)
 class Computed:
-    """An answer made from the request, for servers that depend on what they are sent."""
+    """An answer made from the request."""
 
     make: Callable[[Request], Behaviour]
 
@@ -266,11 +268,11 @@ class _Listener(ThreadingHTTPServer):
     daemon_threads = True
     owner: MisbehavingServer
 
-    def shutdown_request(self, request: Any) -> None:  # noqa: ANN401 - http.server's type
+    def shutdown_request(self, request: Any) -> None:
         with suppress(OSError):  # already reset
             super().shutdown_request(request)
 
-    def handle_error(self, request: Any, client_address: object) -> None:  # noqa: ANN401, ARG002 - http.server's types
+    def handle_error(self, request: Any, client_address: object) -> None:
         self.owner.note_problem()
 
 
@@ -323,7 +325,7 @@ class MisbehavingServer:
         with self._lock:
             self._script.extend(behaviours)
 
-    def __enter__(self) -> MisbehavingServer:
+    def __enter__(self) -> Self:
         """Start to answer."""
         self._thread.start()
         return self

@@ -15,7 +15,10 @@ _REQUIRED = (
     "peakhold/cli/recordings/*",
     "peakhold/monitor/dashboard.py",
 )
-_FORBIDDEN = ("*test*", "*conftest*", "*.rs", "*.pyc", "benches/*", "scripts/*")
+_FORBIDDEN = (
+    *("tests/*", "*/tests/*", "*/test_*", "*/conftest.py"),
+    *("*.rs", "*.pyc", "benches/*", "scripts/*"),
+)
 _NEWEST_GLIBC = (2, 28)
 
 

@@ -1,0 +1,51 @@
+"""Mistakes of the person at the terminal, told in one line with the remedy."""
+
+from __future__ import annotations
+
+import importlib
+
+from peakhold.errors import PeakholdError
+
+USAGE = 2
+"""Exit code of a mistake in the command, its input or its surroundings."""
+
+FAILED = 1
+"""Exit code of a command that ran, and whose outcome is not what it should be."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as a shell gives it."""
+
+
+class CommandError(PeakholdError):
+    """The command cannot go on; the text is one line that says what to do about it."""
+
+
+def require(command: str, *modules: str) -> None:
+    """Check that the modules of an extra are installed.
+
+    Raises:
+        CommandError: One is not; the text has the command that installs it.
+    """
+    try:
+        for module in modules:
+            importlib.import_module(module)
+    except ImportError as error:
+        raise CommandError(
+            f"`peakhold {command}` needs {error.name}, which is not installed: "
+            'pip install "peakhold[monitor]"'
+        ) from error
+
+
+def one_line(text: object) -> str:
+    """Return a text on one line, its control characters made visible."""
+    return printable(" ".join(str(text).split()))
+
+
+def printable(text: str) -> str:
+    """Return a text that cannot move the cursor or colour the terminal."""
+    if text.isprintable():
+        return text
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode()
+        for sign in text
+    )

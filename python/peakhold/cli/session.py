@@ -1,0 +1,97 @@
+"""Both sinks on one client, from the first frame to the last acknowledgement."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from peakhold.blocks import (
+    ModelMonitoringInferenceAggregatorBlockV1,
+    RoboflowCustomMetadataBlockV1,
+)
+from peakhold.cli.player import Player
+from peakhold.cli.predictions import supervision
+from peakhold.delivery import current
+
+if TYPE_CHECKING:
+    from peakhold.cli.metering import MeteredClient
+    from peakhold.delivery.outbox import Counts
+
+_PATIENCE = 10.0
+"""Seconds without a delivery after which what is pending counts as failed."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What became of everything that was pushed.
+
+    Attributes:
+        complete: Whether all of it was delivered.
+        counts: Reports and metadata requests: delivered, pending, dropped.
+    """
+
+    complete: bool
+    counts: Counts
+
+
+def open_player(
+    client: MeteredClient,
+    api_key: str,
+    frequency: int,
+    field: tuple[str, str],
+    aggregator_key: str,
+) -> Player:
+    """Construct both sinks on one client.
+
+    Args:
+        client: Sends, and keeps the ledger.
+        api_key: The key.
+        frequency: Seconds from one report to the next.
+        field: Name and value of the metadata of every inference.
+        aggregator_key: Names the window.
+    """
+    supervision()  # takes a second to import, which is not the first frame's
+    return Player(
+        ModelMonitoringInferenceAggregatorBlockV1(
+            api_key=api_key, platform_client=client
+        ),
+        RoboflowCustomMetadataBlockV1(api_key=api_key, platform_client=client),
+        frequency=frequency,
+        aggregator_key=aggregator_key,
+        field_name=field[0],
+        field_value=field[1],
+    )
+
+
+def settle() -> Settled:
+    """Close the window and wait for what is pending, as long as some of it goes out."""
+    dispatcher = current()
+    delivered = dispatcher.counts().delivered
+    dispatcher.close(_PATIENCE)
+    while not dispatcher.flush(_PATIENCE):
+        before, delivered = delivered, dispatcher.counts().delivered
+        if delivered == before:
+            break
+    counts = dispatcher.counts()
+    return Settled(dispatcher.flush(0) and not counts.dropped, counts)
+
+
+def is_loopback(url: str) -> bool:
+    """Whether an address is on this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def bypass_proxy(url: str) -> None:
+    """Keep requests to an address on this machine away from the user's proxy."""
+    host = urlsplit(url).hostname or ""
+    # Both spellings are in use, and the first one found wins.
+    for name in ("no_proxy", "NO_PROXY"):
+        others = os.environ.get(name)
+        os.environ[name] = f"{others},{host}" if others else host

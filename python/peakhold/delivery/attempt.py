@@ -104,7 +104,7 @@ class Attempts:
                 wait,
             )
             return error
-        halves = split(record) if judged is Verdict.SPLIT else []
+        halves = split(record) if judged is Verdict.TOO_LARGE else []
         if halves:
             self._outbox.replace(record, halves, leased=0)
         else:

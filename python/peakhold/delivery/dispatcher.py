@@ -92,6 +92,7 @@ class Dispatcher:
         self._closers: list[Callable[[], None]] = []
         self._threaded = worker
         self._worker: threading.Thread | None = None
+        self._closed = False
 
     # Handing over -----------------------------------------------------------------
 
@@ -105,12 +106,13 @@ class Dispatcher:
             sender: Who sends it, and from now on everything to its destination.
             schedule: Hands a task to the host, if the host is to deliver.
         """
-        self._append(record)
         with self._wake:
+            self._append(record)
             lane = self._lane(sender)
-        if schedule:
-            self._delegate(lane, schedule)
+            task = self._host_task(lane) if schedule else None
         self._signal()
+        if schedule and task:
+            self._hand(task, lane, schedule)
 
     def deliver_now(self, record: Record, sender: Sender) -> Exception | None:
         """Make one attempt on the caller's thread; what fails stays pending.
@@ -147,10 +149,11 @@ class Dispatcher:
             idle = not lane.batch
             for entries in lane.batch.add(inference_ids, field_name, field_value):
                 self._append(seal_metadata(sender.destination, entries))
-        if schedule:
-            self._delegate(lane, schedule)
+            task = self._host_task(lane) if schedule else None
         if idle:  # else the worker knows, and frames come by the hundreds a second
             self._signal()
+        if schedule and task:
+            self._hand(task, lane, schedule)
 
     def _append(self, record: Record, *, leased: bool = False) -> None:
         if dropped := self.outbox.append(record, leased=leased):
@@ -169,17 +172,20 @@ class Dispatcher:
         lane.used = self._clock()
         return lane
 
-    def _delegate(self, lane: Lane, schedule: Schedule) -> None:
-        """Give the host a task, if the lane may send now and there is none yet."""
-        with self._wake:
-            now = self._clock()
-            due = lane.next_kind(self.outbox)
-            outstanding = lane.host_task is not None and lane.host_task() is not None
-            if due is None or due[0] > now or outstanding:
-                return
-            task = HostTask(self, lane)
-            lane.host_task = weakref.ref(task)
-            lane.host_until = now + HOST_GRACE
+    def _host_task(self, lane: Lane) -> HostTask | None:
+        """Make a task for the host if the lane may send now and there is none yet."""
+        now = self._clock()
+        due = lane.next_kind(self.outbox)
+        outstanding = lane.host_task is not None and lane.host_task() is not None
+        if due is None or due[0] > now or outstanding:
+            return None
+        task = HostTask(self, lane)
+        # Weak: a host that throws the task away makes room for the next one.
+        lane.host_task = weakref.ref(task)
+        lane.host_until = now + HOST_GRACE
+        return task
+
+    def _hand(self, task: HostTask, lane: Lane, schedule: Schedule) -> None:
         try:
             schedule(task)
         except Exception as error:  # noqa: BLE001 - a pool shut down, and the like
@@ -300,7 +306,8 @@ class Dispatcher:
     def _signal(self) -> None:
         with self._wake:
             self._signals += 1
-            if self._threaded and (self._worker is None or not self._worker.is_alive()):
+            running = self._worker is not None and self._worker.is_alive()
+            if self._threaded and not running and not self._closed:
                 self._start_worker()
             self._wake.notify_all()
 
@@ -314,7 +321,7 @@ class Dispatcher:
             self._worker = worker
 
     def _work(self) -> None:
-        while True:
+        while not self._closed:
             with self._wake:
                 seen = self._signals
             delay = self.step()
@@ -367,6 +374,8 @@ class Dispatcher:
                 self.counts().pending,
                 ids,
             )
+        self._closed = True
+        self._signal()
 
     def _help(self, lane: Lane, deadline: float) -> None:
         def deliver() -> None:

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from peakhold.delivery.metadata import packed
 from peakhold.delivery.record import MetadataEntry, Record, ReportContent
+from peakhold.errors import PeakholdError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -26,6 +27,10 @@ _SOURCE_INFO = "ModelMonitoringInferenceAggregatorBlockV1"
 _RESULTS = "inference_results"
 
 
+class UnencodableError(PeakholdError):
+    """A record holds what no JSON can say; no later attempt would do better."""
+
+
 def encode(record: Record, facts: Mapping[str, object]) -> list[Record]:
     """Return the record with its body made, as several records where it is too long.
 
@@ -34,7 +39,7 @@ def encode(record: Record, facts: Mapping[str, object]) -> list[Record]:
         facts: Device id, server version and system information for reports.
 
     Raises:
-        ValueError: If a fact is a number that JSON does not have.
+        UnencodableError: If there is a number that JSON does not have.
     """
     if isinstance(record.content, ReportContent):
         head = {
@@ -159,5 +164,8 @@ def _metadata_body(entries: Iterable[MetadataEntry]) -> bytes:
 
 def _dumps(value: Any) -> bytes:
     # An injected client may describe its system with objects that are not JSON.
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False, default=str)
+    try:
+        text = json.dumps(value, separators=(",", ":"), allow_nan=False, default=str)
+    except ValueError as error:
+        raise UnencodableError(str(error)) from error
     return text.encode("ascii")

@@ -6,6 +6,7 @@ import random
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from peakhold.delivery.encode import UnencodableError
 from peakhold.roboflow.errors import TlsFailedError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Verdict(Enum):
 
     RETRY = "retry"
     PARK = "park"
-    SPLIT = "split"
+    TOO_LARGE = "too_large"
     REFUSED = "refused"
 
 
@@ -45,8 +46,9 @@ def verdict(error: BaseException) -> Verdict:
     if status in _NEEDS_A_PERSON or isinstance(error, TlsFailedError):
         return Verdict.PARK
     if status == _TOO_LARGE:
-        return Verdict.SPLIT
-    if status in _CLIENT_ERRORS and status not in _PASSING:
+        return Verdict.TOO_LARGE
+    refused = status in _CLIENT_ERRORS and status not in _PASSING
+    if refused or isinstance(error, UnencodableError):
         return Verdict.REFUSED
     return Verdict.RETRY
 

@@ -192,7 +192,11 @@ class Sender:
 
     def describe(self, error: BaseException) -> str:
         """Return the text of an exception without the api key."""
-        return redact(str(error), self._api_key)
+        try:
+            text = str(error)
+        except Exception:  # noqa: BLE001 - of an injected client
+            return "(its text cannot be read)"
+        return redact(text, self._api_key)
 
 
 class Workspace:

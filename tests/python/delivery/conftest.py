@@ -1,0 +1,84 @@
+"""Dispatchers of their own, stepped by the test or with a worker, and servers."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+
+from peakhold.delivery import Dispatcher, Sender
+from peakhold.roboflow import RoboflowClient, Settings
+
+NAME = "stand_ins"
+if NAME not in sys.modules:
+    path = Path(__file__).with_name(f"{NAME}.py")
+    spec = spec_from_file_location(NAME, path)
+    sys.modules[NAME] = module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+stand_ins = sys.modules[NAME]
+
+
+@pytest.fixture(autouse=True)
+def no_proxy_of_the_machine(monkeypatch):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+def api_key():
+    return f"canary{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def api():
+    with stand_ins.running_api() as server:
+        yield stand_ins.Api(server)
+    assert server.problems == []
+
+
+@pytest.fixture
+def cache():
+    return stand_ins.DictCache()
+
+
+@pytest.fixture
+def clock():
+    return stand_ins.Clock()
+
+
+@pytest.fixture
+def stepped(clock):
+    """A dispatcher without a thread, on the test's clock, that draws no jitter."""
+    return Dispatcher(clock=clock, jitter=lambda low, high: high, worker=False)
+
+
+@pytest.fixture
+def working():
+    """A dispatcher with its worker; backoff starts at a twentieth of a second."""
+    dispatcher = Dispatcher(jitter=lambda low, high: 0.05)
+    yield dispatcher
+    dispatcher.close(0)
+
+
+@pytest.fixture
+def client():
+    return stand_ins.RecordingClient()
+
+
+@pytest.fixture
+def sender(client, api_key, cache):
+    """Sends with a host's client."""
+    return Sender(client, api_key, cache, injected=True)
+
+
+@pytest.fixture
+def own_sender(api, api_key, cache):
+    """Sends with the package's client to the server of `api`."""
+    settings = Settings(api_base_url=api.url, read_timeout=5, system_info=False)
+    client = RoboflowClient(settings)
+    yield Sender(client, api_key, cache, injected=False)
+    client.close()

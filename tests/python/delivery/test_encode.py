@@ -1,0 +1,246 @@
+"""Request bodies: the contract's keys, made once, and never too long."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+import pytest
+from stand_ins import PlainSnapshot, RecordingClient
+
+from peakhold.delivery.encode import (
+    REPORT_BODY_LIMIT,
+    UnencodableError,
+    encode,
+    split,
+    split_after_entry,
+)
+from peakhold.delivery.metadata import (
+    METADATA_BODY_LIMIT,
+    METADATA_IDS_LIMIT,
+    MetadataBatch,
+)
+from peakhold.delivery.record import (
+    Destination,
+    MetadataEntry,
+    seal_metadata,
+    seal_report,
+)
+
+HERE = Destination("http://here", "0123456789abcdef")
+FACTS = {
+    "device_id": None,
+    "inference_server_version": "1.2.3",
+    **RecordingClient().get_system_info(),
+}
+
+
+def sealed(classes):
+    best = {name: index / classes for index, name in enumerate(names(classes))}
+    return seal_report(HERE, "window", PlainSnapshot(best))
+
+
+def names(count):
+    return [f"class {index:06d}" for index in range(count)]
+
+
+def test_a_report_has_the_keys_of_the_contract_in_order():
+    (record,) = encode(sealed(2), FACTS)
+    body = json.loads(record.body)
+    assert list(body) == [
+        "timestamp",
+        "source",
+        "source_info",
+        "device_id",
+        "inference_server_version",
+        "platform",
+        "platform_release",
+        "platform_version",
+        "architecture",
+        "hostname",
+        "ip_address",
+        "mac_address",
+        "processor",
+        "inference_results",
+    ]
+    assert body["source"] == "workflow"
+    assert body["source_info"] == "ModelMonitoringInferenceAggregatorBlockV1"
+    assert body["device_id"] is None
+    assert [result["class_name"] for result in body["inference_results"]] == names(2)
+
+
+def test_the_timestamp_is_local_iso_time_of_sealing():
+    before = datetime.now()  # noqa: DTZ005 - the contract's times are local
+    record = sealed(1)
+    after = datetime.now()  # noqa: DTZ005
+    (encoded,) = encode(record, FACTS)
+    stamp = datetime.fromisoformat(json.loads(encoded.body)["timestamp"])
+    assert stamp.tzinfo is None
+    assert before <= stamp <= after
+
+
+def test_an_empty_window_has_an_empty_list_of_results():
+    (record,) = encode(sealed(0), FACTS)
+    assert json.loads(record.body)["inference_results"] == []
+
+
+def test_one_body_keeps_the_record_s_id():
+    record = sealed(3)
+    (encoded,) = encode(record, FACTS)
+    assert encoded.id == record.id
+    assert encoded.size == len(encoded.body)
+
+
+def test_a_report_over_512_kb_becomes_several_with_ids_of_their_own():
+    record = sealed(9_000)
+    parts = encode(record, FACTS)
+    assert len(parts) > 1
+    assert all(len(part.body) <= REPORT_BODY_LIMIT for part in parts)
+    assert len({record.id, *(part.id for part in parts)}) == len(parts) + 1
+    found = [
+        result["class_name"]
+        for part in parts
+        for result in json.loads(part.body)["inference_results"]
+    ]
+    assert found == names(9_000)
+    heads = [json.loads(part.body) for part in parts]
+    assert len({head["timestamp"] for head in heads}) == 1
+    # The control: as few parts as the limit allows, so the limit was the cause.
+    total = sum(len(part.body) for part in parts)
+    assert len(parts) == total // REPORT_BODY_LIMIT + 1
+
+
+def test_hostile_text_is_encoded_as_ascii_json():
+    snapshot = PlainSnapshot({'quote " \\ \x00 é 😀 \ud800': 0.5})
+    (record,) = encode(seal_report(HERE, "window", snapshot), FACTS)
+    assert record.body.isascii()
+    (result,) = json.loads(record.body)["inference_results"]
+    assert result["class_name"] == 'quote " \\ \x00 é 😀 \ud800'
+
+
+def test_nan_is_never_sent():
+    record = seal_report(HERE, "window", PlainSnapshot({"a": float("nan")}))
+    with pytest.raises(UnencodableError, match="not JSON compliant"):
+        encode(record, FACTS)
+
+
+def test_a_report_too_large_for_the_server_is_halved():
+    (record,) = encode(sealed(5), FACTS)
+    first, second = split(record)
+    halves = [json.loads(part.body)["inference_results"] for part in (first, second)]
+    assert [len(half) for half in halves] == [2, 3]
+    assert [*halves[0], *halves[1]] == json.loads(record.body)["inference_results"]
+    assert len({record.id, first.id, second.id}) == 3
+
+
+def test_one_result_cannot_be_halved():
+    (record,) = encode(sealed(1), FACTS)
+    assert split(record) == []
+
+
+def entry(count, value="v", prefix="id"):
+    ids = tuple(f"{prefix}{index}" for index in range(count))
+    return MetadataEntry(ids, "field", value)
+
+
+def encoded_metadata(*entries):
+    (record,) = encode(seal_metadata(HERE, entries), {})
+    return record
+
+
+def test_metadata_has_the_keys_of_the_contract():
+    record = encoded_metadata(entry(2), entry(1, "w"))
+    assert json.loads(record.body) == {
+        "data": [
+            {
+                "inference_ids": ["id0", "id1"],
+                "field_name": "field",
+                "field_value": "v",
+            },
+            {"inference_ids": ["id0"], "field_name": "field", "field_value": "w"},
+        ]
+    }
+
+
+def test_metadata_is_halved_by_ids():
+    record = encoded_metadata(entry(1), entry(3, "w"))
+    first, second = split(record)
+    assert json.loads(first.body)["data"] == [
+        {"inference_ids": ["id0"], "field_name": "field", "field_value": "v"},
+        {"inference_ids": ["id0"], "field_name": "field", "field_value": "w"},
+    ]
+    assert json.loads(second.body)["data"] == [
+        {"inference_ids": ["id1", "id2"], "field_name": "field", "field_value": "w"}
+    ]
+    assert split(encoded_metadata(entry(1))) == []
+
+
+def test_metadata_is_cut_after_the_entries_that_were_sent():
+    record = encoded_metadata(entry(2), entry(3, "w"), entry(1, "x"))
+    sent, left = split_after_entry(record, 2)
+    assert [e["field_value"] for e in json.loads(sent.body)["data"]] == ["v", "w"]
+    assert [e["field_value"] for e in json.loads(left.body)["data"]] == ["x"]
+
+
+def filled(batch, *args):
+    return list(batch.add(*args))
+
+
+def test_ids_of_one_field_and_value_become_one_entry_in_first_seen_order():
+    batch = MetadataBatch()
+    assert filled(batch, ["b", "a"], "f", "v") == []
+    assert filled(batch, ["a", "c"], "f", "v") == []
+    assert filled(batch, ["a"], "f", "w") == []
+    assert len(batch) == 4
+    assert batch.seal() == (
+        MetadataEntry(("b", "a", "c"), "f", "v"),
+        MetadataEntry(("a",), "f", "w"),
+    )
+    assert len(batch) == 0
+
+
+def test_a_batch_is_full_at_a_thousand_ids():
+    batch = MetadataBatch()
+    ids = [f"{index}" for index in range(METADATA_IDS_LIMIT)]
+    assert filled(batch, ids, "f", "v") == []
+    ((full,),) = filled(batch, ["one more"], "f", "v")
+    assert full.inference_ids == tuple(ids)
+    assert batch.seal() == (MetadataEntry(("one more",), "f", "v"),)
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "😀", '"', "\x00"])
+def test_a_batch_is_full_before_256_kb_however_the_text_is_escaped(letter):
+    batch = MetadataBatch()
+    bodies = [
+        encoded_metadata(*entries).body
+        for index in range(300)
+        for entries in filled(batch, [f"{index}" + letter * 900], "f", letter * 500)
+    ]
+    bodies.append(encoded_metadata(*batch.seal()).body)
+    assert all(len(body) <= METADATA_BODY_LIMIT for body in bodies)
+    # The control: batches are filled, not cut early.
+    assert all(len(body) > METADATA_BODY_LIMIT * 0.9 for body in bodies[:-1])
+    found = [
+        inference_id
+        for body in bodies
+        for sent in json.loads(body)["data"]
+        for inference_id in sent["inference_ids"]
+    ]
+    assert found == [f"{index}" + letter * 900 for index in range(300)]
+
+
+def test_more_ids_than_a_request_takes_become_several_records():
+    parts = encode(seal_metadata(HERE, (entry(2_500),)), {})
+    counts = [len(json.loads(p.body)["data"][0]["inference_ids"]) for p in parts]
+    assert counts == [1_000, 1_000, 500]
+
+
+def test_the_api_key_s_fingerprint_is_all_a_record_knows():
+    assert set(vars(HERE)) == {"endpoint", "api_key_fingerprint", "client"}
+
+
+def test_the_snapshot_is_let_go_once_the_body_is_made():
+    record = sealed(10)
+    assert record.content is not None
+    (encoded,) = encode(record, FACTS)
+    assert encoded.content is None

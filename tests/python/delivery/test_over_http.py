@@ -1,0 +1,161 @@
+"""Delivery with the package's client over real sockets, to servers that misbehave."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import pytest
+from misbehaving_server import Answer, BlackHole, Reset, answer_json
+from stand_ins import PlainSnapshot, conserved, eventually
+
+from peakhold.delivery import Sender
+from peakhold.delivery.record import seal_report
+from peakhold.roboflow import RoboflowClient, Settings
+
+
+def report(sender, **best):
+    return seal_report(sender.destination, "w", PlainSnapshot(best or {"a": 0.5}))
+
+
+def test_a_report_goes_to_the_contract_s_address(working, own_sender, api, api_key):
+    working.deliver(report(own_sender), own_sender)
+    assert working.flush(5)
+    (post,) = api.posts()
+    assert post.path == "/spaceship/inference-stats"
+    assert post.query == {"api_key": [api_key]}
+    assert post.headers["Content-Type"] == "application/json"
+
+
+def test_metadata_goes_to_the_contract_s_address(working, own_sender, api, api_key):
+    working.add_metadata(["i"], "f", "v", own_sender)
+    assert working.flush(5)
+    (post,) = api.posts()
+    assert post.path == "/spaceship/inference-stats/metadata"
+    assert post.query == {"api_key": [api_key], "nocache": ["true"]}
+    assert post.json() == {
+        "data": [{"inference_ids": ["i"], "field_name": "f", "field_value": "v"}]
+    }
+
+
+def test_body_and_idempotency_key_are_identical_when_the_answer_was_lost(
+    working, own_sender, api
+):
+    api.failures = [Reset(), Answer(503), Reset(b"HTTP/1.1 2")]
+    record = report(own_sender)
+    working.deliver(record, own_sender)
+    assert working.flush(5)
+    posts = api.posts()
+    assert len(posts) == 4
+    assert {post.headers["Idempotency-Key"] for post in posts} == {record.id}
+    assert len({post.body for post in posts}) == 1
+    # The control: another record has another key.
+    working.deliver(report(own_sender), own_sender)
+    assert working.flush(5)
+    assert len({post.headers["Idempotency-Key"] for post in api.posts()}) == 2
+
+
+def test_after_an_outage_everything_arrives_once(working, own_sender, api):
+    api.always = Answer(503)
+    for index in range(8):
+        working.deliver(report(own_sender, **{f"c{index}": 0.5}), own_sender)
+        working.add_metadata([f"id{index}"], "f", "v", own_sender)
+    assert eventually(lambda: len(api.posts()) >= 3)
+    assert api.accepted() == []
+    api.always = None
+    assert working.flush(10)
+    results = [
+        result["class_name"]
+        for request in api.accepted(kind="report")
+        for result in request.json()["inference_results"]
+    ]
+    assert results == [f"c{index}" for index in range(8)]
+    (entry,) = api.entries()
+    assert entry["inference_ids"] == [f"id{index}" for index in range(8)]
+    assert conserved(working.counts())
+    assert working.counts().pending == 0
+
+
+def test_metadata_of_many_frames_uses_one_connection_and_4_requests_a_second(
+    working, own_sender, api
+):
+    ids = []
+    stop = threading.Event()
+    for index in range(500):
+        ids.append(f"id{index}")
+        working.add_metadata([ids[-1]], "line", str(index % 3), own_sender)
+        stop.wait(0.002)
+    assert working.flush(5)
+    posts = api.posts(kind="metadata")
+    assert len(posts) <= 6
+    assert len({post.connection for post in posts}) == 1
+    arrived = [
+        (inference_id, entry["field_value"])
+        for entry in api.entries()
+        for inference_id in entry["inference_ids"]
+    ]
+    assert sorted(arrived) == sorted((f"id{n}", str(n % 3)) for n in range(500))
+
+
+def test_a_hanging_destination_does_not_hold_up_the_frame_loop(
+    working, own_sender, api
+):
+    api.always = BlackHole()
+    slowest = 0.0
+    for index in range(50):
+        started = working._clock()
+        working.deliver(report(own_sender, **{f"c{index}": 0.5}), own_sender)
+        slowest = max(slowest, working._clock() - started)
+    assert slowest < 0.2
+    assert eventually(lambda: len(api.posts()) == 1)
+
+
+def test_a_renamed_workspace_is_found(working, own_sender, api):
+    working.deliver(report(own_sender), own_sender)
+    assert working.flush(5)
+    api.workspace = "renamed"
+    api.failures = [Answer(404)]
+    working.deliver(report(own_sender), own_sender)
+    assert working.flush(5)
+    paths = [post.path for post in api.posts()]
+    assert paths == ["/spaceship/inference-stats"] * 2 + ["/renamed/inference-stats"]
+    assert api.lookup_count() == 2
+
+
+@pytest.mark.parametrize("answer", [{}, {"workspace": ""}, {"workspace": 3}, []])
+def test_a_lookup_without_a_workspace_sends_nothing(working, own_sender, api, answer):
+    api.lookups = [answer_json(answer)]
+    error = working.deliver_now(report(own_sender), own_sender)
+    assert type(error).__name__ == "MalformedResponseError"
+    assert api.posts() == []
+    assert working.flush(5)
+    assert len(api.posts()) == 1
+
+
+def test_offline_nothing_is_sent_and_records_stay_pending(working, api, api_key, cache):
+    settings = Settings(api_base_url=api.url, offline=True, system_info=False)
+    offline = Sender(RoboflowClient(settings), api_key, cache, injected=False)
+    working.deliver(report(offline), offline)
+    working.add_metadata(["i"], "f", "v", offline)
+    assert not working.flush(0.3)
+    assert api.server.requests == []
+    assert working.counts().pending == 1
+    # The control: a sender that is online takes over what the other one left.
+    online_settings = Settings(api_base_url=api.url, system_info=False)
+    online = Sender(RoboflowClient(online_settings), api_key, cache, injected=False)
+    working.deliver(report(online), online)
+    assert working.flush(5)
+    assert len(api.accepted(kind="report")) == 2
+    assert len(api.accepted(kind="metadata")) == 1
+
+
+def test_no_api_key_in_any_log_at_debug(working, own_sender, api, api_key, caplog):
+    api.failures = [Answer(401, f"bad key {api_key}".encode()), Answer(500), Reset()]
+    with caplog.at_level(logging.DEBUG):
+        for _ in range(4):
+            working.deliver_now(report(own_sender), own_sender)
+    assert "peakhold.delivery" in {record.name for record in caplog.records}
+    assert any(record.name.startswith("urllib3") for record in caplog.records)
+    shown = "\n".join(f"{record.__dict__}" for record in caplog.records)
+    assert api_key not in shown
+    assert api_key not in caplog.text

@@ -110,7 +110,7 @@ def _classes(
         "SELECT s.model_id, s.class_name,"  # noqa: S608 - the condition holds marks only
         " COUNT(*), AVG(r.confidence), MAX(r.confidence), MAX(r.received_us)"
         " FROM series s CROSS JOIN results r ON r.series_id = s.id"
-        f" WHERE {condition} GROUP BY s.id",
+        f" WHERE {condition} GROUP BY s.model_id, s.class_name",
         names,
     )
     return [ClassRow(*row) for row in rows]

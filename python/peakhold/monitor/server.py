@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import uvicorn
 
 _BACKLOG = 2048
+_LAST_PORT = 65535
 _GRACE = 5
 """Seconds for which requests under way may finish when the monitor stops."""
 
@@ -47,7 +48,7 @@ class MonitorServer:
 
     Raises:
         MonitorError: starlette or uvicorn is not installed.
-        ValueError: The workspace is not a plain name.
+        ValueError: The workspace is not a plain name, or the port is none.
 
     Example:
         ```python
@@ -78,6 +79,9 @@ class MonitorServer:
                 f"workspace {workspace!r} cannot be part of an address; "
                 "use a name such as 'local'"
             )
+        # getaddrinfo would take the number modulo 65536
+        if not 0 <= port <= _LAST_PORT:
+            raise ValueError(f"port {port} is not between 0 and {_LAST_PORT}")
         self._host = host
         self._port = port
         self._data = data
@@ -207,7 +211,7 @@ def serve(
     Raises:
         MonitorError: The monitor could not start, or ended by itself.
         StoreError: The data file cannot be used.
-        ValueError: Not the main thread, or a bad workspace name.
+        ValueError: Not the main thread, or a bad workspace name or port.
     """
     stop = threading.Event()
     with _signals_set(stop), MonitorServer(host, port, data, workspace) as server:
@@ -231,7 +235,8 @@ def _signals_set(stop: threading.Event) -> Iterator[None]:
         yield
     finally:
         for number, handler in previous.items():
-            signal.signal(number, handler)
+            # None: it was not installed from Python, and cannot be put back from it.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -240,7 +245,8 @@ def _listen(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind, protocol)
-    except OSError as error:
+    # UnicodeError: a host that is not even a name
+    except (OSError, ValueError) as error:
         raise _cannot_listen(host, port, error) from error
     try:
         # Elsewhere a restart would wait for old connections; on Windows this option
@@ -249,7 +255,7 @@ def _listen(host: str, port: int) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(_BACKLOG)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         listener.close()
         raise _cannot_listen(host, port, error) from error
     return listener

@@ -148,13 +148,14 @@ def _tally(
     models: Sequence[str],
 ) -> _PeriodTally:
     condition, names = series_filter(workspace, models)
-    # Grouped by series, each one range of the index; CROSS JOIN fixes that order.
+    # Grouped in the order of the series, each one range of the index of results, so
+    # that nothing is sorted; CROSS JOIN fixes which table is walked first.
     rows = connection.execute(
         "SELECT s.project, s.class_name,"  # noqa: S608 - the condition holds marks only
         " COUNT(*), SUM(r.confidence), MAX(r.confidence)"
         " FROM series s CROSS JOIN results r ON r.series_id = s.id"
         f" WHERE {condition} AND r.received_us >= ? AND r.received_us < ?"
-        " GROUP BY s.id",
+        " GROUP BY s.model_id, s.class_name",
         [*names, period.start_us, period.end_us],
     )
     tally = _PeriodTally()

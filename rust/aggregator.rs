@@ -36,7 +36,8 @@ thread_local! {
 /// let confidences = [Ok(0.5), Ok(0.75)];
 /// let frame = Frame::new(2, Confidences::Values(&confidences), Names::Missing).unwrap();
 /// aggregator.observe("project/3", &frame, &mut NoTexts, &mut Tally::default());
-/// let report = aggregator.drain().report();
+/// let snapshot = aggregator.drain();
+/// let report = snapshot.report();
 /// assert_eq!((report.len(), report[0].peak.confidence), (1, 0.75));
 /// ```
 pub struct Aggregator {

@@ -74,6 +74,7 @@ pub(crate) fn text(canonical: &[u8]) -> String {
     canonical.chunks_exact(4).filter_map(character).collect()
 }
 
+#[cfg(any(test, feature = "python"))]
 /// Reads the text of a fixed-width row of an inference id or prediction type into `text`; `None` if it is unusable.
 pub(crate) fn read_text(encoding: Encoding, row: &[u8], text: &mut String) -> Option<()> {
     text.clear();

@@ -8,7 +8,7 @@ macro_rules! reasons {
         #[non_exhaustive]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Reason {
-            $(#[doc = $remedy] $variant,)*
+            $(#[doc = concat!("Counted as `", $name, "`.")] $variant,)*
         }
 
         impl Reason {

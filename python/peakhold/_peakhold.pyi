@@ -1,0 +1,129 @@
+"""The Rust core as Python sees it."""
+
+from typing import Any, Final, TypedDict, final, type_check_only
+
+__all__ = [
+    "PeakAggregator",
+    "WindowSnapshot",
+    "__version__",
+    "build_profile",
+    "unique_inference_ids",
+]
+
+__version__: Final[str]
+
+build_profile: Final[str]
+"""What the extension was built as: `"release"` or `"debug"`."""
+
+@type_check_only
+class ReportLine(TypedDict):
+    """The representative of one class in a report."""
+
+    model_id: str
+    class_name: str
+    confidence: float
+    inference_id: str
+    model_type: str
+
+@final
+class PeakAggregator:
+    """Keep the most confident detection of every class until it is drained.
+
+    Holds one peak per class and model, never a frame: memory grows with classes and
+    models, not with detections. Any number of threads may observe and drain at once,
+    and nobody waits for a lock.
+
+    `PEAKHOLD_MAX_CLASSES` (default 100,000), read when an aggregator is made, bounds the
+    classes of one window, counted per model, and its models.
+
+    Raises:
+        ValueError: If `PEAKHOLD_MAX_CLASSES` is not a whole number of at least 1.
+    """
+
+    def __new__(cls) -> PeakAggregator: ...
+    def observe(self, predictions: Any, model_id: str, /) -> int:
+        """Take one frame of a model.
+
+        Confidences and class names are read in place from NumPy arrays of shape `(n,)`:
+        floats, integers and booleans; `U` and `S` text; strided or not, in either byte
+        order. Arrays of objects, lists and tuples are converted item by item.
+
+        What cannot be used is skipped and counted in `rejected`; the first of each kind
+        is logged as a warning. A running stream never raises for what is in a frame.
+
+        Args:
+            predictions: An `sv.Detections` (anything with its `confidence` and `data`), a
+                classification dict whose `"predictions"` is a list (single-label) or a
+                dict (multi-label), or None. Anything else truthy has no rows, but gives
+                its model its place in the order of the report.
+            model_id: The model, as in `"project/3"`.
+
+        Returns:
+            The number of rows taken.
+
+        Raises:
+            TypeError: If `model_id` is not a str.
+        """
+
+    def drain(self) -> list[ReportLine]:
+        """Close the window, begin a new one, and return the closed one's report.
+
+        Returns:
+            One line per class, the most confident of all models; `model_type` is the
+            prediction type of the detection. Models stand in the order in which the
+            window first saw them, and within a model its classes in the order of their
+            first detection; a class stands where it first appears in that walk, and
+            among equal confidences the first in that walk wins.
+        """
+
+    def snapshot(self) -> WindowSnapshot:
+        """Close the window like `drain`, and return what it held for later use."""
+
+    @property
+    def peaks(self) -> int:
+        """Classes in the open window, counted per model; 0 if nothing was taken."""
+
+    @property
+    def rejected(self) -> dict[str, int]:
+        """What was skipped so far, by reason: rows, or frames where a whole one is."""
+
+@final
+class WindowSnapshot:
+    """What a closed window held, to be merged, encoded or reported."""
+
+    @staticmethod
+    def decode(encoded: bytes, /) -> WindowSnapshot:
+        """Read what `encode` has written.
+
+        Raises:
+            ValueError: If the bytes are damaged, foreign or of a later layout.
+        """
+
+    def encode(self) -> bytes:
+        """Return the snapshot as bytes."""
+
+    def merge(self, other: WindowSnapshot, /) -> WindowSnapshot:
+        """Return both windows as one; commutative, associative and idempotent.
+
+        The greater confidence wins, and among equals the smaller place (window sequence,
+        model ordinal, arrival ordinal); a class keeps the smaller place of first sight.
+        """
+
+    def report(self) -> list[ReportLine]:
+        """Return one line per class, in the order of `PeakAggregator.drain`."""
+
+    @property
+    def peaks(self) -> int:
+        """Classes held, counted per model."""
+
+def unique_inference_ids(predictions: Any, /) -> list[str]:
+    """Return the inference ids of a frame, each once, in first-seen order.
+
+    Args:
+        predictions: An `sv.Detections` (`data["inference_id"]` of shape `(n,)`) or a
+            dict (its `"inference_id"`); anything else has none.
+
+    Returns:
+        The ids as str. None and `""` are not ids; what is no text is skipped, and the
+        first of its kind logged as a warning.
+    """

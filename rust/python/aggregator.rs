@@ -1,0 +1,122 @@
+//! `peakhold.PeakAggregator`.
+
+use super::snapshot::{WindowSnapshot, report};
+use super::{classification, detections, texts, warnings};
+use crate::{Aggregator, Confidences, DEFAULT_MAX_CLASSES, Frame, Names, Reason, Rejections, Tally};
+use pyo3::exceptions::{PyException, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyString};
+
+const MAX_CLASSES: &str = "PEAKHOLD_MAX_CLASSES";
+
+/// Keep the most confident detection of every class until it is drained.
+#[pyclass(frozen, module = "peakhold._peakhold")]
+pub(super) struct PeakAggregator {
+    aggregator: Aggregator,
+    rejections: Rejections,
+}
+
+#[pymethods]
+impl PeakAggregator {
+    #[new]
+    fn new() -> PyResult<Self> {
+        let limit = match std::env::var(MAX_CLASSES) {
+            Err(std::env::VarError::NotPresent) => DEFAULT_MAX_CLASSES,
+            value => {
+                value.ok().and_then(|value| value.trim().parse().ok()).filter(|&limit| limit > 0).ok_or_else(|| {
+                    PyValueError::new_err(format!(
+                        "{MAX_CLASSES} must be a whole number of at least 1: set it, or unset it"
+                    ))
+                })?
+            }
+        };
+        Ok(Self { aggregator: Aggregator::new(limit), rejections: Rejections::default() })
+    }
+
+    /// Take one frame of a model; return the number of rows taken.
+    #[pyo3(signature = (predictions, model_id, /))]
+    fn observe(&self, predictions: &Bound<'_, PyAny>, model_id: &Bound<'_, PyString>) -> PyResult<usize> {
+        if predictions.is_none() {
+            return Ok(0);
+        }
+        let mut tally = Tally::default();
+        let outcome = match model_id.to_str() {
+            Ok(model_id) if !texts::is_too_long(model_id) => self.observe_frame(predictions, model_id, &mut tally),
+            _ => Ok(Err(Reason::ModelIdInvalid)),
+        };
+        let py = predictions.py();
+        let rows = match outcome {
+            Ok(Ok(rows)) => rows,
+            Ok(Err(reason)) => {
+                tally.add(reason, 1);
+                0
+            }
+            Err(error) if error.is_instance_of::<PyException>(py) => {
+                tally.add(Reason::PredictionUnreadable, 1);
+                0
+            }
+            Err(error) => return Err(error),
+        };
+        warnings::count(py, &self.rejections, &tally);
+        Ok(rows)
+    }
+
+    /// Close the window, begin a new one, and return the closed one's report.
+    fn drain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        report(py, &self.aggregator.drain())
+    }
+
+    /// Close the window like `drain`, and return what it held for later use.
+    fn snapshot(&self) -> WindowSnapshot {
+        WindowSnapshot::new(self.aggregator.drain())
+    }
+
+    /// Classes in the open window, counted per model; 0 if nothing was taken.
+    #[getter]
+    fn peaks(&self) -> u64 {
+        self.aggregator.peaks()
+    }
+
+    /// What was skipped so far, by reason: rows, or frames where a whole one is.
+    #[getter]
+    fn rejected<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let counts = PyDict::new(py);
+        for (reason, count) in self.rejections.counts() {
+            counts.set_item(reason.name(), count)?;
+        }
+        Ok(counts)
+    }
+}
+
+impl PeakAggregator {
+    fn observe_frame(
+        &self,
+        predictions: &Bound<'_, PyAny>,
+        model_id: &str,
+        tally: &mut Tally,
+    ) -> PyResult<Result<usize, Reason>> {
+        if let Ok(predictions) = predictions.cast::<PyDict>() {
+            return classification::observe(&self.aggregator, predictions, model_id, tally);
+        }
+        if let Some((confidence, data)) = detections::attributes(predictions)? {
+            let aggregator = &self.aggregator;
+            let outcome = detections::observe(aggregator, predictions, confidence, &data, model_id, tally)?;
+            if outcome.is_err() && predictions.is_truthy()? {
+                self.place(model_id, tally);
+            }
+            return Ok(outcome);
+        }
+        if predictions.is_truthy()? {
+            self.place(model_id, tally);
+        }
+        Ok(Ok(0))
+    }
+
+    /// Gives a model its place in the order of the report though nothing of its frame can be used.
+    fn place(&self, model_id: &str, tally: &mut Tally) {
+        if let Ok(empty) = Frame::new(0, Confidences::Missing, Names::Missing) {
+            let (inference_id, prediction_type) = (texts::RowText::Missing, texts::RowText::Missing);
+            self.aggregator.observe(model_id, &empty, &mut texts::FrameTexts { inference_id, prediction_type }, tally);
+        }
+    }
+}

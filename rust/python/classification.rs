@@ -1,0 +1,95 @@
+//! Classification predictions: a dict whose `"predictions"` is a list (single-label) or a dict (multi-label).
+
+use super::texts::{FrameTexts, RowText, class_name};
+use crate::{Aggregator, Confidences, Frame, Names, Reason, Tally};
+use pyo3::exceptions::PyException;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyFloat, PyList, PyString};
+
+/// The rows of a frame, converted one by one.
+#[derive(Default)]
+struct Rows {
+    confidences: Vec<Result<f64, Reason>>,
+    names: Vec<Result<Box<[u8]>, Reason>>,
+}
+
+impl Rows {
+    fn push(&mut self, name: Option<&Bound<'_, PyAny>>, details: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (confidence, name) = match details.cast::<PyDict>() {
+            Ok(details) => {
+                let py = details.py();
+                let confidence = details.get_item(intern!(py, "confidence"))?;
+                let confidence = confidence.map_or(Ok(Ok(0.0)), |confidence| number(&confidence))?;
+                let name = match name {
+                    Some(name) => Some(name.clone()),
+                    None => details.get_item(intern!(py, "class"))?,
+                };
+                (confidence, name.map_or(Err(Reason::ClassNameNotText), |name| class_name(&name)))
+            }
+            Err(_) => (Err(Reason::PredictionNotDict), Err(Reason::PredictionNotDict)),
+        };
+        self.confidences.push(confidence);
+        self.names.push(name);
+        Ok(())
+    }
+}
+
+/// Observes a dict; one without predictions only gives its model a place.
+pub(super) fn observe(
+    aggregator: &Aggregator,
+    predictions: &Bound<'_, PyDict>,
+    model_id: &str,
+    tally: &mut Tally,
+) -> PyResult<Result<usize, Reason>> {
+    if predictions.is_empty() {
+        return Ok(Ok(0));
+    }
+    let py = predictions.py();
+    let mut rows = Rows::default();
+    if let Some(entries) = predictions.get_item(intern!(py, "predictions"))? {
+        if let Ok(entries) = entries.cast::<PyList>() {
+            for entry in entries {
+                rows.push(None, &entry)?;
+            }
+        } else if let Ok(entries) = entries.cast::<PyDict>() {
+            for (name, details) in entries {
+                rows.push(Some(&name), &details)?;
+            }
+        }
+    }
+    let mut texts = FrameTexts {
+        inference_id: RowText::Shared(predictions.get_item(intern!(py, "inference_id"))?),
+        prediction_type: RowText::Shared(predictions.get_item(intern!(py, "prediction_type"))?),
+    };
+    let Rows { confidences, names } = &rows;
+    let frame = Frame::new(names.len(), Confidences::Values(confidences), Names::Texts(names));
+    Ok(frame.map(|frame| aggregator.observe(model_id, &frame, &mut texts, tally)))
+}
+
+/// The value of an object that should be a confidence; numeric text counts as its number.
+pub(super) fn number(item: &Bound<'_, PyAny>) -> PyResult<Result<f64, Reason>> {
+    if let Ok(float) = item.cast::<PyFloat>() {
+        return Ok(Ok(float.value()));
+    }
+    match convert(item) {
+        Err(error) if error.is_instance_of::<PyException>(item.py()) => Ok(Err(Reason::ConfidenceNotNumber)),
+        value => value.map(|value| value.ok_or(Reason::ConfidenceNotNumber)),
+    }
+}
+
+/// The value of anything that Python regards as a real number, or as the text of one.
+fn convert(item: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
+    let py = item.py();
+    if item.is_instance_of::<PyString>() || item.is_instance_of::<PyBytes>() {
+        return py.get_type::<PyFloat>().call1((item,))?.extract().map(Some);
+    }
+    // NumPy's complex numbers and times convert to float as well, losing what they are.
+    if let Some(dtype) = item.getattr_opt(intern!(py, "dtype"))? {
+        let kind = dtype.getattr(intern!(py, "kind"))?;
+        if !matches!(kind.cast::<PyString>()?.to_str()?, "f" | "i" | "u" | "b") {
+            return Ok(None);
+        }
+    }
+    item.extract().map(Some)
+}

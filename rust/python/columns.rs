@@ -1,0 +1,225 @@
+//! `NumPy` arrays as borrowed columns: the one place that looks inside an array.
+//!
+//! `numpy::PyReadonlyArray` would take a process-wide lock on each acquire and release, and knows no text of fixed width. So
+//! the array's data pointer, stride, item size and byte order are read directly, once per column.
+//!
+//! A view is sound as long as nothing reallocates the array under it. No Python code runs while one is alive: columns
+//! that need conversion are converted before the first view is made, and the interpreter stays attached. What a view
+//! does not promise is a consistent picture of an array that another thread writes at the same time.
+#![allow(unsafe_code)]
+
+use crate::{Column, Confidences, Encoding, Names, Number, Reason};
+use numpy::npyffi::_PyArray_GET_ITEM_DATA;
+use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyTuple};
+
+/// An array as it lies in memory.
+pub(super) struct View<'a> {
+    column: Column<'a>,
+    kind: u8,
+    width: usize,
+    swapped: bool,
+}
+
+impl<'a> View<'a> {
+    /// Looks at a one-dimensional array.
+    pub(super) fn new(array: &'a Bound<'_, PyUntypedArray>) -> Result<Self, Reason> {
+        let (&[rows], &[stride]) = (array.shape(), array.strides()) else {
+            return Err(Reason::ColumnShape);
+        };
+        let dtype = array.dtype();
+        let width = dtype.itemsize();
+        let swapped = dtype.byteorder() == if cfg!(target_endian = "little") { b'>' } else { b'<' };
+        // SAFETY: NumPy keeps the memory of `rows` items of `width` bytes, `stride` bytes apart, as long as the array
+        // lives, which `'a` borrows; see above for what could move it.
+        let column = unsafe {
+            let data = (*_PyArray_GET_ITEM_DATA(array.as_array_ptr())).data.cast::<u8>();
+            Column::from_raw(data, stride, rows, width)
+        };
+        Ok(Self { column, kind: dtype.kind(), width, swapped })
+    }
+
+    /// The rows as text, if the array holds text of fixed width.
+    pub(super) fn text(&self) -> Option<(Column<'a>, Encoding)> {
+        let encoding = match (self.kind, self.swapped) {
+            (b'U', false) => Encoding::Native,
+            (b'U', true) => Encoding::Swapped,
+            (b'S', _) => Encoding::Utf8,
+            _ => return None,
+        };
+        Some((self.column, encoding))
+    }
+
+    fn number(&self) -> Option<Number> {
+        Some(match (self.kind, self.width) {
+            (b'f', 2) => Number::F16,
+            (b'f', 4) => Number::F32,
+            (b'f', 8) => Number::F64,
+            (b'i', 1) => Number::I8,
+            (b'i', 2) => Number::I16,
+            (b'i', 4) => Number::I32,
+            (b'i', 8) => Number::I64,
+            (b'u', 1) => Number::U8,
+            (b'u', 2) => Number::U16,
+            (b'u', 4) => Number::U32,
+            (b'u', 8) => Number::U64,
+            (b'b', 1) => Number::Bool,
+            _ => return None,
+        })
+    }
+}
+
+/// What to do with an array.
+enum Plan {
+    InPlace,
+    /// Convert the items one by one, as those of a list.
+    Convert,
+    /// No item can be used, for this reason.
+    Reject(Reason),
+}
+
+/// A column of a prediction, held alive; `T` is what an item is converted to if it cannot be read in place.
+pub(super) enum Held<'py, T> {
+    Missing,
+    Array(Bound<'py, PyUntypedArray>),
+    Converted(Vec<Result<T, Reason>>),
+}
+
+impl<'py, T> Held<'py, T> {
+    /// Holds a column; `plan` decides about an array by its kind, `convert` is given single items.
+    ///
+    /// # Errors
+    /// The inner error if the column has no usable form; the outer one for what must not be swallowed.
+    fn hold(
+        column: Option<Bound<'py, PyAny>>,
+        plan: impl FnOnce(&View<'_>) -> Plan,
+        convert: impl Fn(&Bound<'py, PyAny>) -> PyResult<Result<T, Reason>>,
+    ) -> PyResult<Result<Self, Reason>> {
+        let Some(column) = column.filter(|column| !column.is_none()) else {
+            return Ok(Ok(Self::Missing));
+        };
+        let items = match column.cast_into::<PyUntypedArray>() {
+            Ok(array) => match View::new(&array).map(|view| (plan(&view), view.column.rows())) {
+                Ok((Plan::InPlace, _)) => return Ok(Ok(Self::Array(array))),
+                Ok((Plan::Convert, _)) => array.call_method0(pyo3::intern!(array.py(), "tolist"))?,
+                Ok((Plan::Reject(reason), rows)) => {
+                    let rejected = std::iter::repeat_with(|| Err(reason)).take(rows);
+                    return Ok(Ok(Self::Converted(rejected.collect())));
+                }
+                Err(reason) => return Ok(Err(reason)),
+            },
+            Err(other) => other.into_inner(),
+        };
+        if !is_sequence(&items) {
+            return Ok(Err(Reason::ColumnShape));
+        }
+        let converted: PyResult<Vec<_>> = items.try_iter()?.map(|item| convert(&item?)).collect();
+        Ok(Ok(Self::Converted(converted?)))
+    }
+
+    /// The number of rows, if the column is there.
+    pub(super) fn rows(&self) -> Option<usize> {
+        match self {
+            Self::Missing => None,
+            Self::Array(array) => array.shape().first().copied(),
+            Self::Converted(items) => Some(items.len()),
+        }
+    }
+}
+
+impl<'py> Held<'py, f64> {
+    pub(super) fn confidences(column: Option<Bound<'py, PyAny>>) -> PyResult<Result<Self, Reason>> {
+        let plan = |view: &View<'_>| match view.kind {
+            _ if view.number().is_some() => Plan::InPlace,
+            // Objects, text that may be numeric, and floats wider than any of Rust's.
+            b'O' | b'U' | b'S' | b'T' | b'f' => Plan::Convert,
+            _ => Plan::Reject(Reason::ConfidenceNotNumber),
+        };
+        Self::hold(column, plan, super::classification::number)
+    }
+
+    pub(super) fn as_confidences(&self) -> Result<Confidences<'_>, Reason> {
+        match self {
+            Self::Missing => Ok(Confidences::Missing),
+            Self::Converted(values) => Ok(Confidences::Values(values)),
+            Self::Array(array) => {
+                let view = View::new(array)?;
+                let number = view.number().ok_or(Reason::ColumnShape)?;
+                Ok(Confidences::Numbers { column: view.column, number, swapped: view.swapped })
+            }
+        }
+    }
+}
+
+impl<'py> Held<'py, Box<[u8]>> {
+    pub(super) fn names(column: Option<Bound<'py, PyAny>>) -> PyResult<Result<Self, Reason>> {
+        let plan = |view: &View<'_>| match view.kind {
+            _ if view.text().is_some() => Plan::InPlace,
+            b'O' | b'T' => Plan::Convert,
+            _ => Plan::Reject(Reason::ClassNameNotText),
+        };
+        Self::hold(column, plan, |item| Ok(super::texts::class_name(item)))
+    }
+
+    pub(super) fn as_names(&self) -> Result<Names<'_>, Reason> {
+        match self {
+            Self::Missing => Ok(Names::Missing),
+            Self::Converted(texts) => Ok(Names::Texts(texts)),
+            Self::Array(array) => {
+                let (column, encoding) = View::new(array)?.text().ok_or(Reason::ColumnShape)?;
+                Ok(Names::Rows { column, encoding })
+            }
+        }
+    }
+}
+
+/// The number of rows of an array of any dimension; `None` for anything else.
+pub(super) fn array_rows(array: &Bound<'_, PyAny>) -> Option<usize> {
+    array.cast::<PyUntypedArray>().ok().and_then(|array| array.shape().first().copied())
+}
+
+fn is_sequence(column: &Bound<'_, PyAny>) -> bool {
+    column.is_instance_of::<PyList>() || column.is_instance_of::<PyTuple>()
+}
+
+/// A column of inference ids or prediction types, of which only the rows of winners are read.
+pub(super) enum TextColumn<'py> {
+    Missing,
+    Array(Bound<'py, PyUntypedArray>),
+    /// Anything with items: an array of objects, a list or a tuple.
+    Items(Bound<'py, PyAny>, usize),
+}
+
+impl<'py> TextColumn<'py> {
+    pub(super) fn hold(column: Option<Bound<'py, PyAny>>) -> PyResult<Result<Self, Reason>> {
+        let Some(column) = column.filter(|column| !column.is_none()) else {
+            return Ok(Ok(Self::Missing));
+        };
+        Ok(match column.cast_into::<PyUntypedArray>() {
+            Ok(array) => match View::new(&array).map(|view| (view.text().is_some(), view.column.rows())) {
+                Ok((true, _)) => Ok(Self::Array(array)),
+                Ok((false, rows)) => Ok(Self::Items(array.into_any(), rows)),
+                Err(reason) => Err(reason),
+            },
+            Err(other) => {
+                let items = other.into_inner();
+                if is_sequence(&items) {
+                    let rows = items.len()?;
+                    Ok(Self::Items(items, rows))
+                } else {
+                    Err(Reason::ColumnShape)
+                }
+            }
+        })
+    }
+
+    /// Whether the column is missing, or has `rows` rows.
+    pub(super) fn fits(&self, rows: usize) -> bool {
+        match self {
+            Self::Missing => true,
+            Self::Array(array) => array.shape().first() == Some(&rows),
+            Self::Items(_, length) => *length == rows,
+        }
+    }
+}

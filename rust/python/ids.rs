@@ -1,0 +1,88 @@
+//! `peakhold.unique_inference_ids`.
+
+use super::columns::{TextColumn, View};
+use super::texts::read_object;
+use super::{detections, warnings};
+use crate::{Reason, Rejections, Tally, label, unique_rows};
+use pyo3::exceptions::PyException;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+/// Rejections of this function, which has no window to count them in.
+static REJECTIONS: LazyLock<Rejections> = LazyLock::new(Rejections::default);
+
+/// Return the inference ids of a frame, each once, in first-seen order.
+#[pyfunction]
+#[pyo3(signature = (predictions, /))]
+pub(super) fn unique_inference_ids<'py>(predictions: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
+    let py = predictions.py();
+    let mut tally = Tally::default();
+    let ids = match collect(predictions, &mut tally) {
+        Ok(ids) => ids,
+        Err(error) if error.is_instance_of::<PyException>(py) => {
+            tally.add(Reason::PredictionUnreadable, 1);
+            Vec::new()
+        }
+        Err(error) => return Err(error),
+    };
+    warnings::count(py, &REJECTIONS, &tally);
+    PyList::new(py, ids)
+}
+
+fn collect(predictions: &Bound<'_, PyAny>, tally: &mut Tally) -> PyResult<Vec<String>> {
+    let key = intern!(predictions.py(), "inference_id");
+    let mut unique = Unique::default();
+    if let Ok(predictions) = predictions.cast::<PyDict>() {
+        if let Some(id) = predictions.get_item(key)? {
+            unique.push_object(&id, tally);
+        }
+    } else if let Some(data) = predictions.getattr_opt(intern!(predictions.py(), "data"))? {
+        match TextColumn::hold(detections::column(&data, key.as_any())?)? {
+            Ok(TextColumn::Missing) => {}
+            Ok(TextColumn::Items(items, _)) => {
+                for item in items.try_iter()? {
+                    unique.push_object(&item?, tally);
+                }
+            }
+            Ok(TextColumn::Array(array)) => {
+                let view = View::new(&array).ok();
+                if let Some((column, encoding)) = view.and_then(|view| view.text()) {
+                    for row in unique_rows(&column) {
+                        unique.push(tally, |id| label::read_text(encoding, column.row(row), id).is_some());
+                    }
+                }
+            }
+            Err(reason) => tally.add(reason, 1),
+        }
+    }
+    Ok(unique.ids)
+}
+
+/// Ids in the order of their first appearance.
+#[derive(Default)]
+struct Unique {
+    ids: Vec<String>,
+    seen: HashSet<String, foldhash::fast::RandomState>,
+}
+
+impl Unique {
+    fn push_object(&mut self, item: &Bound<'_, PyAny>, tally: &mut Tally) {
+        // None says that there is no id, which is no mistake.
+        if !item.is_none() {
+            self.push(tally, |id| read_object(item, id));
+        }
+    }
+
+    fn push(&mut self, tally: &mut Tally, read: impl FnOnce(&mut String) -> bool) {
+        let mut id = String::new();
+        if !read(&mut id) {
+            tally.add(Reason::InferenceIdInvalid, 1);
+        } else if !id.is_empty() && !self.seen.contains(&id) {
+            self.seen.insert(id.clone());
+            self.ids.push(id);
+        }
+    }
+}

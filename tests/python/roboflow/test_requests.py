@@ -376,6 +376,54 @@ def test_a_forked_child_opens_its_own_connections_and_never_hangs(server):
     assert len(by_sender["parent"]) <= 3  # the parent's connections survive
 
 
+FORK_UNDER_A_LOCK = """
+import os, queue, sys, time
+from peakhold.roboflow import RoboflowClient, Settings
+client = RoboflowClient(Settings(api_base_url=sys.argv[1]))
+manager = client._transport._session().get_adapter(sys.argv[1]).poolmanager
+if sys.argv[2] == "urllib3's pool":
+    manager.pool_classes_by_scheme["http"].QueueCls = queue.LifoQueue
+client.send_report_body("k", "w", b"{}", "parent")
+pool = manager.connection_from_url(sys.argv[1]).pool
+for lock in vars(pool).values():  # as if another thread was in there
+    if hasattr(lock, "acquire"):
+        lock.acquire(blocking=False)
+del manager, pool
+child = os.fork()
+if child == 0:
+    client.send_report_body("k", "w", b"{}", "child")
+    sys.exit(0)
+deadline = time.monotonic() + float(sys.argv[3])
+while os.waitpid(child, os.WNOHANG) == (0, 0):
+    if time.monotonic() > deadline:
+        os.kill(child, 9)
+        print("hangs")
+        os._exit(0)
+    time.sleep(0.002)
+print("ends")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not fork")
+@pytest.mark.parametrize(
+    ("pool", "patience", "end"),
+    [("our pool", 20, "ends"), ("urllib3's pool", 1, "hangs")],
+)
+def test_a_fork_while_the_pool_is_in_use_needs_a_pool_without_locks(
+    server, pool, patience, end
+):
+    arguments = ["-c", FORK_UNDER_A_LOCK, server.url, pool, str(patience)]
+    outcome = subprocess.run(
+        [sys.executable, "-W", "ignore", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (outcome.stdout, outcome.stderr) == (f"{end}\n", "")
+
+
 def test_importing_the_package_does_not_import_requests():
     script = """
 import sys, peakhold.roboflow

@@ -74,9 +74,9 @@ th { font-size: 13px; font-weight: 500; color: var(--soft); }
 thead th { border-bottom: 1px solid var(--line); white-space: nowrap; }
 tbody tr + tr > * { border-top: 1px solid var(--line); }
 tbody th { font: inherit; color: inherit; font-weight: 600; }
-td, tbody th { overflow-wrap: anywhere; min-width: 6em; }
+td, tbody th { overflow-wrap: anywhere; min-width: 10em; max-width: 22em; }
 .number { text-align: right; font-variant-numeric: tabular-nums;
-  white-space: nowrap; }
+  white-space: nowrap; min-width: 0; }
 .soft { color: var(--soft); }
 time { white-space: nowrap; font-variant-numeric: tabular-nums; }
 meter { width: 72px; height: 10px; margin-right: 8px; vertical-align: middle; }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Kind: TypeAlias = Literal["report", "metadata"]
+
+logger = logging.getLogger("peakhold.monitor")
 
 IDEMPOTENCY_PERIOD_US = 7 * 24 * 3600 * 1_000_000
 """Microseconds for which a repeated idempotency key is recognised: seven days."""
@@ -87,15 +90,24 @@ def _is_repeat(connection: sqlite3.Connection, submission: Submission) -> bool:
     if submission.idempotency_key is None:
         return False
     known = connection.execute(
-        "SELECT 1 FROM requests WHERE workspace = ? AND kind = ?"
+        "SELECT body = ? FROM requests WHERE workspace = ? AND kind = ?"
         " AND idempotency_key = ? AND received_us > ? LIMIT 1",
         (
+            submission.body,
             submission.workspace,
             submission.kind,
             submission.idempotency_key,
             submission.received_us - IDEMPOTENCY_PERIOD_US,
         ),
     ).fetchone()
+    if known == (0,):
+        # Acknowledged all the same: the key says that it was stored, and a sender
+        # that is refused would not know what to do about it.
+        logger.warning(
+            "a %s repeats an idempotency key with another body, which is not stored; "
+            "the sender must use a new key for a new body",
+            submission.kind,
+        )
     return known is not None
 
 

@@ -202,6 +202,14 @@ def test_a_body_over_1_mib_is_413(refusing_api, path):
     assert "1,048,576" in answer.json["error"]
 
 
+def test_a_sender_that_does_not_listen_while_it_sends_still_learns_of_the_413(
+    refusing_api,
+):
+    # More than the buffers of both sockets: sending it all takes a reader.
+    answer = refusing_api.send("POST", f"{REPORTS}?api_key=k", padded(7 * MAX_BODY))
+    assert answer.status == 413
+
+
 def test_a_body_of_exactly_1_mib_is_taken(monitor, api):
     body = padded(MAX_BODY)
     assert len(body) == MAX_BODY

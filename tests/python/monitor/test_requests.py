@@ -93,6 +93,19 @@ def test_a_repeat_is_acknowledged_and_not_stored_again(monitor, api, report, row
     assert api.counts() == 4
 
 
+def test_a_key_that_comes_with_another_body_is_a_repeat_that_is_logged(
+    api, report, row, caplog
+):
+    api.report(report(row("cat")), Idempotency_Key="window-1")
+    assert not api.report(report(row("cat")), Idempotency_Key="window-1").json["stored"]
+    assert caplog.records == []
+    other = api.report(report(row("dog")), Idempotency_Key="window-1")
+    assert (other.status, other.json["stored"]) == (200, False)
+    assert "another body" in caplog.text
+    assert "window-1" not in caplog.text
+    assert api.counts() == 1
+
+
 def test_a_repeat_is_known_for_seven_days_and_no_longer(api, clock, report, row):
     api.report(report(row()), Idempotency_Key="window-1")
     clock.advance(days=7, seconds=-1)

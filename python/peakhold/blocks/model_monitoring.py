@@ -59,7 +59,7 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
         if self._sender is None and not disable_sinks:
             raise missing_key("ModelMonitoringInferenceAggregator")
         self._windows: dict[str, Window] = {}
-        self._frequency: object = None
+        self._frequency: object = object()  # none that a caller can have
         self._period = 0
 
     def run(

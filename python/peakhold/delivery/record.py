@@ -5,10 +5,12 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
+
+    from peakhold._peakhold import WindowSnapshot
 
 Kind = Literal["report", "metadata"]
 
@@ -31,20 +33,6 @@ class Destination:
     client: int | None = None
 
 
-class Snapshot(Protocol):
-    """The part of ``peakhold._peakhold.WindowSnapshot`` that delivery uses."""
-
-    @property
-    def peaks(self) -> int:
-        """Number of (model, class) peaks."""
-
-    def report(self) -> list[dict[str, object]]:
-        """Return the window's inference results in report order."""
-
-    def merge(self, other: Snapshot, /) -> Snapshot:
-        """Return the snapshot of both windows together."""
-
-
 @dataclass(frozen=True)
 class ReportContent:
     """A closed window, before any encoding.
@@ -56,7 +44,7 @@ class ReportContent:
     """
 
     window: Hashable
-    snapshot: Snapshot
+    snapshot: WindowSnapshot
     sealed_at: str
 
 
@@ -114,7 +102,7 @@ _ENTRY_BYTES = 60
 def seal_report(
     destination: Destination,
     window: Hashable,
-    snapshot: Snapshot,
+    snapshot: WindowSnapshot,
     on_first_success: Callable[[], None] | None = None,
 ) -> Record:
     """Return the record of a window that was closed just now."""
@@ -158,5 +146,5 @@ def seal_metadata(
     return Record(destination, "metadata", entries, size=size)
 
 
-def _report_size(snapshot: Snapshot) -> int:
+def _report_size(snapshot: WindowSnapshot) -> int:
     return _REPORT_HEAD_BYTES + _BYTES_PER_PEAK * snapshot.peaks

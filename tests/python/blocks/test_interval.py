@@ -1,0 +1,249 @@
+"""The reporting interval: own time, other processes, and caches that lie."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from stand_ins import RaisingCache, eventually
+
+from peakhold.blocks import interval
+from peakhold.blocks.cache import MemoryCache
+from peakhold.blocks.interval import ReportInterval, time_kept
+
+SENT = "Data sent successfully"
+NOT_IN_RANGE = "Not in reporting range, skipping report. (Ok)"
+
+
+def ago(**delta):
+    return (datetime.now() - timedelta(**delta)).isoformat()  # noqa: DTZ005
+
+
+def only_window(block):
+    (window,) = block._windows.values()
+    return window
+
+
+def make_due(block, seconds=3600.0):
+    """As if the last report that this process knows of was so long ago."""
+    only_window(block).interval.last_report = time.monotonic() - seconds
+
+
+def test_between_reports_the_cache_is_not_read(aggregator, run, cache):
+    block = aggregator()
+    run(block)
+    reads = len(cache.reads)
+    for _ in range(200):
+        assert run(block)["message"] == NOT_IN_RANGE
+    assert len(cache.reads) == reads == 1
+
+
+def test_two_threads_send_one_report(aggregator, run, cache, cache_key, client):
+    cache.values[cache_key] = ago(seconds=0)
+    block = aggregator(platform_client=client)
+    run(block)
+    messages = []
+    for _ in range(20):
+        make_due(block)
+        cache.values[cache_key] = ago(hours=1)
+        together = threading.Barrier(8)
+
+        def report(together=together):
+            together.wait()
+            messages.append(run(block)["message"])
+
+        threads = [threading.Thread(target=report) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert messages.count(SENT) == len(client.reports()) == 20
+    assert messages.count(NOT_IN_RANGE) == 140
+
+
+def test_a_report_of_another_process_is_honoured(
+    aggregator, run, cache, cache_key, client
+):
+    block = aggregator(platform_client=client)
+    run(block, frequency=5)
+    make_due(block, 6)
+    cache.values[cache_key] = ago(seconds=2)
+    assert run(block, frequency=5)["message"] == NOT_IN_RANGE
+    since = time.monotonic() - only_window(block).interval.last_report
+    assert 1.9 < since < 2.5
+    assert client.reports() == []
+    # The control: without the other's report this one would have been sent.
+    make_due(block, 6)
+    cache.values[cache_key] = ago(seconds=6)
+    assert run(block, frequency=5)["message"] == SENT
+
+
+def test_a_report_of_another_process_in_another_time_zone_is_honoured(
+    aggregator, run, cache, cache_key
+):
+    block = aggregator()
+    run(block)
+    make_due(block)
+    zone = timezone(timedelta(hours=-9))
+    cache.values[cache_key] = datetime.now(zone).isoformat()
+    assert run(block)["message"] == NOT_IN_RANGE
+
+
+def test_a_time_in_bytes_is_read(aggregator, run, cache, cache_key, client):
+    cache.values[cache_key] = ago(hours=1).encode()
+    assert run(aggregator(platform_client=client))["message"] == SENT
+
+
+def test_a_time_in_the_future_counts_as_now(aggregator, run, cache, cache_key, client):
+    block = aggregator(platform_client=client)
+    cache.values[cache_key] = ago(days=-3650)
+    assert run(block)["message"] == NOT_IN_RANGE
+    assert datetime.fromisoformat(cache.values[cache_key]) <= datetime.now()  # noqa: DTZ005
+    # The control: one interval later the report goes out, not ten years later.
+    make_due(block, 6)
+    assert run(block)["message"] == SENT
+
+
+@pytest.mark.parametrize("jump", [{"days": 3650}, {"hours": -1}, {"days": -3650}])
+def test_own_reports_go_out_in_time_when_the_wall_clock_jumps(  # noqa: PLR0913, PLR0917
+    aggregator, run, cache, cache_key, client, monkeypatch, jump
+):
+    block = aggregator(platform_client=client)
+    run(block)
+
+    class Jumped(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(**jump)
+
+    monkeypatch.setattr(interval, "datetime", Jumped)
+    assert run(block)["message"] == NOT_IN_RANGE
+    make_due(block, 6)
+    assert run(block)["message"] == SENT
+
+
+@pytest.mark.parametrize("poison", ["", "yesterday", b"\xff", 7, {"a": 1}, "9" * 4_000])
+def test_poison_in_the_cache_is_counted_and_own_time_decides(  # noqa: PLR0913, PLR0917
+    aggregator, run, cache, cache_key, client, dispatcher, poison
+):
+    block = aggregator(platform_client=client)
+    cache.values[cache_key] = poison
+    assert run(block)["message"] == NOT_IN_RANGE  # own time unknown: counts as now
+    assert dispatcher.notices.counts["cache"] == 1
+    make_due(block)
+    cache.values[cache_key] = poison
+    assert run(block)["message"] == SENT
+    assert dispatcher.notices.counts["cache"] == 2
+    datetime.fromisoformat(cache.values[cache_key])  # repaired
+
+
+def test_a_cache_that_raises_is_counted_and_own_time_decides(
+    aggregator, run, client, dispatcher
+):
+    block = aggregator(platform_client=client, cache=RaisingCache())
+    assert run(block)["message"] == NOT_IN_RANGE
+    make_due(block)
+    assert run(block)["message"] == SENT
+    assert dispatcher.notices.counts["cache"] >= 2
+
+
+@pytest.mark.parametrize(("frequency", "expire"), [(5, 600), (1000, 3000)])
+def test_the_cache_key_gets_an_expiry(
+    aggregator, run, cache, cache_key, frequency, expire
+):
+    run(aggregator(), frequency=frequency)
+    assert cache.expiries == {cache_key: expire}
+    assert time_kept(frequency) == expire
+
+
+def test_a_cache_that_takes_no_expiry_is_used_without(aggregator, run, client):
+    class Plain(dict):
+        def set(self, key, value):
+            self[key] = value
+
+    cache = Plain()
+    block = aggregator(platform_client=client, cache=cache)
+    run(block)
+    make_due(block)
+    assert run(block)["message"] == SENT
+    assert len(cache) == 2
+
+
+def test_a_newer_close_is_not_undone_by_a_late_success(aggregator, run, overdue):
+    block = aggregator()
+    window = None
+    run(block, fire_and_forget=True)
+    window = only_window(block)
+    first = window._closed
+    with window.lock:
+        pass
+    window._closed += 1
+    before = window.interval.last_report
+    window._reported(first, window._sender, 5)
+    assert window.interval.last_report == before
+    window._reported(window._closed, window._sender, 5)
+    assert window.interval.last_report > before
+
+
+def test_a_slow_cache_holds_up_one_thread_only(aggregator, run, client, cache_key):
+    class Slow(MemoryCache):
+        def get(self, key):
+            if key == cache_key and slow.is_set():
+                held.set()
+                let_go.wait(5)
+            return super().get(key)
+
+    slow, held, let_go = threading.Event(), threading.Event(), threading.Event()
+    block = aggregator(platform_client=client, cache=Slow())
+    run(block)
+    make_due(block)
+    slow.set()
+    stuck = threading.Thread(target=run, args=(block,))
+    stuck.start()
+    assert held.wait(5)
+    started = time.monotonic()
+    for _ in range(50):
+        assert run(block)["message"] == NOT_IN_RANGE
+    assert time.monotonic() - started < 1
+    let_go.set()
+    stuck.join()
+    assert len(client.reports()) == 1
+
+
+def test_the_memory_cache_expires_and_stays_small():
+    now = [0.0]
+    cache = MemoryCache(lambda: now[0])
+    assert cache.get("a") is None
+    cache.set("a", 1, expire=10)
+    cache.set("b", 2)
+    now[0] = 9.9
+    assert (cache.get("a"), cache.get("b")) == (1, 2)
+    now[0] = 10.0
+    assert (cache.get("a"), cache.get("b")) == (None, 2)
+    for index in range(5_000):
+        now[0] += 1
+        cache.set(f"k{index}", index, expire=10)
+    assert len(cache._values) <= 1_001
+    assert cache.get("b") == 2
+
+
+def test_an_interval_without_a_report_is_not_over():
+    fresh = ReportInterval("k")
+    assert not fresh.is_over(MemoryCache(), 5)
+    assert fresh.last_report > float("-inf")
+
+
+def test_blocks_without_a_cache_share_the_last_report(aggregator, run, client):
+    """A host that makes a block per request still gets its reports."""
+    for _ in range(3):
+        assert run(aggregator(platform_client=client, cache=None))["message"] == (
+            NOT_IN_RANGE
+        )
+    block = aggregator(platform_client=client, cache=None)
+    run(block)
+    make_due(block)
+    late = aggregator(platform_client=client, cache=None)
+    assert run(late)["message"] == SENT
+    assert eventually(lambda: len(client.reports()) == 1)

@@ -1,0 +1,405 @@
+"""Model Monitoring Inference Aggregator: the rows of its contract, one by one."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import time
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+from misbehaving_server import Answer, Reset
+from stand_ins import StatusError, conserved, eventually, results_of
+
+from peakhold.blocks import ModelMonitoringInferenceAggregatorBlockV1
+
+NOT_IN_RANGE = {
+    "error_status": False,
+    "message": "Not in reporting range, skipping report. (Ok)",
+}
+SENT = {"error_status": False, "message": "Data sent successfully"}
+IN_BACKGROUND = {
+    "error_status": False,
+    "message": "Reporting happens in the background task",
+}
+DISABLED = {
+    "error_status": False,
+    "message": "Sink was disabled by workflow execution policy",
+}
+LINK = "https://docs.roboflow.com/api-reference/authentication#retrieve-an-api-key"
+
+
+# Construction -----------------------------------------------------------------------
+
+
+def test_the_constructor_has_the_contract_s_parameters():
+    signature = inspect.signature(ModelMonitoringInferenceAggregatorBlockV1.__init__)
+    parameters = list(signature.parameters.values())[1:]
+    assert [parameter.name for parameter in parameters] == [
+        "cache",
+        "api_key",
+        "background_tasks",
+        "thread_pool_executor",
+        "disable_sinks",
+        "platform_client",
+    ]
+    assert all(p.default is not inspect.Parameter.empty for p in parameters)
+    assert signature.parameters["disable_sinks"].default is False
+
+
+def test_get_init_parameters():
+    assert ModelMonitoringInferenceAggregatorBlockV1.get_init_parameters() == [
+        "api_key",
+        "cache",
+        "background_tasks",
+        "thread_pool_executor",
+        "disable_sinks",
+        "platform_client",
+    ]
+
+
+def test_no_api_key_raises_in_the_constructor():
+    with pytest.raises(ValueError, match="ModelMonitoringInferenceAggregator") as info:
+        ModelMonitoringInferenceAggregatorBlockV1()
+    assert str(info.value) == (
+        "ModelMonitoringInferenceAggregator block cannot run without Roboflow API key. "
+        f"If you do not know how to get API key - visit {LINK} to learn how to "
+        "retrieve one."
+    )
+
+
+def test_no_api_key_is_fine_when_sinks_are_disabled(run):
+    block = ModelMonitoringInferenceAggregatorBlockV1(disable_sinks=True)
+    assert run(block) == DISABLED
+
+
+@pytest.mark.parametrize("name", ["ROBOFLOW_API_KEY", "API_KEY"])
+def test_the_api_key_comes_from_the_environment(environment, api, run, overdue, name):
+    environment.setenv(name, "from-environment")
+    block = ModelMonitoringInferenceAggregatorBlockV1(cache=overdue)
+    assert run(block) == SENT
+    assert api.posts()[0].query == {"api_key": ["from-environment"]}
+
+
+def test_a_key_alone_is_enough(api, run, api_key):
+    block = ModelMonitoringInferenceAggregatorBlockV1(api_key=api_key)
+    assert run(block, fire_and_forget=True, frequency=1) == NOT_IN_RANGE
+    time.sleep(1.01)
+    assert run(block, fire_and_forget=True, frequency=1) == IN_BACKGROUND
+    assert eventually(lambda: len(api.accepted()) == 1)
+
+
+# run --------------------------------------------------------------------------------
+
+
+def test_run_has_the_contract_s_parameters():
+    signature = inspect.signature(ModelMonitoringInferenceAggregatorBlockV1.run)
+    assert list(signature.parameters)[1:] == [
+        "fire_and_forget",
+        "predictions",
+        "frequency",
+        "unique_aggregator_key",
+        "model_id",
+    ]
+
+
+def test_sinks_disabled_collects_nothing(aggregator, run, cache):
+    block = aggregator(disable_sinks=True)
+    assert run(block) == DISABLED
+    assert run(block, frequency="nonsense") == DISABLED
+    assert (cache.reads, cache.writes) == ([], [])
+
+
+def test_every_result_is_a_fresh_dict(aggregator, run):
+    for block in (aggregator(), aggregator(disable_sinks=True)):
+        assert run(block) is not run(block)
+
+
+@pytest.mark.parametrize("empty", [None, {}, [], "detections"])
+def test_collect_only_if_predictions_is_truthy(
+    aggregator, run, overdue, client, make_detections, empty
+):
+    predictions = make_detections([], []) if empty == "detections" else empty
+    block = aggregator(platform_client=client)
+    assert run(block, predictions) == SENT
+    assert client.reports()[0]["inference_results"] == []
+
+
+def test_interval_absent_is_set_to_now_and_the_first_call_never_reports(
+    aggregator, run, cache, cache_key
+):
+    before = datetime.now()  # noqa: DTZ005 - the contract's times are local
+    assert run(aggregator(), frequency=1) == NOT_IN_RANGE
+    assert list(cache.values) == [cache_key]
+    last = datetime.fromisoformat(cache.values[cache_key])
+    assert last.tzinfo is None
+    assert before <= last <= datetime.now()  # noqa: DTZ005
+
+
+@pytest.mark.parametrize("frequency", [5, "5", " 5 "])
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(4.5, NOT_IN_RANGE), (5.5, SENT), (3600, SENT)]
+)
+def test_in_range_when_whole_seconds_since_reach_the_frequency(  # noqa: PLR0913, PLR0917
+    aggregator, run, cache, cache_key, client, frequency, seconds, expected
+):
+    last = datetime.now() - timedelta(seconds=seconds)  # noqa: DTZ005
+    cache.values[cache_key] = last.isoformat()
+    assert run(aggregator(platform_client=client), frequency=frequency) == expected
+
+
+def test_in_range_again_after_own_time_reached_the_frequency(aggregator, run, client):
+    block = aggregator(platform_client=client)
+    started = time.monotonic()
+    results = []
+    while time.monotonic() - started < 2.3:
+        results.append(run(block, frequency=1)["message"])
+        time.sleep(0.01)
+    assert results.count(SENT["message"]) == 2
+    assert results[-1] == results[0] == NOT_IN_RANGE["message"]
+
+
+@pytest.mark.parametrize(
+    "frequency", [0, -1, 2.7, "2.7", "abc", "", "0", "-3", True, None, [5], "1e3", "٣"]
+)
+def test_a_frequency_that_is_not_a_whole_number_raises_before_collecting(
+    aggregator, run, overdue, client, frame, frequency
+):
+    block = aggregator(platform_client=client)
+    for _ in range(2):  # the last good value is remembered; a bad one is not
+        with pytest.raises(ValueError, match="whole number of seconds of at least 1"):
+            run(block, frame("bad"), frequency=frequency)
+    assert run(block, frame("good")) == SENT
+    assert [r["class_name"] for r in client.reports()[0]["inference_results"]] == [
+        "good"
+    ]
+
+
+def test_in_range_the_window_is_cleared_and_the_cache_key_set_to_now(
+    aggregator, run, overdue, cache_key, client, frame
+):
+    block = aggregator(platform_client=client)
+    before = datetime.now()  # noqa: DTZ005
+    assert run(block, frame("first")) == SENT
+    assert datetime.fromisoformat(overdue.values[cache_key]) >= before
+    assert run(block, frame("second")) == NOT_IN_RANGE
+    overdue.values[cache_key] = "2001-01-01"
+    block._windows.popitem()[1].interval.last_report = float("-inf")
+    assert run(block, frame("third")) == SENT
+    classes = [
+        [result["class_name"] for result in report["inference_results"]]
+        for report in client.reports()
+    ]
+    assert classes == [["first"], ["second", "third"]]
+
+
+def test_the_cache_key_is_set_at_closing_and_again_after_the_successful_send(
+    aggregator, run, overdue, cache_key, client
+):
+    order = []
+    original = client.send_inference_results_to_model_monitoring
+
+    def send(*args):
+        order.append(overdue.values[cache_key])
+        original(*args)
+
+    client.send_inference_results_to_model_monitoring = send
+    assert run(aggregator(platform_client=client)) == SENT
+    writes = [value for key, value in overdue.writes if key == cache_key]
+    assert len(writes) == 2
+    assert order == writes[:1]
+    assert writes[0] < writes[1] == overdue.values[cache_key]
+
+
+def test_a_failed_send_does_not_set_the_cache_key_again(
+    aggregator, run, overdue, cache_key, client
+):
+    client.failures = [StatusError(503)]
+    assert run(aggregator(platform_client=client))["error_status"] is True
+    assert len([key for key, _ in overdue.writes if key == cache_key]) == 1
+
+
+def test_success(aggregator, run, overdue, api):
+    assert run(aggregator()) == SENT
+    assert len(api.accepted()) == 1
+
+
+def test_failure_of_the_send(aggregator, run, overdue, client, caplog):
+    client.failures = [StatusError(503, text="it is closed")]
+    with caplog.at_level(logging.WARNING, "peakhold"):
+        answer = run(aggregator(platform_client=client))
+    assert answer == {
+        "error_status": True,
+        "message": "Error while uploading inference data. "
+        f"Error type: {StatusError}. Details: it is closed",
+    }
+    assert "it is closed" in caplog.text
+
+
+def test_failure_of_the_workspace_lookup_is_answered_not_raised(
+    aggregator, run, overdue, api, dispatcher
+):
+    api.lookups = [Answer(401)]
+    answer = run(aggregator())
+    assert answer["error_status"] is True
+    assert answer["message"].startswith(
+        "Error while uploading inference data. Error type: "
+        "<class 'peakhold.roboflow.errors.NotAuthorizedError'>. Details: "
+    )
+    assert dispatcher.counts().pending == 1
+
+
+@pytest.mark.parametrize("fault", [Answer(503), Answer(429), Reset()])
+def test_a_synchronous_failure_stays_pending_and_is_delivered_when_the_server_heals(
+    aggregator, run, overdue, api, dispatcher, frame, fault
+):
+    api.always = fault
+    assert run(aggregator(), frame("kept"))["error_status"] is True
+    assert dispatcher.counts().pending == 1
+    assert api.accepted() == []
+    api.always = None
+    assert dispatcher.flush(5)
+    (request,) = api.accepted()
+    assert [result["class_name"] for result in results_of(request)] == ["kept"]
+    assert len({(p.body, p.headers["Idempotency-Key"]) for p in api.posts()}) == 1
+    assert conserved(dispatcher.counts())
+
+
+def test_a_window_without_any_prediction_is_still_reported(
+    aggregator, run, overdue, api
+):
+    assert run(aggregator(), None) == SENT
+    assert results_of(api.accepted()[0]) == []
+
+
+@pytest.mark.parametrize("fire_and_forget", [True, False])
+def test_offline_mode_says_that_nothing_was_sent(  # noqa: PLR0913, PLR0917
+    environment, aggregator, run, overdue, api, dispatcher, fire_and_forget
+):
+    environment.setenv("OFFLINE_MODE", "True")
+    tasks = []
+    pool = SimpleNamespace(submit=tasks.append)
+    block = aggregator(thread_pool_executor=pool)
+    answer = run(block, fire_and_forget=fire_and_forget)
+    assert answer["error_status"] is False
+    assert answer["message"].startswith("OFFLINE_MODE is on: nothing was sent")
+    assert dispatcher.counts().pending == 1
+    assert not dispatcher.flush(0.2)
+    assert (api.server.requests, tasks) == ([], [])
+    # The control: online, the same block's record goes out.
+    environment.setenv("OFFLINE_MODE", "False")
+    overdue.values.update(dict.fromkeys(overdue.values, "2001-01-01"))
+    block._windows.popitem()[1].interval.last_report = float("-inf")
+    assert run(aggregator()) == SENT
+    assert dispatcher.flush(5)
+    assert len(api.accepted()) == 2
+
+
+# Consolidation and the request ------------------------------------------------------
+
+
+def test_one_representative_per_class_across_models_in_the_contract_s_order(
+    aggregator, run, cache, cache_key, client, make_detections
+):
+    cache.values[cache_key] = datetime.now().isoformat()  # noqa: DTZ005
+    block = aggregator(platform_client=client)
+    kind = "object-detection"
+    frames = [
+        ("m1", ["a", "b"], [0.5, 0.9], ["id1", "id2"]),
+        ("m2", ["b", "a"], [0.5, 0.9], ["id3", "id4"]),
+        ("m1", ["a", "c"], [0.9, 0.9], ["id5", "id6"]),
+    ]
+    for model, names, confidences, ids in frames:
+        detections = make_detections(names, confidences, ids, kind)
+        assert run(block, detections, model_id=model) == NOT_IN_RANGE
+    (window,) = block._windows.values()
+    window.interval.last_report = float("-inf")
+    cache.values[cache_key] = "2001-01-01"
+    assert run(block, None) == SENT
+    point_nine = 0.8999999761581421
+    expected = [("a", "id5"), ("b", "id2"), ("c", "id6")]
+    assert client.reports()[0]["inference_results"] == [
+        {
+            "model_id": "m1",
+            "class_name": class_name,
+            "confidence": point_nine,
+            "inference_id": inference_id,
+            "model_type": kind,
+        }
+        for class_name, inference_id in expected
+    ]
+
+
+def test_the_request(environment, aggregator, run, overdue, api, api_key, frame):
+    environment.setenv("DEVICE_ID", "camera 4")
+    assert run(aggregator(), frame("dog", 0.75, "id9")) == SENT
+    (post,) = api.posts()
+    assert post.method == "POST"
+    assert post.path == "/spaceship/inference-stats"
+    assert post.query == {"api_key": [api_key]}
+    body = post.json()
+    assert datetime.fromisoformat(body.pop("timestamp")).tzinfo is None
+    assert body.pop("inference_server_version").startswith("peakhold-")
+    info = ["platform", "platform_release", "platform_version", "architecture"]
+    info += ["hostname", "ip_address", "mac_address", "processor"]
+    assert all(isinstance(body.pop(name), str) for name in info)
+    assert body == {
+        "source": "workflow",
+        "source_info": "ModelMonitoringInferenceAggregatorBlockV1",
+        "device_id": "camera 4",
+        "inference_results": [
+            {
+                "model_id": "project/3",
+                "class_name": "dog",
+                "confidence": 0.75,
+                "inference_id": "id9",
+                "model_type": "classification",
+            }
+        ],
+    }
+
+
+def test_a_bad_row_never_costs_the_window(aggregator, run, overdue, client, frame):
+    poison = frame()
+    poison["predictions"] = [
+        {"class": "nan", "confidence": float("nan")},
+        {"class": None, "confidence": 0.5},
+        {"class": "good", "confidence": 0.25},
+    ]
+    with pytest.MonkeyPatch.context() as quiet:
+        quiet.setattr(logging.getLogger("peakhold"), "disabled", True)
+        assert run(aggregator(platform_client=client), poison) == SENT
+    (report,) = client.reports()
+    assert [r["class_name"] for r in report["inference_results"]] == ["good"]
+    json.dumps(report, allow_nan=False)
+
+
+def test_a_window_of_9000_classes_arrives_as_several_requests(
+    aggregator, run, overdue, api
+):
+    names = [f"a rather long name of a class, number {n:06d}" for n in range(9_000)]
+    frame = {
+        "inference_id": "i",
+        "predictions": {n: {"confidence": 0.5} for n in names},
+    }
+    assert run(aggregator(), frame) == SENT
+    requests = api.accepted()
+    assert len(requests) > 1
+    assert all(len(request.body) <= 512 * 1024 for request in requests)
+    assert len({r.headers["Idempotency-Key"] for r in requests}) == len(requests)
+    assert [r["class_name"] for q in requests for r in results_of(q)] == names
+
+
+def test_no_api_key_in_messages_results_or_logs(
+    aggregator, run, overdue, api, api_key, caplog
+):
+    api.failures = [Answer(403, f"no: {api_key}".encode())]
+    with caplog.at_level(logging.DEBUG):
+        answer = run(aggregator())
+    assert answer["error_status"] is True
+    assert api_key not in str(answer)
+    shown = "\n".join(f"{record.__dict__}" for record in caplog.records)
+    assert "urllib3" in shown  # the control: requests were logged at all
+    assert api_key not in shown

@@ -159,6 +159,7 @@ def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 def _read(response: requests.Response, received: bytearray) -> None:
     """Read to the end, so that the connection can be used again, or to the limit."""
+    response.raw.enforce_content_length = True  # urllib3 1.26 does not by default
     while len(received) < MAX_ANSWER:
         # Decoding is on for servers that compress although nobody asked.
         chunk = response.raw.read(MAX_ANSWER - len(received), decode_content=True)

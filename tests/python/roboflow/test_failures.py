@@ -442,6 +442,18 @@ def test_a_proxy_that_is_down_is_a_failed_connection(make_client, monkeypatch):
     assert "s3cret" not in str(error)
 
 
+def test_a_proxy_that_refuses_is_a_failed_connection(server, make_client, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", server.url)
+    server.otherwise = Answer(407)
+    error = failure_of(
+        make_client(api_base_url="https://api.example"), ConnectionFailedError
+    )
+
+    assert type(error) is ConnectionFailedError
+    assert "407" in str(error)
+    assert server.requests[0].method == "CONNECT"
+
+
 def test_failures_cross_process_boundaries_with_their_facts(server, client):
     server.otherwise = answer_json({}, 429, retry_after="3")
     copy = pickle.loads(pickle.dumps(failure_of(client)))

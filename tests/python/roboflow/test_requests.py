@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import select
+import socket
 import subprocess
 import sys
 import threading
@@ -275,6 +277,40 @@ def test_a_proxy_of_the_environment_is_used(server, make_client, monkeypatch):
     first, second = server.requests
     assert first.target == "http://api.example/acme/inference-stats?api_key=k"
     assert (first.connection, second.connection) == (1, 1)
+
+
+class Tunnel:
+    """What a proxy does with CONNECT: pass bytes both ways until one side leaves."""
+
+    def perform(self, peer):
+        host, port = peer.asked.target.split(":")
+        with socket.create_connection((host, int(port))) as beyond:
+            peer.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            passes = {peer.connection: beyond, beyond: peer.connection}
+            while not peer.wait(0):
+                for side in select.select(list(passes), [], [], 0.05)[0]:
+                    data = side.recv(65_536)
+                    if not data:
+                        peer.hang_up()
+                        return
+                    passes[side].sendall(data)
+
+
+def test_tls_through_a_proxy_of_the_environment_works(
+    server, tls_server, make_client, monkeypatch
+):
+    server.otherwise = Tunnel()
+    monkeypatch.setenv("HTTPS_PROXY", server.url)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(CERTIFICATE))
+    client = make_client(api_base_url=tls_server.url)
+    client.send_report_body("k", "acme", BODY, "id")
+    client.send_report_body("k", "acme", BODY, "id")
+
+    (tunnel,) = server.requests  # one tunnel for both, and the key not in sight of it
+    assert tunnel.method == "CONNECT"
+    assert tunnel.target == tls_server.url.removeprefix("https://")
+    assert [request.body for request in tls_server.requests] == [BODY, BODY]
+    client.close()
 
 
 def test_tls_with_a_trusted_certificate_works(tls_server, make_client, monkeypatch):

@@ -218,7 +218,7 @@ class Peer(BaseHTTPRequestHandler):
         self.asked = Request(self.command, target, self.headers, body, self.number)
         self.server.owner.next_behaviour(self.asked).perform(self)
 
-    do_GET = do_POST = do_PUT = do_HEAD = do_DELETE = _serve  # noqa: N815 - http.server's names
+    do_GET = do_POST = do_CONNECT = _serve  # noqa: N815 - http.server's names
 
     def send_head(
         self,

@@ -13,6 +13,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, NoReturn
 
+from peakhold._peakhold import __version__
 from peakhold.cli import demo, monitor, replay
 from peakhold.cli.errors import INTERRUPTED, USAGE, one_line
 from peakhold.cli.terminal import say
@@ -60,13 +61,6 @@ class _Parser(argparse.ArgumentParser):
         self.exit(USAGE, f"{self.prog}: {one_line(message)}; see {self.prog} --help\n")
 
 
-class _Version(argparse.Action):
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from peakhold._peakhold import __version__
-
-        parser.exit(message=f"peakhold {__version__}\n")
-
-
 def _make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="peakhold",
@@ -74,7 +68,10 @@ def _make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--version", action=_Version, nargs=0, help="show the version and exit"
+        "--version",
+        action="version",
+        version=f"peakhold {__version__}",
+        help="show the version and exit",
     )
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, parser_class=_Parser

@@ -92,15 +92,14 @@ def _show(server: MonitorServer, fps: float, seconds: float) -> bool:
     rate = f"{fps:,g} frames per second" if fps else "As many frames as possible"
     say(f"{rate} for {seconds:g} s, two models, both sinks")
     start = datetime.now(timezone.utc)
-    with progress_bar("Replaying", fps * seconds or None) as progress:
-        player.play(
-            itertools.islice(itertools.cycle(frames), _count(fps, seconds)),
-            fps,
-            progress,
-            seconds,
-        )
-    with working("Delivering what is pending"):
-        settled = settle()
+    replayed = itertools.islice(itertools.cycle(frames), _count(fps, seconds))
+    try:
+        with progress_bar("Replaying", fps * seconds or None) as progress:
+            player.play(replayed, fps, progress, seconds)
+    finally:
+        # After Ctrl-C as well: the monitor that takes what is pending is about to go.
+        with working("Delivering what is pending"):
+            settled = settle()
     summary = summarise(player, client.ledger, settled)
     statistics = get_statistics(
         server.url, _WORKSPACE, _API_KEY, start, datetime.now(timezone.utc)

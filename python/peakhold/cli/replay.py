@@ -140,10 +140,12 @@ def _looped(frames: list[Frame]) -> Iterator[Frame]:
 
 
 def _read_settings(api_url: str | None) -> Settings:
+    from peakhold.delivery import current
     from peakhold.roboflow import Settings
 
     try:
         settings = Settings.from_environment()
+        current()  # reads the environment as well
     except ValueError as error:
         raise CommandError(str(error)) from error
     if settings.offline:

@@ -12,6 +12,8 @@ from peakhold.cli.errors import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from rich.console import Console
+
 _REFRESH = 0.1
 """Seconds between two pictures of the progress bar."""
 
@@ -39,7 +41,6 @@ def print_table(
         rows: Their cells, printed as text.
     """
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -58,7 +59,7 @@ def print_table(
     for row in rows:
         # As Text: what looks like markup in a class name is not.
         table.add_row(*(Text(printable(str(cell))) for cell in row))
-    Console().print(table)
+    _console().print(table)
 
 
 @contextmanager
@@ -72,7 +73,6 @@ def progress_bar(description: str, total: float | None) -> Iterator[Progress]:
         description: What is going on.
         total: Frames to come; None if that is not known.
     """
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         TaskProgressColumn,
@@ -82,7 +82,7 @@ def progress_bar(description: str, total: float | None) -> Iterator[Progress]:
         Progress as Bar,
     )
 
-    console = Console(stderr=True)
+    console = _console(stderr=True)
     if not console.is_terminal:
         yield lambda _frames: None
         return
@@ -109,11 +109,20 @@ def progress_bar(description: str, total: float | None) -> Iterator[Progress]:
 @contextmanager
 def working(description: str) -> Iterator[None]:
     """Say on standard error what is waited for, if that is a terminal."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
+    console = _console(stderr=True)
     if not console.is_terminal:
         yield
         return
     with console.status(description):
         yield
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    class LoudConsole(Console):
+        def on_broken_pipe(self) -> None:
+            # rich would exit with 1 here, which means something else to our callers.
+            raise BrokenPipeError
+
+    return LoudConsole(stderr=stderr)

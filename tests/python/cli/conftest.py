@@ -1,0 +1,228 @@
+"""The command line as a user has it: a process of its own, against a real monitor."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+# What a user's environment may hold for the sinks; tests set what they are about.
+VARIABLES = (
+    "ROBOFLOW_API_KEY",
+    "API_KEY",
+    "API_BASE_URL",
+    "OFFLINE_MODE",
+    "SECURE_GATEWAY",
+    "NO_COLOR",
+    "FORCE_COLOR",
+    "COLUMNS",
+    "HTTP_PROXY",
+    "http_proxy",
+)
+TIMEOUT = 60
+
+
+def environment(**variables):
+    inherited = {
+        name: value for name, value in os.environ.items() if name not in VARIABLES
+    }
+    return {**inherited, **variables}
+
+
+@pytest.fixture
+def peakhold():
+    """Run a command to its end."""
+
+    def run(*arguments, stdin=b"", **variables):
+        return subprocess.run(
+            [sys.executable, "-m", "peakhold.cli", *map(str, arguments)],
+            check=False,
+            input=stdin,
+            capture_output=True,
+            timeout=TIMEOUT,
+            env=environment(**variables),
+        )
+
+    return run
+
+
+@pytest.fixture
+def python():
+    """Run Python code that sets a stage and then calls the command line."""
+
+    def run(code, **variables):
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            check=False,
+            capture_output=True,
+            timeout=TIMEOUT,
+            env=environment(**variables),
+        )
+
+    return run
+
+
+class Running:
+    """A command that is running; its output is read as it comes."""
+
+    def __init__(self, arguments, variables):
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "peakhold.cli", *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(**variables),
+        )
+        self._lines = queue.Queue()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self._lines.put(line)
+
+    def line_with(self, text):
+        """Return the next line that has a text in it."""
+        while True:
+            line = self._lines.get(timeout=TIMEOUT)
+            if text in line:
+                return line.strip()
+
+    def end(self, number=signal.SIGINT):
+        """Send a signal; return exit code and standard error."""
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self):
+        error = self.process.stderr.read()
+        self.process.wait(TIMEOUT)
+        self._reader.join(TIMEOUT)
+        return self.process.returncode, error
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(TIMEOUT)
+        self._reader.join(TIMEOUT)
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            pipe.close()
+
+
+@pytest.fixture
+def start():
+    """Start a command and go on."""
+    running = []
+
+    def run(*arguments, **variables):
+        running.append(Running(arguments, variables))
+        return running[-1]
+
+    yield run
+    for command in running:
+        command.close()
+
+
+@pytest.fixture
+def monitor():
+    """Run a real monitor in this process."""
+    from peakhold.monitor.server import MonitorServer
+
+    with MonitorServer() as server:
+        yield server
+
+
+@pytest.fixture
+def refusing_api():
+    """Run an API that names a workspace and then answers every POST with a status."""
+    servers = []
+
+    def serve(status, lookup=200):
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.answer(lookup, {"workspace": "local"} if lookup == 200 else {})
+
+            def do_POST(self):
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.answer(status, {"error": "no such thing"})
+
+            def answer(self, status, body):
+                content = json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *_):
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        servers.append((server, thread))
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield serve
+    for server, thread in servers:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def boxes(tmp_path):
+    """Write a recording of boxes: frames of (class, confidence) pairs."""
+
+    def write(*frames, name="boxes.jsonl", model=None):
+        lines = [
+            {
+                "image": f"image-{number}",
+                **({"model": model} if model else {}),
+                "detections": [
+                    {"class": name, "confidence": confidence, "xyxy": [0, 1, 20, 30]}
+                    for name, confidence in frame
+                ],
+            }
+            for number, frame in enumerate(frames)
+        ]
+        path = tmp_path / name
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def told():
+    """Assert that a command ended by one line on standard error with exit code 2."""
+
+    def check(ended, *parts):
+        error = ended.stderr.decode()
+        assert ended.returncode == 2, error
+        assert error.endswith("\n")
+        assert error.count("\n") == 1, error
+        assert error.startswith("peakhold")
+        for part in parts:
+            assert part in error
+        assert b"Traceback" not in ended.stdout
+
+    return check
+
+
+@pytest.fixture
+def shared_data():
+    """Find the folder with real model output."""
+    root = Path(__file__).resolve().parents[3]
+    shared = Path(os.environ.get("PEAKHOLD_SHARED") or root.parent / "shared")
+    folder = shared / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real model output in {folder}; PEAKHOLD_SHARED names another")
+    return folder

@@ -1,0 +1,104 @@
+"""What holds for every command: versions, help, exit codes, extras."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import peakhold._peakhold as extension
+
+HIDE = "import sys; sys.modules[{module!r}] = None; from peakhold.cli import main; "
+
+
+def test_the_version_is_that_of_the_extension(peakhold):
+    ended = peakhold("--version")
+
+    assert ended.stdout.decode() == f"peakhold {extension.__version__}\n"
+    assert ended.returncode == 0
+
+
+def test_the_package_itself_runs_as_a_module():
+    ended = subprocess.run(
+        [sys.executable, "-m", "peakhold", "--version"],
+        check=True,
+        capture_output=True,
+    )
+
+    assert ended.stdout.startswith(b"peakhold ")
+
+
+def test_help_names_every_command(peakhold):
+    ended = peakhold("--help")
+
+    for command in ("demo", "monitor", "replay"):
+        assert command in ended.stdout.decode()
+        assert peakhold(command, "--help").returncode == 0
+    assert ended.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ([], "COMMAND"),
+        (["explode"], "explode"),
+        (["replay"], "FILE"),
+        (["replay", "x", "--fps", "-1"], "--fps"),
+        (["replay", "x", "--fps", "fast"], "--fps"),
+        (["replay", "x", "--frequency", "0"], "--frequency"),
+        (["replay", "x", "--frequency", "2.7"], "--frequency"),
+        (["replay", "x", "--metadata", "novalue"], "NAME=VALUE"),
+        (["replay", "x", "--nonsense"], "--nonsense"),
+        (["demo", "--seconds", "0"], "--seconds"),
+        (["demo", "--seconds", "nan"], "--seconds"),
+        (["monitor", "--port", "70000"], "65535"),
+        (["monitor", "--port", "http"], "--port"),
+    ],
+)
+def test_a_wrong_argument_is_told_in_one_line(peakhold, told, arguments, part):
+    told(peakhold(*arguments), part, "--help")
+
+
+def test_help_loads_no_extra_and_no_network_library(python):
+    ended = python(
+        "import sys; from peakhold.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'rich', 'starlette', 'uvicorn', 'supervision', 'requests'}"
+        " & sys.modules.keys()))"
+    )
+
+    assert ended.stdout.decode().splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("command", "module"),
+    [
+        (["demo"], "rich"),
+        (["demo"], "uvicorn"),
+        (["replay", "x"], "rich"),
+        (["monitor"], "starlette"),
+    ],
+)
+def test_a_missing_extra_is_told_with_its_installation(python, told, command, module):
+    hidden = HIDE.format(module=module)
+
+    ended = python(f"{hidden} sys.exit(main({command!r}))")
+
+    told(ended, module, 'pip install "peakhold[monitor]"')
+
+
+def test_a_reader_that_leaves_early_is_no_error(boxes, monitor, python):
+    recording = boxes([("cat", 0.5)])
+    arguments = ["replay", str(recording), "--api-url", monitor.url, "--fps", "0"]
+
+    # Closed before the summary: what `| head -0` does.
+    ended = python(
+        "import os, sys; from peakhold.cli import main\n"
+        "reader, writer = os.pipe(); os.dup2(writer, 1); os.close(reader)\n"
+        f"sys.exit(main({arguments!r}))"
+    )
+
+    assert ended.returncode == 141
+    assert ended.stderr == b""

@@ -33,7 +33,7 @@ def _import_supervision() -> Any:
     # `filterwarnings = error` would turn into a failure of whichever test is first.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import supervision as sv  # noqa: PLC0415 - slow: only tests that use it pay
+        import supervision as sv
 
     return sv
 
@@ -75,15 +75,18 @@ def build_detections(
     }
     confidence = _column(confidence, np.float32)
     if count is None:
-        extra = list(data.values()) if isinstance(data, dict) else []
-        sized = [c for c in [*columns.values(), confidence, *extra] if hasattr(c, "__len__")]
-        count = len(next((c for c in sized if not isinstance(c, str)), ()))
+        extra = data.values() if isinstance(data, dict) else ()
+        given = (*columns.values(), confidence, *extra)
+        sized = (c for c in given if hasattr(c, "__len__") and not isinstance(c, str))
+        count = len(next(sized, ()))
     for name in ("inference_id", "prediction_type"):
         if isinstance(columns[name], str):
             columns[name] = np.array([columns[name]] * count, dtype=np.str_)
     detections = sv.Detections(xyxy=np.zeros((count, 4), dtype=np.float32))
     detections.confidence = confidence
-    detections.data = {key: value for key, value in columns.items() if value is not None}
+    detections.data = {
+        key: value for key, value in columns.items() if value is not None
+    }
     if isinstance(data, dict):
         detections.data.update(data)
     elif data is not None:

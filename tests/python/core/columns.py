@@ -56,6 +56,14 @@ def foreign(column: Column) -> Column:
     return column.astype(column.dtype.newbyteorder("S"))
 
 
+def objects(values: list[Any]) -> Column:
+    """Return an object column; unlike `np.array`, it takes lists as items."""
+    column = np.empty(len(values), dtype=object)
+    for place, value in enumerate(values):
+        column[place] = value
+    return column
+
+
 def text_column_of_code_points(rows: list[list[int]]) -> Column:
     """Return a `U` column holding code points as they are, the impossible included."""
     width = max(map(len, rows))

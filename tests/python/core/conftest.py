@@ -36,6 +36,7 @@ def _load(name: str, path: Path) -> None:
 
 
 _load("core_columns", HERE / "columns.py")
+_load("core_frames", HERE / "frames.py")
 _load("core_model", HERE / "model.py")
 _load("core_streams", HERE / "streams.py")
 
@@ -56,7 +57,7 @@ def run_probe() -> RunProbe:
     """
 
     def run(probe: str, *arguments: str) -> dict[str, Any]:
-        done = subprocess.run(  # noqa: S603 - our own interpreter and script
+        done = subprocess.run(
             [sys.executable, "-W", "ignore", str(HERE / "probes" / probe), *arguments],
             capture_output=True,
             text=True,

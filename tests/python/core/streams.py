@@ -1,13 +1,15 @@
-"""Hypothesis strategies: streams of frames as detectors, and hostile users, make them."""
+"""Hypothesis strategies: streams of frames, ordinary and hostile."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from core_columns import LAYOUTS, Column, foreign, lay_out
+from core_columns import LAYOUTS, Column, foreign, lay_out, objects
 from hypothesis import strategies as st
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NAMES = ["car", "cat", "person", "Käfer", "犬", "🦊 fox", "a", "", "ca", "x" * 1024]
 BAD_NAMES: list[Any] = ["\ud800", "x" * 1025, None, 7, 1.5, b"\xff\xfe", ["car"]]
@@ -23,7 +25,10 @@ INTEGERS = ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"]
 def _numbers(width: int) -> st.SearchStrategy[float]:
     anything: Any = st.floats(width=width)  # type: ignore[call-overload]
     return st.one_of(
-        st.sampled_from(TIES), st.sampled_from(TIES), st.sampled_from(NOT_FINITE), anything
+        st.sampled_from(TIES),
+        st.sampled_from(TIES),
+        st.sampled_from(NOT_FINITE),
+        anything,
     )
 
 
@@ -51,9 +56,7 @@ def confidences(draw: st.DrawFn, count: int) -> Any:
     if kind == "integer":
         dtype = np.dtype(draw(st.sampled_from(INTEGERS)))
         info = np.iinfo(dtype)
-        whole = st.one_of(
-            st.integers(0, 3), st.integers(int(info.min), int(info.max))
-        )
+        whole = st.one_of(st.integers(0, 3), st.integers(int(info.min), int(info.max)))
         return draw(_placed(np.array(draw(_rows(whole, count)), dtype=dtype)))
     if kind == "bool":
         return draw(_placed(np.array(draw(_rows(st.booleans(), count)), dtype=bool)))
@@ -67,14 +70,7 @@ def confidences(draw: st.DrawFn, count: int) -> Any:
     values = draw(_rows(cell, count))
     if kind == "list":
         return values
-    return _objects(values)
-
-
-def _objects(values: list[Any]) -> Column:
-    column = np.empty(len(values), dtype=object)
-    for place, value in enumerate(values):
-        column[place] = value
-    return column
+    return objects(values)
 
 
 @st.composite
@@ -106,7 +102,7 @@ def texts(
         good, good, good.map(str.encode), good.map(np.str_), st.sampled_from(bad)
     )
     values = draw(_rows(mixed, count))
-    return values if kind == "list" else _objects(values)
+    return values if kind == "list" else objects(values)
 
 
 def _unpadded(value: str) -> str:
@@ -176,4 +172,6 @@ def streams(make: Callable[..., Any]) -> st.SearchStrategy[list[Any]]:
         st.sampled_from([None, {}, 5, "car", [1, 2], {"predictions": []}]),
     )
     frames = st.tuples(predictions, models)
-    return st.lists(st.one_of(frames, frames, frames, frames, st.none()), min_size=1, max_size=8)
+    return st.lists(
+        st.one_of(frames, frames, frames, frames, st.none()), min_size=1, max_size=8
+    )

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from peakhold._peakhold import PeakAggregator
 
-
 # More of them, for a long run: PEAKHOLD_TEST_EXAMPLES=20000.
 EXAMPLES = int(os.environ.get("PEAKHOLD_TEST_EXAMPLES", "300"))
 

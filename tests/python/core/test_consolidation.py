@@ -66,7 +66,9 @@ def test_class_name_inference_id_and_prediction_type_come_from_data(
 ):
     frame = make_detections(["a", "b"], [0.1, 0.2], ["i", "j"], ["s", "t"])
     window.observe(frame, "m")
-    found = [(r["class_name"], r["inference_id"], r["model_type"]) for r in window.drain()]
+    found = [
+        (r["class_name"], r["inference_id"], r["model_type"]) for r in window.drain()
+    ]
     assert found == [("a", "i", "s"), ("b", "j", "t")]
 
 

@@ -11,12 +11,14 @@ import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 
 from peakhold._peakhold import PeakAggregator
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MB = 1_000_000
 COUNTER = Path(__file__).with_name("counting_allocator.rs")
@@ -33,9 +35,7 @@ def counting_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("no rustc to compile the counting allocator with")
     library = tmp_path_factory.mktemp("counter") / "counter.so"
     options = ["--edition=2021", "--crate-type=cdylib", "-Copt-level=1"]
-    subprocess.run(  # noqa: S603 - our own source
-        [rustc, *options, "-o", str(library), str(COUNTER)], check=True
-    )
+    subprocess.run([rustc, *options, "-o", str(library), str(COUNTER)], check=True)
     return library
 
 
@@ -69,7 +69,7 @@ def test_a_frame_leaves_no_python_object_behind(make_detections):
     try:
         # Three objects a row, of 50 bytes and more, are what a loop would make.
         assert blocks_after(lambda: window.observe(frame, "m")) < 4000
-        assert blocks_after(lambda: frame.data["class_name"].tolist()) > 50_000
+        assert blocks_after(frame.data["class_name"].tolist) > 50_000
     finally:
         tracemalloc.stop()
 

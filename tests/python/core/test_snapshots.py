@@ -121,7 +121,9 @@ def test_merging_brings_something_from_either_side(make_detections):
     """The control: the laws above would hold for a merge that returns nothing."""
     one = snapshot_of(make_detections, [("m", [("a", 0.5, "i"), ("b", 0.9, "i")])])
     two = snapshot_of(make_detections, [("m", [("b", 0.5, "j"), ("a", 0.9, "j")])])
-    found = [(row["class_name"], row["inference_id"]) for row in one.merge(two).report()]
+    found = [
+        (row["class_name"], row["inference_id"]) for row in one.merge(two).report()
+    ]
     assert sorted(found) == [("a", "j"), ("b", "i")]
 
 

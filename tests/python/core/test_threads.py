@@ -6,14 +6,16 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from peakhold._peakhold import PeakAggregator, WindowSnapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 THREADS = 8
 FRAMES = 400
@@ -145,11 +147,12 @@ def test_a_report_never_mixes_two_detections(close):
             thread, frame = map(int, row["inference_id"].split("-"))
             assert row["model_id"] == f"model {thread % 3}"
             assert row["model_type"] == "object-detection"
-            assert row["confidence"] == {
+            confidences = {
                 "shared": height(thread, frame),
                 f"only {thread}-{frame}": 0.5,
                 f"of {thread}": frame / FRAMES,
-            }[row["class_name"]]
+            }
+            assert row["confidence"] == confidences[row["class_name"]]
 
 
 def test_windows_closed_in_a_race_merge_to_the_whole():

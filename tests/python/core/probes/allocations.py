@@ -6,15 +6,18 @@ Usage: allocations.py LIBRARY, the compiled `counting_allocator.rs`.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import json
 import sys
-from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from peakhold._peakhold import PeakAggregator, unique_inference_ids
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CLASSES = ["bicycle", "car", "lorry", "pedestrian", "scooter"]
 DOMAINS = (1, 2)  # PYMEM_DOMAIN_MEM, PYMEM_DOMAIN_OBJ
@@ -23,7 +26,7 @@ DOMAINS = (1, 2)  # PYMEM_DOMAIN_MEM, PYMEM_DOMAIN_OBJ
 class Allocator(ctypes.Structure):
     """`PyMemAllocatorEx`."""
 
-    _fields_ = [  # noqa: RUF012 - the form that ctypes asks for
+    _fields_ = [
         (name, ctypes.c_void_p)
         for name in ("context", "malloc", "calloc", "realloc", "free")
     ]
@@ -60,11 +63,13 @@ def frame(count: int, swapped: str, layout: Callable[[Any], Any]) -> Boxes:
     return Boxes(xyxy=np.zeros((count, 4)), confidence=layout(confidence), data=data)
 
 
-def naive(predictions: Any, best: dict[str, float]) -> None:
+def loop(predictions: Any) -> dict[str, float]:
     """Reduce a frame the way a Python loop does: the control."""
-    names, confidences = predictions.data["class_name"], predictions.confidence
-    for name, confidence in zip(names, confidences, strict=True):
+    best: dict[str, float] = {}
+    rows = zip(predictions.data["class_name"], predictions.confidence, strict=True)
+    for name, confidence in rows:
         best[str(name)] = max(best.get(str(name), 0.0), float(confidence))
+    return best
 
 
 def reversed_view(column: Any) -> Any:
@@ -78,30 +83,29 @@ def main() -> None:
     library.count.restype = ctypes.c_size_t
     alive = install(library)
 
-    def counted(act: Callable[[], object]) -> int:
+    def counted(act: Callable[..., object], *arguments: object) -> int:
         before = int(library.count())
-        act()
+        act(*arguments)
         return int(library.count()) - before
 
     found: dict[str, dict[str, int]] = {}
     layouts = {"contiguous": np.ascontiguousarray, "strided": reversed_view}
-    for order in "<>":
-        for layout, lay_out in layouts.items():
-            for count in (100, 1000):
-                predictions = frame(count, order, lay_out)
-                PeakAggregator().observe(predictions, "m")  # imports, interned text
-                window, best = PeakAggregator(), dict[str, float]()
-                acts: dict[str, Callable[[], object]] = {
-                    "observe": lambda: window.observe(predictions, "m"),  # noqa: B023
-                    "observe again": lambda: window.observe(predictions, "m"),  # noqa: B023
-                    "control": lambda: naive(predictions, best),  # noqa: B023
-                }
-                same = SimpleNamespace(data={"inference_id": predictions.data["prediction_type"]})
-                acts["ids of a usual frame"] = lambda: unique_inference_ids(same)  # noqa: B023
-                unique_inference_ids(same)
-                for name, act in acts.items():
-                    key = f"{name}, {layout} {order}"
-                    found.setdefault(key, {})[str(count)] = counted(act)
+    for order, layout, count in itertools.product("<>", layouts, (100, 1000)):
+        predictions = frame(count, order, layouts[layout])
+        kinds = predictions.data["prediction_type"]
+        usual = SimpleNamespace(data={"inference_id": kinds})  # one id in all rows
+        PeakAggregator().observe(predictions, "m")  # what only a first call allocates
+        unique_inference_ids(usual)
+        window = PeakAggregator()
+        blocks = {
+            "first observe": counted(window.observe, predictions, "m"),
+            "next observe": counted(window.observe, predictions, "m"),
+            "unique ids": counted(unique_inference_ids, usual),
+            "control": counted(loop, predictions),
+        }
+        for act_name, number in blocks.items():
+            key = f"{act_name}, {layout} {order}"
+            found.setdefault(key, {})[str(count)] = number
     print(json.dumps(found))  # noqa: T201
     del alive
 

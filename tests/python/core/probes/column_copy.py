@@ -27,14 +27,15 @@ def main() -> None:
     # Rows of another machine's file: fields of a packed record, foreign byte order.
     fields = [("pad", "V3"), ("name", f">U{WIDTH}"), ("confidence", ">f8")]
     records = np.zeros(ROWS, dtype=fields)
-    records["name"] = np.array(["a" * WIDTH, "b" * WIDTH, "car", "van"]).repeat(ROWS // 4)
+    four = np.array(["a" * WIDTH, "b" * WIDTH, "car", "van"])
+    records["name"] = four.repeat(ROWS // 4)
     records["confidence"] = np.linspace(0, 1, ROWS)
     names, confidence = records["name"], records["confidence"]
     data = {"class_name": names, "inference_id": names, "prediction_type": names}
     frame = Boxes(xyxy=np.zeros((ROWS, 4)), confidence=confidence, data=data)
     window = PeakAggregator()
-    first = Boxes(**vars(frame) | {"xyxy": frame.xyxy[:1], "confidence": confidence[:1]})
-    first.data = {key: column[:1] for key, column in data.items()}
+    few = {key: column[:1] for key, column in data.items()}  # what a first call takes
+    first = SimpleNamespace(xyxy=frame.xyxy[:1], confidence=confidence[:1], data=few)
     window.observe(first, "m")
     unique_inference_ids(first)
 

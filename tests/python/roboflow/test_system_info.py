@@ -13,6 +13,7 @@ import uuid
 
 import pytest
 
+import peakhold.roboflow.transport  # noqa: F401 - requests' import would be timed
 from peakhold.roboflow import RoboflowClient, Settings, system_info
 
 KEYS = [
@@ -149,6 +150,7 @@ def test_a_caller_cannot_change_the_facts_of_others(make_client):
 
 FORK = """
 import os, sys, time
+import peakhold.roboflow.transport  # noqa: F401 - requests' import would be timed
 from peakhold.roboflow import RoboflowClient, Settings, system_info
 parent = os.getpid()
 def slow_in_parent():

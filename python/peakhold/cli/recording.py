@@ -32,7 +32,8 @@ def read_frames(source: str, default_model: str) -> Iterator[Frame]:
     """Read a recording, one line at a time.
 
     Lines that follow each other, name the same `image` and different models are one
-    frame; any other line is a frame of its own. Empty lines are skipped.
+    frame; any other line is a frame of its own. A frame is known to be whole when the
+    next one begins, so a pipe is one line behind. Empty lines are skipped.
 
     Args:
         source: A path, or `-` for standard input. Gzip is recognised by its content.

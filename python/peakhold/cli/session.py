@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from peakhold.cli.metering import MeteredClient
     from peakhold.delivery.outbox import Counts
 
-_PATIENCE = 10.0
+_PATIENCE = 5.0
 """Seconds without a delivery after which what is pending counts as failed."""
 
 
@@ -71,10 +71,11 @@ def settle() -> Settled:
     dispatcher = current()
     delivered = dispatcher.counts().delivered
     dispatcher.close(_PATIENCE)
-    while not dispatcher.flush(_PATIENCE):
+    while not dispatcher.flush(0):
         before, delivered = delivered, dispatcher.counts().delivered
         if delivered == before:
             break
+        dispatcher.flush(_PATIENCE)
     counts = dispatcher.counts()
     return Settled(dispatcher.flush(0) and not counts.dropped, counts)
 

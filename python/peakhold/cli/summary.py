@@ -67,10 +67,7 @@ def print_summary(summary: Mapping[str, Any]) -> None:
             *_reasons("error answer: ", summary["error_answers"]),
             *_reasons("rejected: ", summary["rejected"]),
             *_reasons("dropped: ", summary["dropped"]),
-            *(
-                [("not delivered", f"{summary['pending']:,}")]
-                * (summary["pending"] > 0)
-            ),
+            ("everything delivered", "yes" if summary["complete"] else "no"),
         ],
     )
     print_latency(summary)

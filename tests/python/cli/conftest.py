@@ -113,7 +113,9 @@ class Running:
             self.process.kill()
             self.process.wait(TIMEOUT)
         self._reader.join(TIMEOUT)
-        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+        if not self.process.stdin.closed:
+            self.process.stdin.close()
+        for pipe in (self.process.stdout, self.process.stderr):
             pipe.close()
 
 

@@ -219,6 +219,31 @@ def test_an_undelivered_report_makes_the_exit_code_1(peakhold, refusing_api, box
     )
 
 
+def test_an_api_that_goes_away_costs_seconds_and_the_exit_code_1(start, boxes):
+    from peakhold.monitor.server import MonitorServer
+
+    with MonitorServer() as monitor:
+        command = start(
+            *("replay", "-", "--frequency", "1", "--json", "--api-url", monitor.url),
+        )
+        line = boxes([("cat", 0.5)]).read_text()
+        # One arrives: the sinks are at work when the monitor goes.
+        command.process.stdin.write(line * 2)
+        command.process.stdin.flush()
+        wait_until(lambda: monitor.store.overview("local").metadata)
+    command.process.stdin.write(line * 100)
+    command.process.stdin.close()
+    begin = time.monotonic()
+
+    code, error = command.wait()
+
+    assert code == 1
+    assert "Traceback" not in error
+    # 100 frames take 3.3 s, waiting for the API 5 s, leaving 2 s.
+    assert time.monotonic() - begin < 25
+    command.line_with('"complete": false')
+
+
 def test_a_missing_file_is_told(peakhold, told, tmp_path):
     told(peakhold("replay", tmp_path / "absent.jsonl"), "absent.jsonl", "No such file")
 

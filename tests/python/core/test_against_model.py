@@ -6,6 +6,7 @@ import math
 import os
 from typing import Any
 
+import numpy as np
 import pytest
 from core_model import ModelWindow, number, text
 from core_streams import streams
@@ -60,6 +61,30 @@ def test_the_core_answers_as_the_model_on_every_stream(
     assert rejected >= model.dropped
     if not model.dropped and not model.flawed:
         assert rejected == 0
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_core_answers_as_the_model_on_frames_of_many_classes(
+    make_detections: Any, seed: int
+) -> None:
+    """Random streams keep frames small; these outgrow every table of the core."""
+    rng = np.random.default_rng(seed)
+    classes = np.array([f"class {number:x}" for number in range(1500)])
+    stream: list[Any] = []
+    for turn in range(12):
+        rows = int(rng.integers(1, 3000))
+        names = classes[rng.integers(0, rng.integers(1, len(classes)), rows)]
+        steps = rng.integers(2, 1000)  # few steps make many ties
+        confidence = (rng.integers(0, steps, rows) / steps).astype(np.float32)
+        confidence[rng.random(rows) < 0.05] = np.nan
+        ids = np.array([f"{turn}-{row}" for row in range(rows)])
+        frame = make_detections(names, confidence, ids, "object-detection")
+        stream += [(frame, f"m/{rng.integers(0, 4)}")] + [None] * (turn % 5 == 4)
+    model = ModelWindow()
+    expected, _ = replay(stream, model)
+    found, rejected = replay(stream, PeakAggregator())
+    assert found == expected
+    assert rejected == model.dropped > 0
 
 
 class _LastTieWins(ModelWindow):

@@ -74,11 +74,14 @@ def test_without_the_variable_a_window_holds_100_000_classes(
 ):
     monkeypatch.delenv(VARIABLE, raising=False)
     window = PeakAggregator()
-    for block in range(10):
-        names = [f"{block}-{row}" for row in range(10_001)]
-        window.observe(complete(make_detections, names, 0.5), "m")
+    names = [f"plate {row}" for row in range(100_010)]
+    for block in range(0, len(names), 10_001):
+        window.observe(
+            complete(make_detections, names[block : block + 10_001], 0.5), "m"
+        )
     assert window.peaks == 100_000
     assert list(window.rejected.values()) == [10]
+    assert [row["class_name"] for row in window.drain()] == names[:100_000]
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "many", "1.5", ""])

@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import sys
 import tempfile
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +18,14 @@ from peakhold.errors import PeakholdError
 from peakhold.monitor import MonitorServer, Store, StoreError
 from peakhold.monitor.schema import SCHEMA_VERSION
 from peakhold.monitor.writer import MAX_QUEUED_BYTES
+
+
+def waiting_writer(store, seconds=10):
+    """Wait until the writer has taken what was queued and waits for the file."""
+    deadline = time.monotonic() + seconds
+    while store._writer._queue and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert not store._writer._queue
 
 
 def test_everything_survives_a_restart(
@@ -197,12 +206,10 @@ def test_more_than_fits_into_the_queue_is_a_503(
     fits = MAX_QUEUED_BYTES // len(body)
     store = monitor.store
     with closing(sqlite3.connect(data_file, isolation_level=None)) as other:
-        # The writer waits for this lock with its first batch, the rest queues up.
+        # The writer waits for this lock with the first body, the rest queues up.
         other.execute("BEGIN IMMEDIATE")
         first = store.submit("report", "local", body, None)
-        deadline = time.monotonic() + 10
-        while store._writer._queue and time.monotonic() < deadline:
-            time.sleep(0.001)
+        waiting_writer(store)
         queued = [store.submit("report", "local", body, None) for _ in range(fits)]
         answer = api.report(body)
         assert answer.status == 503
@@ -211,6 +218,40 @@ def test_more_than_fits_into_the_queue_is_a_503(
     assert all(future.result(timeout=20) for future in [first, *queued])
     assert api.report(report(row())).status == 200
     assert len(store.requests("report")) == fits + 2
+
+
+def test_a_write_that_waits_holds_up_nobody_else(api, monitor, data_file, report, row):
+    answers = []
+    sender = threading.Thread(target=lambda: answers.append(api.report(report(row()))))
+    with closing(sqlite3.connect(data_file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        sender.start()
+        assert api.send("GET", "/?api_key=k").status == 200
+        assert api.counts() == 0
+        assert api.dashboard().status == 200
+        # Control: all the while the write was waiting.
+        assert answers == []
+        other.execute("ROLLBACK")
+    sender.join(20)
+    assert [answer.status for answer in answers] == [200]
+    assert api.counts() == 1
+
+
+def test_requests_that_wait_share_one_commit(data_file):
+    store = Store(data_file)
+    statements = []
+    store._writer._connection.set_trace_callback(statements.append)
+    body = b'{"inference_results": []}'
+    with closing(sqlite3.connect(data_file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        futures = [store.submit("report", "local", body, None)]
+        waiting_writer(store)
+        futures += [store.submit("report", "local", body, None) for _ in range(100)]
+        other.execute("ROLLBACK")
+    assert all(future.result(timeout=20) for future in futures)
+    store.close()
+    assert sum(s.startswith("INSERT INTO requests") for s in statements) == 101
+    assert statements.count("COMMIT") == 2
 
 
 def test_closing_stores_what_is_queued(data_file, report):

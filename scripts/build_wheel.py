@@ -9,9 +9,11 @@ own linker serves.
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from pathlib import Path
+from subprocess import CalledProcessError
 
 from check_wheel import find_faults
 from environments import create, install, run
@@ -59,4 +61,10 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # maturin looks for zig under the python3 that it finds on PATH.
+    beside = str(Path(sys.executable).parent)
+    os.environ["PATH"] = os.pathsep.join((beside, os.environ["PATH"]))
+    try:
+        sys.exit(main())
+    except CalledProcessError as error:
+        sys.exit(str(error))

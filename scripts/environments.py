@@ -7,28 +7,37 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 _VERSION = "import sys; print('%d.%d' % sys.version_info[:2]); print(sys.executable)"
 
 
-def run(*command: str | Path, cwd: Path | None = None) -> None:
-    """Run a command, its output shown; CalledProcessError if it fails."""
-    subprocess.run([str(part) for part in command], cwd=cwd, check=True)
+def run(
+    *command: str | Path, cwd: Path | None = None, log: IO[str] | None = None
+) -> None:
+    """Run a command; CalledProcessError if it fails. Its output goes to `log`."""
+    subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        check=True,
+        stdout=log,
+        stderr=subprocess.STDOUT if log else None,
+    )
 
 
-def create(directory: Path, python: Path) -> Path:
+def create(directory: Path, python: Path, log: IO[str] | None = None) -> Path:
     """Replace `directory` by a new environment and return its interpreter."""
     shutil.rmtree(directory, ignore_errors=True)
     # --seed: pip is there, as it is in the environment of a user.
-    run(*_UV, "venv", "--quiet", "--seed", "--python", python, directory)
+    run(*_UV, "venv", "--quiet", "--seed", "--python", python, directory, log=log)
     if sys.platform == "win32":
         return directory / "Scripts" / "python.exe"
     return directory / "bin" / "python"
 
 
-def install(python: Path, *requirements: str) -> None:
+def install(python: Path, *requirements: str, log: IO[str] | None = None) -> None:
     """Install into the environment of `python`, from wheels where there are any."""
-    run(*_UV, "pip", "install", "--quiet", "--python", python, *requirements)
+    run(*_UV, "pip", "install", "--quiet", "--python", python, *requirements, log=log)
 
 
 def find_python(version: str) -> Path | None:

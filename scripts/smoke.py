@@ -17,20 +17,31 @@ class RecordingClient:
 
     def __init__(self) -> None:
         self.reports: list[dict[str, Any]] = []
-        self.metadata: list[dict[str, Any]] = []
+        self.metadata: list[tuple[str, list[str], str, str]] = []
 
     def get_roboflow_workspace(self, api_key: str) -> str:
         """Answer as the platform does for any key."""
         return f"workspace-of-{api_key}"
 
     def send_inference_results_to_model_monitoring(
-        self, _api_key: str, _workspace_id: str, inference_data: dict[str, Any]
+        self,
+        api_key: str,  # noqa: ARG002 - of the platform client's signature
+        workspace_id: str,
+        inference_data: dict[str, Any],
     ) -> None:
         """Keep the report."""
-        self.reports.append(inference_data)
+        self.reports.append({"workspace": workspace_id, **inference_data})
 
-    def add_custom_metadata(self, **entry: object) -> None:
+    def add_custom_metadata(
+        self,
+        api_key: str,  # noqa: ARG002 - as above
+        workspace_id: str,
+        inference_ids: list[str],
+        field_name: str,
+        field_value: str,
+    ) -> None:
         """Keep the entry."""
+        entry = (workspace_id, inference_ids, field_name, field_value)
         self.metadata.append(entry)
 
     def get_device_id(self) -> str:
@@ -92,6 +103,7 @@ def main() -> None:
         (peak["class_name"], peak["confidence"], peak["inference_id"])
         for peak in client.reports[0]["inference_results"]
     ]
+    expect(client.reports[0]["workspace"], "workspace-of-smoke")
     expect(peaks, [("car", 0.75, "b"), ("person", 0.25, "b")])
 
     metadata = peakhold.RoboflowCustomMetadataBlockV1(
@@ -101,7 +113,7 @@ def main() -> None:
         fire_and_forget=False, field_name="site", field_value="a", predictions=frame
     )
     expect(answer["message"], "Custom metadata upload was successful")
-    expect(client.metadata[0]["inference_ids"], ["a", "b"])
+    expect(client.metadata, [("workspace-of-smoke", ["a", "b"], "site", "a")])
     print(
         f"smoke: Python {sys.version.split()[0]}, numpy {np.__version__}, "
         f"supervision {sv.__version__}: both sinks delivered"

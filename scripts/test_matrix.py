@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from subprocess import CalledProcessError
 from typing import NamedTuple
@@ -20,6 +21,9 @@ from typing import NamedTuple
 from environments import create, find_python, install, run
 
 _ROOT = Path(__file__).resolve().parent.parent
+
+_AT_ONCE = 2
+"""Rows at one time. Their tests have threads of their own, and some look at memory."""
 
 
 class Row(NamedTuple):
@@ -49,16 +53,31 @@ ROWS = (
 )
 
 
-def test(row: Row, interpreter: Path, wheel: Path) -> None:
-    """Run the row; CalledProcessError if any part of it fails."""
+def test(row: Row, interpreter: Path, wheel: Path) -> tuple[bool, str]:
+    """Run one row; returns whether it passed, and everything that it printed."""
     name = "-".join(filter(None, (row.python, row.numpy, row.supervision)))
-    python = create(_ROOT / "build" / "matrix" / name, interpreter)
-    install(python, f"{wheel}[monitor]", "pytest", "hypothesis", *row.requirements())
-    run(python, _ROOT / "scripts" / "smoke.py")
-    run(
-        *(python, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
-        *("--rootdir", _ROOT, _ROOT / "tests" / "python" / "core"),
-    )
+    directory = _ROOT / "build" / "matrix" / name
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    printed = directory.with_suffix(f"{directory.suffix}.log")
+    start = time.monotonic()
+    with printed.open("w", encoding="utf-8") as log:
+        try:
+            python = create(directory, interpreter, log)
+            tools = ("pytest", "hypothesis")
+            install(python, f"{wheel}[monitor]", *tools, *row.requirements(), log=log)
+            run(python, _ROOT / "scripts" / "smoke.py", log=log)
+            run(
+                *(python, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+                *("--rootdir", _ROOT, _ROOT / "tests" / "python" / "core"),
+                log=log,
+            )
+        except CalledProcessError as error:
+            passed, outcome = False, f"FAILED: {error}"
+        else:
+            passed, outcome = True, "passed"
+    seconds = time.monotonic() - start
+    text = printed.read_text(encoding="utf-8")
+    return passed, f"== {row}\n{text}== {outcome} in {seconds:.0f} s\n"
 
 
 def main() -> int:
@@ -76,23 +95,23 @@ def main() -> int:
         if not options.skip_missing:
             return 1
 
-    failed = False
     results = []
-    for row in ROWS:
-        if (interpreter := interpreters[row.python]) is None:
-            results.append(f"skipped  {row}")
-            continue
-        print(f"== {row}", flush=True)
-        start = time.monotonic()
-        try:
-            test(row, interpreter, wheel)
-        except CalledProcessError as error:
-            failed = True
-            results.append(f"FAILED   {row}: {error}")
-        else:
-            results.append(f"passed   {row} ({time.monotonic() - start:.0f} s)")
-    print("== Matrix", *results, sep="\n")
-    return int(failed)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        running = {
+            pool.submit(test, row, interpreter, wheel): row
+            for row in ROWS
+            if (interpreter := interpreters[row.python])
+        }
+        for future in as_completed(running):
+            passed, text = future.result()
+            print(text, flush=True)
+            results.append((passed, running[future]))
+    print("== Matrix")
+    for passed, row in results:
+        print("passed " if passed else "FAILED ", row)
+    for version in missing:
+        print("skipped", f"Python {version}, which is not installed")
+    return 0 if all(passed for passed, _ in results) else 1
 
 
 if __name__ == "__main__":

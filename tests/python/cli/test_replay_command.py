@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from datetime import datetime, timedelta, timezone
@@ -179,6 +182,34 @@ def test_the_tables_are_plain_where_there_is_no_terminal(peakhold, monitor, boxe
     for figure in ("frames per second", "detections per second", "reports sent", "p99"):
         assert figure in text
     ascii_only.stdout.decode("ascii")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no ptys on Windows")
+def test_a_terminal_gets_a_progress_bar(monitor, boxes):
+    import pty
+
+    recording = boxes(*[[("cat", 0.5)]] * 30)
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "peakhold.cli", "replay", recording, "--json"],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env={"API_BASE_URL": monitor.url, "TERM": "xterm-256color"},
+    ) as command:
+        os.close(theirs)
+        shown = b""
+        # Linux ends a terminal that nobody writes to any more by an error.
+        with contextlib.suppress(OSError):
+            while chunk := os.read(ours, 65536):
+                shown += chunk
+        os.close(ours)
+        summary = json.loads(command.stdout.read())
+
+    assert command.returncode == 0
+    assert b"Replaying" in shown
+    assert b"frames" in shown
+    # Standard output is left to the summary.
+    assert summary["frames"] == 30
 
 
 def test_no_color_is_respected(peakhold, monitor, boxes):

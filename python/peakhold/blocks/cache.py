@@ -28,7 +28,7 @@ class MemoryCache:
         value, until = self._values.get(key, (None, 0.0))
         return value if self._clock() < until else None
 
-    def set(self, key: str, value: Any, expire: float | None = None) -> None:
+    def set(self, key: str, value: Any, expire: int | None = None) -> None:
         """Store ``value``, for ``expire`` seconds or for good."""
         now = self._clock()
         if len(self._values) >= _SWEEP_SIZE:

@@ -14,7 +14,7 @@ from peakhold.delivery.sender import store
 if TYPE_CHECKING:
     from peakhold.delivery.sender import Cache
 
-LONGEST_CACHED = 600.0
+_KEPT = 600
 
 _CACHE_KEY = (
     "workflows:steps_cache:"
@@ -42,9 +42,12 @@ def whole_seconds(frequency: object) -> int:
     return seconds
 
 
-def time_kept(period: float) -> float:
-    """Return for how many seconds without use a window and its cache key are kept."""
-    return max(LONGEST_CACHED, 3 * period)
+def time_kept(period: int) -> int:
+    """Return for how many seconds without use a window and its cache key are kept.
+
+    Whole seconds: a host's Redis takes no other expiry.
+    """
+    return max(_KEPT, 3 * period)
 
 
 class ReportInterval:
@@ -61,7 +64,7 @@ class ReportInterval:
         self.last_report = -math.inf
         self._written: str | None = None
 
-    def is_over(self, cache: Cache, period: float) -> bool:
+    def is_over(self, cache: Cache, period: int) -> bool:
         """Whether a report is due, given that own time says ``period`` seconds passed.
 
         A report of another process is adopted. No time, as before the first report,
@@ -85,7 +88,7 @@ class ReportInterval:
             self.last_report = monotonic() - age
         return age >= period
 
-    def restart(self, cache: Cache, period: float) -> None:
+    def restart(self, cache: Cache, period: int) -> None:
         """Count the interval from now on, here and for other processes."""
         self.last_report = monotonic()
         # Local and without offset: hosts read and write it so.
@@ -95,7 +98,7 @@ class ReportInterval:
         except Exception as error:  # noqa: BLE001 - a host's cache may raise anything
             _trouble(f"{type(error).__name__} on writing the last report's time")
 
-    def _by_own_time(self, cache: Cache, period: float) -> bool:
+    def _by_own_time(self, cache: Cache, period: int) -> bool:
         if self.last_report > -math.inf:
             return True
         self.restart(cache, period)

@@ -359,11 +359,12 @@ class Dispatcher:
             for lane in self._lanes.values():
                 lane.backoff.not_before = 0.0
                 lane.host_until = float("-inf")
-            lanes = [x for x in self._lanes.values() if x.next_kind(self.outbox)]
-        # One thread per destination: behind one that hangs the others still get out.
+            lanes = list(self._lanes.values())
+        # Behind one destination that hangs the others still get out.
         deadline = self._clock() + timeout
-        for lane in lanes[1:]:
-            self._help(lane, deadline)
+        if len(lanes) > 1:
+            for lane in lanes:
+                self._help(lane, deadline)
         if not self.flush(timeout):
             with self._wake:
                 ids = sum(len(lane.batch) for lane in self._lanes.values())
@@ -379,7 +380,7 @@ class Dispatcher:
 
     def _help(self, lane: Lane, deadline: float) -> None:
         def deliver() -> None:
-            while self._clock() < deadline and self._anything_left():
+            while self._clock() < deadline and not self._closed:
                 if not self._turn(lane):
                     time.sleep(_POLL)
 

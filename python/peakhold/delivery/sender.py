@@ -60,7 +60,7 @@ class Cache(Protocol):
     def get(self, key: str) -> Any:
         """Return what is stored, or None."""
 
-    def set(self, key: str, value: Any, expire: float | None = None) -> object:
+    def set(self, key: str, value: Any, expire: int | None = None) -> object:
         """Store a value, for ``expire`` seconds if given."""
 
 
@@ -259,7 +259,7 @@ class Workspace:
         self._notices.warn("cache", "The cache is unusable, going on without: %s", what)
 
 
-def store(cache: Cache, key: str, value: str, expire: float) -> None:
+def store(cache: Cache, key: str, value: str, expire: int) -> None:
     """Store a value with an expiry, or without where the cache knows no expiry."""
     try:
         cache.set(key, value, expire=expire)

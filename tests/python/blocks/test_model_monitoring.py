@@ -142,7 +142,7 @@ def test_interval_absent_is_set_to_now_and_the_first_call_never_reports(
 @pytest.mark.parametrize(
     ("seconds", "expected"), [(4.5, NOT_IN_RANGE), (5.5, SENT), (3600, SENT)]
 )
-def test_in_range_when_whole_seconds_since_reach_the_frequency(  # noqa: PLR0913, PLR0917
+def test_in_range_when_whole_seconds_since_reach_the_frequency(
     aggregator, run, cache, cache_key, client, frequency, seconds, expected
 ):
     last = datetime.now() - timedelta(seconds=seconds)  # noqa: DTZ005
@@ -275,7 +275,7 @@ def test_a_window_without_any_prediction_is_still_reported(
 
 
 @pytest.mark.parametrize("fire_and_forget", [True, False])
-def test_offline_mode_says_that_nothing_was_sent(  # noqa: PLR0913, PLR0917
+def test_offline_mode_says_that_nothing_was_sent(
     environment, aggregator, run, overdue, api, dispatcher, fire_and_forget
 ):
     environment.setenv("OFFLINE_MODE", "True")

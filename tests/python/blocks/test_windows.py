@@ -1,0 +1,283 @@
+"""Windows: shared by blocks, closed by the clock, released when idle."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import datetime, timedelta
+
+import pytest
+from stand_ins import DictCache, RecordingClient, StatusError, eventually
+
+from peakhold.blocks import windows
+from peakhold.blocks.windows import REGISTRY, WindowKey
+
+SENT = "Data sent successfully"
+NOT_IN_RANGE = "Not in reporting range, skipping report. (Ok)"
+
+
+def ago(**delta):
+    return (datetime.now() - timedelta(**delta)).isoformat()  # noqa: DTZ005
+
+
+def only_window(block):
+    (window,) = block._windows.values()
+    return window
+
+
+def classes(client):
+    return [[x["class_name"] for x in r["inference_results"]] for r in client.reports()]
+
+
+def test_blocks_built_per_request_share_one_window(
+    aggregator, run, cache, cache_key, client, frame
+):
+    cache.values[cache_key] = ago(seconds=0)
+    for index in range(5):
+        block = aggregator(platform_client=client)
+        run(block, frame(f"c{index}"))
+    only_window(block).interval.last_report = float("-inf")
+    cache.values[cache_key] = ago(hours=1)
+    assert run(aggregator(platform_client=client), frame("last"))["message"] == SENT
+    assert classes(client) == [["c0", "c1", "c2", "c3", "c4", "last"]]
+
+
+def test_keys_endpoints_and_api_keys_have_windows_of_their_own(aggregator, run, client):
+    other = RecordingClient()
+    other.endpoint = "http://elsewhere.invalid"
+    block = aggregator(platform_client=client)
+    run(block)
+    run(block, unique_aggregator_key="another")
+    found = {
+        *block._windows.values(),
+        *_windows_of(aggregator(platform_client=client, api_key="other"), run),
+        *_windows_of(aggregator(platform_client=other), run),
+        *_windows_of(aggregator(platform_client=client), run),
+    }
+    assert len(found) == 4
+    key = only_window(aggregator_of(aggregator, client, run)).key
+    assert key.partition is None
+    assert isinstance(hash(key), int)
+
+
+def _windows_of(block, run):
+    run(block)
+    return block._windows.values()
+
+
+def aggregator_of(aggregator, client, run):
+    block = aggregator(platform_client=client)
+    run(block)
+    return block
+
+
+def test_the_caller_that_closes_a_window_lends_its_client_and_cache(
+    aggregator, run, cache, cache_key, client, frame
+):
+    cache.values[cache_key] = ago(seconds=0)
+    run(aggregator(platform_client=client), frame("early"))
+    closer, its_cache = RecordingClient(), DictCache()
+    its_cache.values[cache_key] = ago(hours=1)
+    block = aggregator(platform_client=closer, cache=its_cache)
+    window = REGISTRY.acquire(
+        only_window(aggregator_of(aggregator, client, run)).key, block._sender, 5
+    )
+    window.interval.last_report = float("-inf")
+    assert run(block, None)["message"] == SENT
+    assert client.reports() == []
+    assert classes(closer) == [["early", "dog"]]
+    assert its_cache.values[cache_key] > ago(seconds=60)
+
+
+def test_a_window_whose_stream_stopped_is_closed_a_second_after_its_deadline(
+    aggregator, run, client, cache, cache_key
+):
+    block = aggregator(platform_client=client)
+    started = time.monotonic()
+    assert run(block, frequency=1)["message"] == NOT_IN_RANGE
+    assert eventually(client.reports, 5)
+    assert 1.9 < time.monotonic() - started < 3.0
+    assert classes(client) == [["dog"]]
+    assert client.threads[-1].name == "peakhold"
+    assert cache.values[cache_key] > ago(seconds=2)
+    # Only run reports an empty window.
+    only_window(block).interval.last_report = time.monotonic() - 60
+    only_window(block).check(time.monotonic())
+    assert len(client.reports()) == 1
+
+
+def test_the_clock_honours_another_process_s_report(
+    aggregator, run, client, cache, cache_key
+):
+    block = aggregator(platform_client=client)
+    run(block)
+    window = only_window(block)
+    now = time.monotonic()
+    window.interval.last_report = now - 7
+    cache.values[cache_key] = ago(seconds=3)
+    again = window.check(now)
+    assert again == pytest.approx(now + 3, abs=0.2)
+    assert window.aggregator.peaks == 1
+    cache.values[cache_key] = ago(seconds=30)
+    window.interval.last_report = now - 30
+    window.check(now)
+    assert window.aggregator.peaks == 0
+
+
+def idle(window, seconds):
+    window.last_used = time.monotonic() - seconds
+
+
+def test_an_idle_window_is_flushed_then_released(
+    aggregator, run, client, cache, cache_key, dispatcher
+):
+    block = aggregator(platform_client=client)
+    run(block)
+    window = only_window(block)
+    # Others report all the time, so the interval alone would never close it.
+    cache.values[cache_key] = ago(seconds=0)
+    idle(window, 599)
+    assert window.check(time.monotonic()) is not None
+    assert not window.released
+    idle(window, 601)
+    assert window.check(time.monotonic()) is None
+    assert window.released
+    assert dispatcher.flush(5)
+    assert classes(client) == [["dog"]]
+    run(block)  # finds the mark,
+    run(block)  # and this one gets a new window
+    assert only_window(block) is not window
+
+
+def test_a_long_frequency_keeps_a_window_for_three_times_as_long(aggregator, run):
+    block = aggregator()
+    run(block, frequency=1_000)
+    window = only_window(block)
+    idle(window, 2_999)
+    assert window.check(time.monotonic()) is not None
+    idle(window, 3_001)
+    assert window.check(time.monotonic()) is None
+
+
+def test_a_frame_that_meets_the_release_is_not_lost(
+    aggregator, run, client, frame, dispatcher
+):
+    block = aggregator(platform_client=client)
+    run(block, frame("before"))
+    window = only_window(block)
+
+    class Racing:
+        """Has the window released between the observation's start and its end."""
+
+        def __init__(self, inner):
+            self.inner = inner
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+        def observe(self, *args):
+            idle(window, 10_000)
+            assert window.check(time.monotonic()) is None
+            return self.inner.observe(*args)
+
+    window.aggregator = Racing(window.aggregator)
+    run(block, frame("racing"))
+    run(block, frame("after"))
+    assert window.released
+    assert only_window(block) is not window
+    assert dispatcher.flush(5)
+    assert classes(client) == [["before"], ["racing"]]
+    assert only_window(block).aggregator.peaks == 1
+
+
+def test_released_windows_are_not_kept_by_blocks(aggregator, run):
+    block = aggregator()
+    for index in range(20):
+        run(block, unique_aggregator_key=f"stream {index}")
+    for window in list(block._windows.values()):
+        idle(window, 601)
+        window.check(time.monotonic())
+    run(block, unique_aggregator_key="one more")
+    assert list(block._windows) == ["one more"]
+
+
+def test_an_overflowing_outbox_merges_windows_and_loses_no_class(
+    aggregator, run, client, frame, overdue, dispatcher
+):
+    dispatcher.outbox._max_records = 4
+    dispatcher._jitter = lambda low, high: 60.0
+    client.lookup_failures = [StatusError(503)] * 100
+    block = aggregator(platform_client=client)
+    for index in range(20):
+        run(block, frame(f"c{index:02d}"), fire_and_forget=True)
+        only_window(block).interval.last_report = float("-inf")
+        overdue.values.update(dict.fromkeys(overdue.values, ago(hours=1)))
+    counts = dispatcher.counts()
+    assert counts.sealed == counts.pending == 20
+    assert counts.dropped == {}
+    client.lookup_failures.clear()
+    for lane in dispatcher._lanes.values():
+        lane.backoff.not_before = 0.0
+    assert dispatcher.flush(5)
+    assert len(client.reports()) <= 5
+    found = sorted(name for report in classes(client) for name in report)
+    assert found == [f"c{index:02d}" for index in range(20)]
+
+
+def release_until(stop):
+    while not stop.is_set():
+        for window in list(REGISTRY._windows.values()):
+            window.check(time.monotonic())
+
+
+def test_eight_threads_and_a_fast_clock_lose_no_class(
+    aggregator, run, client, frame, monkeypatch, dispatcher
+):
+    """Every frame has a class of its own; all of them must be reported once."""
+    monkeypatch.setattr(windows, "time_kept", lambda period: -1.0)
+    stop = threading.Event()
+    releaser = threading.Thread(target=release_until, args=(stop,))
+    block = aggregator(platform_client=client)
+    run(block, frame("warm-up"))
+
+    def stream(number):
+        own = block if number % 2 else aggregator(platform_client=client)
+        for index in range(50):
+            run(own, frame(f"{number}-{index}"), fire_and_forget=True)
+
+    threads = [threading.Thread(target=stream, args=(n,)) for n in range(8)]
+    releaser.start()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stop.set()
+    releaser.join()
+    for window in list(REGISTRY._windows.values()):
+        window.flush()
+    for lane in dispatcher._lanes.values():
+        lane.paces["report"]._seconds = 0.0
+    assert dispatcher.flush(20)
+    found = sorted(name for report in classes(client) for name in report)
+    expected = sorted(["warm-up", *(f"{n}-{i}" for n in range(8) for i in range(50))])
+    assert found == expected
+    assert len(client.reports()) > 3  # the control: windows were released meanwhile
+
+
+def test_a_window_key_is_frozen():
+    key = WindowKey("http://a", "f", "k")
+    assert key == WindowKey("http://a", "f", "k", None)
+    with pytest.raises(AttributeError):
+        key.partition = "feed"
+
+
+def test_a_forked_child_s_window_starts_empty(aggregator, run, client, frame):
+    block = aggregator(platform_client=client)
+    run(block, frame("the parent's"))
+    window = only_window(block)
+    window.lock.acquire()  # as another thread of the parent may hold it
+    window.start_anew()
+    assert window.aggregator.peaks == 0
+    run(block, frame("the child's"))
+    window.flush(0.1)
+    assert eventually(lambda: classes(client) == [["the child's"]])

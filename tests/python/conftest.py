@@ -82,7 +82,9 @@ def build_detections(
     for name in ("inference_id", "prediction_type"):
         if isinstance(columns[name], str):
             columns[name] = np.array([columns[name]] * count, dtype=np.str_)
-    detections = sv.Detections(xyxy=np.zeros((count, 4), dtype=np.float32))
+    detections: sv.Detections = sv.Detections(
+        xyxy=np.zeros((count, 4), dtype=np.float32)
+    )
     detections.confidence = confidence
     detections.data = {
         key: value for key, value in columns.items() if value is not None

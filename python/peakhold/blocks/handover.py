@@ -9,8 +9,9 @@ from peakhold.delivery import Sender, current
 from peakhold.roboflow import RoboflowClient, Settings
 
 if TYPE_CHECKING:
+    from peakhold.delivery.cache import Cache
     from peakhold.delivery.dispatcher import Schedule
-    from peakhold.delivery.sender import Cache, PlatformClient
+    from peakhold.delivery.sender import PlatformClient
 
 SINK_DISABLED = "Sink was disabled by workflow execution policy"
 OFFLINE = (

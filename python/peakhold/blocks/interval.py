@@ -9,10 +9,10 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from peakhold.delivery import current
-from peakhold.delivery.sender import store
+from peakhold.delivery.cache import store
 
 if TYPE_CHECKING:
-    from peakhold.delivery.sender import Cache
+    from peakhold.delivery.cache import Cache
 
 _KEPT = 600
 

@@ -20,7 +20,8 @@ from peakhold.delivery import current
 
 if TYPE_CHECKING:
     from peakhold.delivery import Sender
-    from peakhold.delivery.sender import Cache, PlatformClient
+    from peakhold.delivery.cache import Cache
+    from peakhold.delivery.sender import PlatformClient
 
 NOT_IN_RANGE = "Not in reporting range, skipping report. (Ok)"
 IN_BACKGROUND = "Reporting happens in the background task"

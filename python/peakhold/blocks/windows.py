@@ -219,8 +219,9 @@ class WindowRegistry:
 
     def flush_all(self) -> None:
         """Deliver what every window holds; the process exits."""
+        deadline = monotonic() + _EXIT_PATIENCE
         for window in list(self._windows.values()):
-            window.flush(_EXIT_PATIENCE)
+            window.flush(max(0.0, deadline - monotonic()))
 
     def start_anew(self) -> None:
         """Empty every window in a forked child, which keeps its blocks."""

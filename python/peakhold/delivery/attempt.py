@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from peakhold.delivery.encode import encode, split, split_after_entry
+from peakhold.delivery.encode import encode, split
 from peakhold.delivery.policy import NOT_FOUND, Verdict, status_of, verdict
 from peakhold.delivery.sender import PartlySentError
 
@@ -48,7 +48,7 @@ class Attempts:
                 wait.
         """
         parts = [record]
-        first = record.body is None and not lane.backoff.failures
+        first = record.body is None and (every_part or not lane.backoff.failures)
         try:
             workspace = lane.workspace.get(sender)
             if record.body is None:
@@ -83,7 +83,7 @@ class Attempts:
         self, record: Record, lane: Lane, sender: Sender, error: Exception
     ) -> Exception:
         if isinstance(error, PartlySentError):
-            sent, record_left = split_after_entry(record, error.sent)
+            sent, record_left = split(record, error.sent)
             self._outbox.replace(record, [sent, record_left], leased=2)
             self._outbox.acknowledge(sent)
             record, error = record_left, error.cause

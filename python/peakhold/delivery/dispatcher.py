@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from peakhold.delivery.attempt import Attempts
@@ -232,17 +233,20 @@ class Dispatcher:
     def step(self) -> float | None:
         """Do what is due; returns the seconds until there is more, None if nothing."""
         self._run_timers()
-        for lane in self._due_lanes():
+        for lane in list(self._lanes.values()):
             self._turn(lane, leave_to_host=True)
         with self._wake:
             now = self._clock()
             self._forget_idle_lanes(now)
             times = [timer[0] for timer in self._timers[:1]]
-            for lane in self._lanes.values():
-                due = lane.next_kind(self.outbox)
-                if due:
-                    times.append(max(due[0], lane.host_until))
+            dues = map(self._due, self._lanes.values())
+            times += [at for at in dues if at is not None]
             return max(0.0, min(times) - now) if times else None
+
+    def _due(self, lane: Lane) -> float | None:
+        """Return when the worker may next send on a lane; None: nothing to send."""
+        due = lane.next_kind(self.outbox)
+        return max(due[0], lane.host_until, 0.0) if due else None
 
     def _run_timers(self) -> None:
         while True:
@@ -254,23 +258,13 @@ class Dispatcher:
             try:
                 again = timer(now)
             except Exception as error:  # noqa: BLE001 - the worker serves all windows
-                self.notices.warn("timer", "A timer failed: %r", error)
+                self.notices.warn("timer", "A timer failed: %s", type(error).__name__)
                 again = now + 60.0
             if again is not None:
                 with self._wake:
                     # Never again in this round, whatever the timer asked for.
                     at = max(again, now + 1e-3)
                     heapq.heappush(self._timers, (at, next(self._order), timer))
-
-    def _due_lanes(self) -> list[Lane]:
-        with self._wake:
-            now = self._clock()
-            return [
-                lane
-                for lane in self._lanes.values()
-                if (due := lane.next_kind(self.outbox))
-                and max(due[0], lane.host_until) <= now
-            ]
 
     def _turn(self, lane: Lane, *, leave_to_host: bool = False) -> bool:
         """Send one request on a lane if that may be now; returns whether it was."""
@@ -308,17 +302,17 @@ class Dispatcher:
             self._signals += 1
             running = self._worker is not None and self._worker.is_alive()
             if self._threaded and not running and not self._closed:
-                self._start_worker()
+                self._worker = self._start(self._work)
             self._wake.notify_all()
 
-    def _start_worker(self) -> None:
-        worker = threading.Thread(target=self._work, name="peakhold", daemon=True)
+    def _start(self, target: Callable[[], None]) -> threading.Thread | None:
+        thread = threading.Thread(target=target, name="peakhold", daemon=True)
         try:
-            worker.start()
-        except RuntimeError:
-            self.notices.warn("thread", "No thread could be started to deliver")
-        else:
-            self._worker = worker
+            thread.start()
+        except RuntimeError as error:  # the interpreter is on its way out
+            self.notices.warn("thread", "No thread could be started: %s", error)
+            return None
+        return thread
 
     def _work(self) -> None:
         while not self._closed:
@@ -361,10 +355,8 @@ class Dispatcher:
                 lane.host_until = float("-inf")
             lanes = list(self._lanes.values())
         # Behind one destination that hangs the others still get out.
-        deadline = self._clock() + timeout
-        if len(lanes) > 1:
-            for lane in lanes:
-                self._help(lane, deadline)
+        for lane in lanes if len(lanes) > 1 else ():
+            self._start(partial(self._exhaust, lane))
         if not self.flush(timeout):
             with self._wake:
                 ids = sum(len(lane.batch) for lane in self._lanes.values())
@@ -378,24 +370,17 @@ class Dispatcher:
         self._closed = True
         self._signal()
 
-    def _help(self, lane: Lane, deadline: float) -> None:
-        def deliver() -> None:
-            while self._clock() < deadline and not self._closed:
-                if not self._turn(lane):
-                    time.sleep(_POLL)
-
-        try:
-            threading.Thread(target=deliver, name="peakhold-exit", daemon=True).start()
-        except RuntimeError:
-            return  # too late for new threads; the worker takes the lanes in turn
+    def _exhaust(self, lane: Lane) -> None:
+        while not self._closed:
+            if not self._turn(lane):
+                time.sleep(_POLL)
 
     def _anything_left(self) -> bool:
         open_metadata = any(lane.batch for lane in list(self._lanes.values()))
         return open_metadata or self.outbox.counts().pending > 0
 
     def _may_progress(self, deadline: float) -> bool:
-        for lane in self._lanes.values():
-            due = lane.next_kind(self.outbox)
-            if lane.busy or (due and max(due[0], lane.host_until) < deadline):
-                return True
-        return False
+        return any(
+            lane.busy or ((at := self._due(lane)) is not None and at < deadline)
+            for lane in self._lanes.values()
+        )

@@ -55,20 +55,29 @@ def encode(record: Record, facts: Mapping[str, object]) -> list[Record]:
     return _with_bodies(record, bodies)
 
 
-def split(record: Record) -> list[Record]:
-    """Return two records for the halves of an encoded one; none if it has one item."""
+def split(record: Record, at: int | None = None) -> list[Record]:
+    """Return two records for an encoded one; none if nothing would be in the first.
+
+    Args:
+        record: Has its body.
+        at: Results, or inference ids, for the first; half of them if not given.
+    """
+    head = json.loads(record.body or b"{}")
     if record.kind == "report":
-        results = json.loads(record.body or b"{}")[_RESULTS]
-        return _split_report(record, len(results) // 2)
-    ids = sum(len(entry.inference_ids) for entry in metadata_entries(record))
-    return _split_metadata(record, ids // 2)
-
-
-def split_after_entry(record: Record, count: int) -> list[Record]:
-    """Return one record for the first ``count`` entries and one for the others."""
-    entries = metadata_entries(record)
-    ids = sum(len(entry.inference_ids) for entry in entries[:count])
-    return _split_metadata(record, ids)
+        results = head.pop(_RESULTS)
+        at = len(results) // 2 if at is None else at
+        halves = (results[:at], results[at:])
+        bodies = [body for half in halves for body in _report_bodies(head, half)]
+    else:
+        single = [
+            replace(entry, inference_ids=(inference_id,))
+            for entry in metadata_entries(record)
+            for inference_id in entry.inference_ids
+        ]
+        at = len(single) // 2 if at is None else at
+        parts = (*packed(single[:at]), *packed(single[at:]))
+        bodies = [_metadata_body(part) for part in parts]
+    return _with_bodies(record, bodies) if at else []
 
 
 def metadata_entries(record: Record) -> tuple[MetadataEntry, ...]:
@@ -80,33 +89,6 @@ def metadata_entries(record: Record) -> tuple[MetadataEntry, ...]:
         )
         for entry in data
     )
-
-
-def _split_report(record: Record, at: int) -> list[Record]:
-    if at == 0:
-        return []
-    head = json.loads(record.body or b"{}")
-    results = head.pop(_RESULTS)
-    halves = (results[:at], results[at:])
-    bodies = [body for half in halves for body in _report_bodies(head, half)]
-    return _with_bodies(record, bodies)
-
-
-def _split_metadata(record: Record, at: int) -> list[Record]:
-    if at == 0:
-        return []
-    first: list[MetadataEntry] = []
-    second: list[MetadataEntry] = []
-    for entry in metadata_entries(record):
-        cut = max(0, min(at, len(entry.inference_ids)))
-        at -= cut
-        for part, ids in (
-            (first, entry.inference_ids[:cut]),
-            (second, entry.inference_ids[cut:]),
-        ):
-            if ids:
-                part.append(replace(entry, inference_ids=ids))
-    return _with_bodies(record, [_metadata_body(part) for part in (first, second)])
 
 
 def _with_bodies(record: Record, bodies: list[bytes]) -> list[Record]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from peakhold.delivery.metadata import MetadataBatch
 from peakhold.delivery.policy import Backoff
-from peakhold.delivery.sender import Workspace
+from peakhold.delivery.workspace import Workspace
 
 if TYPE_CHECKING:
     import weakref

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
-import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from peakhold.delivery.encode import metadata_entries
@@ -14,13 +12,8 @@ from peakhold.errors import PeakholdError
 from peakhold.roboflow.redaction import redact
 
 if TYPE_CHECKING:
-    from peakhold.delivery.notices import Notices
+    from peakhold.delivery.cache import Cache
     from peakhold.delivery.record import Record
-
-WORKSPACE_TTL = 900
-"""Seconds for which the workspace of an api key is remembered."""
-
-_LOOKUP_PATIENCE = 1.0
 
 
 class PlatformClient(Protocol):
@@ -54,16 +47,6 @@ class PlatformClient(Protocol):
         """Return the system information of reports."""
 
 
-class Cache(Protocol):
-    """What a block needs of a host's cache."""
-
-    def get(self, key: str) -> Any:
-        """Return what is stored, or None."""
-
-    def set(self, key: str, value: Any, expire: int | None = None) -> object:
-        """Store a value, for ``expire`` seconds if given."""
-
-
 class EmptyWorkspaceError(PeakholdError):
     """The client answered the workspace lookup with something that is no workspace."""
 
@@ -72,8 +55,8 @@ class PartlySentError(PeakholdError):
     """A client that takes one entry a call failed after some entries."""
 
     def __init__(self, sent: int, cause: Exception) -> None:
-        """Keep the number of entries that went out, and why the next one did not."""
-        super().__init__(f"{sent} entries were sent before one failed")
+        """Keep the number of ids that went out, and why the next entry did not."""
+        super().__init__(f"{sent} inference ids were sent before an entry failed")
         self.sent = sent
         self.cause = cause
 
@@ -142,7 +125,7 @@ class Sender:
             EmptyWorkspaceError: If the answer is empty or not a string.
         """
         workspace = self.client.get_roboflow_workspace(self._api_key)
-        if not _is_workspace(workspace):
+        if not is_workspace(workspace):
             message = (
                 "the workspace lookup answered without a workspace; "
                 "check the api key and the platform client"
@@ -184,7 +167,7 @@ class Sender:
                     field_name=entry.field_name,
                     field_value=entry.field_value,
                 )
-                sent += 1
+                sent += len(entry.inference_ids)
         except Exception as error:
             if not sent:
                 raise
@@ -199,75 +182,8 @@ class Sender:
         return redact(text, self._api_key)
 
 
-class Workspace:
-    """The workspace of a destination, kept in the host's cache for 900 s."""
-
-    def __init__(self, notices: Notices) -> None:
-        """Start knowing nothing."""
-        self._notices = notices
-        self._lookup = threading.Lock()
-        self._known: tuple[str, float] | None = None
-
-    def get(self, sender: Sender) -> str:
-        """Return the workspace, from the cache or by a lookup.
-
-        Raises:
-            Exception: Whatever the client raises.
-        """
-        if known := self._cached(sender):
-            return known
-        # Deliverers that need it at once share one lookup; behind a lookup that hangs
-        # they do not queue up.
-        alone = self._lookup.acquire(timeout=_LOOKUP_PATIENCE)
-        try:
-            return self._cached(sender) or self.refresh(sender)
-        finally:
-            if alone:
-                self._lookup.release()
-
-    def refresh(self, sender: Sender) -> str:
-        """Look the workspace up, whatever the cache says, and remember it.
-
-        Raises:
-            Exception: Whatever the client raises.
-        """
-        workspace = sender.look_up_workspace()
-        self._known = (workspace, time.monotonic() + WORKSPACE_TTL)
-        try:
-            store(sender.cache, sender.workspace_cache_key, workspace, WORKSPACE_TTL)
-        except Exception as error:  # noqa: BLE001 - a host's cache may raise anything
-            self._trouble(f"{type(error).__name__} on writing the workspace")
-        return workspace
-
-    def _cached(self, sender: Sender) -> str | None:
-        try:
-            value = sender.cache.get(sender.workspace_cache_key)
-        except Exception as error:  # noqa: BLE001 - a host's cache may raise anything
-            self._trouble(f"{type(error).__name__} on reading the workspace")
-        else:
-            if _is_workspace(value):
-                return str(value)
-            if value is None:
-                return None
-            self._trouble("the workspace there is not a string")
-        # The cache is of no use, so this process's own memory of it is.
-        if self._known and time.monotonic() < self._known[1]:
-            return self._known[0]
-        return None
-
-    def _trouble(self, what: str) -> None:
-        self._notices.warn("cache", "The cache is unusable, going on without: %s", what)
-
-
-def store(cache: Cache, key: str, value: str, expire: int) -> None:
-    """Store a value with an expiry, or without where the cache knows no expiry."""
-    try:
-        cache.set(key, value, expire=expire)
-    except TypeError:
-        cache.set(key, value)
-
-
-def _is_workspace(value: object) -> bool:
+def is_workspace(value: object) -> bool:
+    """Whether a value can be the name of a workspace."""
     return isinstance(value, str) and bool(value)
 
 

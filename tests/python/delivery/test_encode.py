@@ -13,7 +13,6 @@ from peakhold.delivery.encode import (
     UnencodableError,
     encode,
     split,
-    split_after_entry,
 )
 from peakhold.delivery.metadata import (
     METADATA_BODY_LIMIT,
@@ -175,9 +174,9 @@ def test_metadata_is_halved_by_ids():
     assert split(encoded_metadata(entry(1))) == []
 
 
-def test_metadata_is_cut_after_the_entries_that_were_sent():
+def test_metadata_is_cut_after_the_ids_that_were_sent():
     record = encoded_metadata(entry(2), entry(3, "w"), entry(1, "x"))
-    sent, left = split_after_entry(record, 2)
+    sent, left = split(record, 5)
     assert [e["field_value"] for e in json.loads(sent.body)["data"]] == ["v", "w"]
     assert [e["field_value"] for e in json.loads(left.body)["data"]] == ["x"]
 

@@ -1,0 +1,70 @@
+"""The process's dispatcher: one, and as the environment says."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from stand_ins import PlainSnapshot
+
+from peakhold.delivery import process
+from peakhold.delivery.record import seal_report
+
+
+@pytest.fixture
+def nobody_yet(monkeypatch):
+    monkeypatch.setattr(process, "_current", None)
+    return monkeypatch
+
+
+def test_there_is_one_dispatcher_however_many_threads_ask(nobody_yet):
+    found = []
+    together = threading.Barrier(8)
+
+    def ask():
+        together.wait()
+        found.append(process.current())
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert len(set(map(id, found))) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("", 0.25), ("4", 0.25), ("2.5", 0.4), ("1000", 0.001)]
+)
+def test_the_metadata_rate_comes_from_the_environment(
+    nobody_yet, sender, client, value, seconds
+):
+    nobody_yet.setenv(process.METADATA_RATE_VARIABLE, value)
+    dispatcher = process.current()
+    dispatcher.add_metadata(["i"], "f", "v", sender)
+    (lane,) = dispatcher._lanes.values()
+    assert dispatcher.flush(5)
+    sent_at = lane.paces["metadata"]._sent[0]
+    assert lane.paces["metadata"].next_at() - sent_at == pytest.approx(seconds)
+    dispatcher.close(0)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "four", "inf", "nan"])
+def test_a_metadata_rate_that_is_none_is_an_error_with_the_remedy(nobody_yet, value):
+    nobody_yet.setenv(process.METADATA_RATE_VARIABLE, value)
+    with pytest.raises(ValueError, match="must be a number above 0"):
+        process.current()
+
+
+def test_nothing_starts_a_thread_before_there_is_work(nobody_yet, sender):
+    dispatcher = process.current()
+    assert dispatcher._worker is None
+    dispatcher.deliver(
+        seal_report(sender.destination, "w", PlainSnapshot({"a": 0.5})), sender
+    )
+    assert dispatcher._worker.daemon
+    dispatcher.close(5)
+    assert dispatcher.counts().delivered == 1
+    dispatcher._worker.join(5)
+    assert not dispatcher._worker.is_alive()

@@ -465,13 +465,13 @@ mod tests {
 
     #[test]
     fn rows_that_differ_anywhere_differ_in_their_hash() {
-        let hasher = RowHasher::default();
+        let row_hasher = RowHasher::default();
         for width in [1, 4, 7, 16, 24, 32, 45] {
-            let mut hashes = vec![hasher.hash(&vec![0; width])];
+            let mut hashes = vec![row_hasher.hash(&vec![0; width])];
             for at in 0..width {
                 let mut row = vec![0; width];
                 row[at] = 1;
-                hashes.push(hasher.hash(&row));
+                hashes.push(row_hasher.hash(&row));
             }
             hashes.sort_unstable();
             hashes.dedup();

@@ -26,6 +26,7 @@ mod cells;
 mod frame;
 mod ids;
 mod label;
+mod memory;
 mod peak;
 #[cfg(feature = "python")]
 mod python;

@@ -9,6 +9,7 @@
 //! it, and its representative is the greatest confidence, the smallest place deciding among equals.
 
 use crate::cells::Peak;
+use crate::memory;
 use serde::{Deserialize, Serialize};
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, HashMap};
@@ -112,6 +113,15 @@ pub struct Snapshot {
     models: BTreeMap<String, BTreeMap<String, ClassPeak>>,
 }
 
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        if self.len() >= memory::LARGE {
+            drop(std::mem::take(&mut self.models));
+            memory::release();
+        }
+    }
+}
+
 impl Snapshot {
     /// Adds a peak, merging it with the one that the class may have.
     pub fn insert(&mut self, model_id: &str, class_name: String, peak: ClassPeak) {
@@ -127,8 +137,8 @@ impl Snapshot {
     }
 
     /// Takes over everything that `other` holds.
-    pub fn merge(&mut self, other: Self) {
-        for (model_id, classes) in other.models {
+    pub fn merge(&mut self, mut other: Self) {
+        for (model_id, classes) in std::mem::take(&mut other.models) {
             for (class_name, peak) in classes {
                 self.insert(&model_id, class_name, peak);
             }

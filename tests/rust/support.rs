@@ -22,7 +22,7 @@ impl Texts for Ids<'_> {
     }
 }
 
-/// Observes rows as NumPy would hold them: names in rows of `width` code points, confidences as f64.
+/// Observes rows as an array would hold them: names in rows of `width` code points, confidences as f64.
 pub fn observe(aggregator: &Aggregator, model: &str, rows: &[Row], width: usize, tally: &mut Tally) -> usize {
     let mut names = Vec::new();
     for (name, _, _) in rows {

@@ -3,7 +3,8 @@
 //! # Orderings
 //! Windows are numbered by a relaxed counter; everything else is in [`crate::rotation`] and below.
 
-use crate::frame::{Frame, Reduction};
+use crate::frame::Frame;
+use crate::reduction::Reduction;
 use crate::reject::Tally;
 use crate::rotation::Current;
 use crate::snapshot::Snapshot;

@@ -1,6 +1,6 @@
 //! Unique rows of an id column, in the order of their first appearance.
 
-use crate::frame::Column;
+use crate::column::Column;
 use std::collections::HashSet;
 
 /// The first row of each distinct value.

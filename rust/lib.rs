@@ -16,13 +16,14 @@
 //! * A buffer that another thread writes while it is observed may yield any mixture of old and new rows.
 //!
 //! # Layout
-//! `sync` is the only source of atomics. `label` and `frame` read columns, `cells`, `peak`, `trie` and
+//! `sync` is the only source of atomics. `column`, `label` and `frame` read predictions, `reduction` finds the winners of one, `cells`, `peak`, `trie` and
 //! `rotation` are the lock-free parts, `window` and `aggregator` put them together. The feature `python` adds the module that
 //! Python imports; without it no interpreter is needed.
 #![deny(unsafe_code)]
 
 mod aggregator;
 mod cells;
+mod column;
 mod frame;
 mod ids;
 mod label;
@@ -30,6 +31,7 @@ mod memory;
 mod peak;
 #[cfg(feature = "python")]
 mod python;
+mod reduction;
 mod reject;
 mod rotation;
 mod snapshot;
@@ -39,7 +41,8 @@ mod window;
 
 pub use aggregator::{Aggregator, DEFAULT_MAX_CLASSES};
 pub use cells::Peak;
-pub use frame::{Column, Confidences, Frame, Names, Number};
+pub use column::{Column, Number};
+pub use frame::{Confidences, Frame, Names};
 pub use ids::unique_rows;
 pub use label::{Encoding, MAX_CHARS};
 pub use reject::{Reason, Rejections, Tally};

@@ -9,9 +9,10 @@
 //! which orders it after every observation that the slot took.
 
 use crate::cells::Cells;
-use crate::frame::{Frame, Winner};
+use crate::frame::Frame;
 use crate::label;
 use crate::peak::{PeakSlot, Raised};
+use crate::reduction::Winner;
 use crate::reject::{Reason, Tally};
 use crate::snapshot::{ClassPeak, Place, Snapshot};
 use crate::sync::{AtomicU64, Ordering};

@@ -1,7 +1,7 @@
 //! `peakhold.PeakAggregator`.
 
 use super::snapshot::{WindowSnapshot, report};
-use super::{classification, detections, texts, warnings};
+use super::{classification, detections, items, texts, warnings};
 use crate::{Aggregator, Confidences, DEFAULT_MAX_CLASSES, Frame, Names, Reason, Rejections, Tally};
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
@@ -41,7 +41,7 @@ impl PeakAggregator {
         }
         let mut tally = Tally::default();
         let outcome = match model_id.to_str() {
-            Ok(model_id) if !texts::is_too_long(model_id) => self.observe_frame(predictions, model_id, &mut tally),
+            Ok(model_id) if !items::is_too_long(model_id) => self.observe_frame(predictions, model_id, &mut tally),
             _ => Ok(Err(Reason::ModelIdInvalid)),
         };
         let py = predictions.py();

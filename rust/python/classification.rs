@@ -1,11 +1,11 @@
 //! Classification predictions: a dict whose `"predictions"` is a list (single-label) or a dict (multi-label).
 
-use super::texts::{FrameTexts, RowText, class_name};
+use super::items::{class_name, number};
+use super::texts::{FrameTexts, RowText};
 use crate::{Aggregator, Confidences, Frame, Names, Reason, Tally};
-use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyFloat, PyList, PyString};
+use pyo3::types::{PyDict, PyList};
 
 /// The rows of a frame, converted one by one.
 #[derive(Default)]
@@ -65,31 +65,4 @@ pub(super) fn observe(
     let Rows { confidences, names } = &rows;
     let frame = Frame::new(names.len(), Confidences::Values(confidences), Names::Texts(names));
     Ok(frame.map(|frame| aggregator.observe(model_id, &frame, &mut texts, tally)))
-}
-
-/// The value of an object that should be a confidence; numeric text counts as its number.
-pub(super) fn number(item: &Bound<'_, PyAny>) -> PyResult<Result<f64, Reason>> {
-    if let Ok(float) = item.cast::<PyFloat>() {
-        return Ok(Ok(float.value()));
-    }
-    match convert(item) {
-        Err(error) if error.is_instance_of::<PyException>(item.py()) => Ok(Err(Reason::ConfidenceNotNumber)),
-        value => value.map(|value| value.ok_or(Reason::ConfidenceNotNumber)),
-    }
-}
-
-/// The value of anything that Python regards as a real number, or as the text of one.
-fn convert(item: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
-    let py = item.py();
-    if item.is_instance_of::<PyString>() || item.is_instance_of::<PyBytes>() {
-        return py.get_type::<PyFloat>().call1((item,))?.extract().map(Some);
-    }
-    // NumPy's complex numbers and times convert to float as well, losing what they are.
-    if let Some(dtype) = item.getattr_opt(intern!(py, "dtype"))? {
-        let kind = dtype.getattr(intern!(py, "kind"))?;
-        if !matches!(kind.cast::<PyString>()?.to_str()?, "f" | "i" | "u" | "b") {
-            return Ok(None);
-        }
-    }
-    item.extract().map(Some)
 }

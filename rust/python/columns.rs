@@ -136,7 +136,7 @@ impl<'py> Held<'py, f64> {
             b'O' | b'U' | b'S' | b'T' | b'f' => Plan::Convert,
             _ => Plan::Reject(Reason::ConfidenceNotNumber),
         };
-        Self::hold(column, plan, super::classification::number)
+        Self::hold(column, plan, super::items::number)
     }
 
     pub(super) fn as_confidences(&self) -> Result<Confidences<'_>, Reason> {
@@ -159,7 +159,7 @@ impl<'py> Held<'py, Box<[u8]>> {
             b'O' | b'T' => Plan::Convert,
             _ => Plan::Reject(Reason::ClassNameNotText),
         };
-        Self::hold(column, plan, |item| Ok(super::texts::class_name(item)))
+        Self::hold(column, plan, |item| Ok(super::items::class_name(item)))
     }
 
     pub(super) fn as_names(&self) -> Result<Names<'_>, Reason> {

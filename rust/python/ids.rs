@@ -1,7 +1,7 @@
 //! `peakhold.unique_inference_ids`.
 
 use super::columns::{TextColumn, View};
-use super::texts::read_object;
+use super::items::read_text;
 use super::{detections, warnings};
 use crate::{Reason, Rejections, Tally, label, unique_rows};
 use pyo3::exceptions::PyException;
@@ -72,7 +72,7 @@ impl Unique {
     fn push_object(&mut self, item: &Bound<'_, PyAny>, tally: &mut Tally) {
         // None says that there is no id, which is no mistake.
         if !item.is_none() {
-            self.push(tally, |id| read_object(item, id));
+            self.push(tally, |id| read_text(item, id));
         }
     }
 

@@ -5,6 +5,7 @@ mod classification;
 mod columns;
 mod detections;
 mod ids;
+mod items;
 mod snapshot;
 mod texts;
 mod warnings;

@@ -1,0 +1,78 @@
+//! Single Python objects as class names, confidences and ids.
+
+use crate::Reason;
+use crate::label::{self, MAX_CHARS};
+use pyo3::exceptions::PyException;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyFloat, PyString};
+
+/// The canonical form of an object that should be a class name.
+pub(super) fn class_name(item: &Bound<'_, PyAny>) -> Result<Box<[u8]>, Reason> {
+    let canonical = |text: &str| {
+        let text = text.trim_end_matches('\0');
+        if is_too_long(text) {
+            return Err(Reason::ClassNameTooLong);
+        }
+        let mut canonical = Vec::with_capacity(4 * text.len());
+        label::push_canonical(text, &mut canonical);
+        Ok(canonical.into_boxed_slice())
+    };
+    if let Ok(text) = item.cast::<PyString>() {
+        canonical(text.to_str().map_err(|_| Reason::ClassNameSurrogate)?)
+    } else if let Ok(bytes) = item.cast::<PyBytes>() {
+        canonical(std::str::from_utf8(bytes.as_bytes()).map_err(|_| Reason::ClassNameNotText)?)
+    } else {
+        Err(Reason::ClassNameNotText)
+    }
+}
+
+pub(super) fn is_too_long(text: &str) -> bool {
+    text.len() > MAX_CHARS && text.chars().count() > MAX_CHARS
+}
+
+/// Reads an object that should be an inference id or prediction type; false if it is none.
+pub(super) fn read_text(item: &Bound<'_, PyAny>, into: &mut String) -> bool {
+    into.clear();
+    let text = if let Ok(text) = item.cast::<PyString>() {
+        text.to_str().ok()
+    } else if let Ok(bytes) = item.cast::<PyBytes>() {
+        std::str::from_utf8(bytes.as_bytes()).ok()
+    } else {
+        None
+    };
+    match text.map(|text| text.trim_end_matches('\0')) {
+        Some(text) if !is_too_long(text) => {
+            into.push_str(text);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// The value of an object that should be a confidence; numeric text counts as its number.
+pub(super) fn number(item: &Bound<'_, PyAny>) -> PyResult<Result<f64, Reason>> {
+    if let Ok(float) = item.cast::<PyFloat>() {
+        return Ok(Ok(float.value()));
+    }
+    match convert(item) {
+        Err(error) if error.is_instance_of::<PyException>(item.py()) => Ok(Err(Reason::ConfidenceNotNumber)),
+        value => value.map(|value| value.ok_or(Reason::ConfidenceNotNumber)),
+    }
+}
+
+/// The value of anything that Python regards as a real number, or as the text of one.
+fn convert(item: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
+    let py = item.py();
+    if item.is_instance_of::<PyString>() || item.is_instance_of::<PyBytes>() {
+        return py.get_type::<PyFloat>().call1((item,))?.extract().map(Some);
+    }
+    // NumPy's complex numbers and times convert to float as well, losing what they are.
+    if let Some(dtype) = item.getattr_opt(intern!(py, "dtype"))? {
+        let kind = dtype.getattr(intern!(py, "kind"))?;
+        if !matches!(kind.cast::<PyString>()?.to_str()?, "f" | "i" | "u" | "b") {
+            return Ok(None);
+        }
+    }
+    item.extract().map(Some)
+}

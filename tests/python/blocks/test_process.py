@@ -65,7 +65,8 @@ class Child:
             if "proxy" not in name.lower()
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-c", source],
+            # Python 3.12 warns of a fork beside threads, which is what is tested.
+            [sys.executable, "-W", "ignore::DeprecationWarning", "-c", source],
             env={
                 **kept,
                 "API_BASE_URL": url,

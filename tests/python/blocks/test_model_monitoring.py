@@ -112,6 +112,14 @@ def test_sinks_disabled_collects_nothing(aggregator, run, cache):
     assert (cache.reads, cache.writes) == ([], [])
 
 
+def test_what_a_window_skipped_is_counted_by_reason(aggregator, run):
+    block = aggregator()
+    assert block.rejected == {}
+    run(block, {"predictions": [{"class": "a", "confidence": float("nan")}]})
+    run(block, {"predictions": [{"class": None, "confidence": 0.5}]})
+    assert block.rejected == {"confidence_nan": 1, "class_name_not_text": 1}
+
+
 def test_every_result_is_a_fresh_dict(aggregator, run):
     for block in (aggregator(), aggregator(disable_sinks=True)):
         assert run(block) is not run(block)

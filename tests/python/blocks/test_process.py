@@ -260,8 +260,6 @@ def test_no_signal_handler_is_installed(api, start):
 def test_a_forked_child_does_not_send_what_is_its_parent_s(api, finished):
     errors = finished(
         """
-        # A fork before the system information is gathered has a test of the client.
-        aggregator._sender.client.get_system_info()
         observe(aggregator, "the parent's")
         register(metadata, "the parent's")
         child = os.fork()

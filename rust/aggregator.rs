@@ -12,7 +12,7 @@ use crate::reduction::Reduction;
 use crate::reject::Tally;
 use crate::rotation::Current;
 use crate::snapshot::Snapshot;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, mutant};
 use crate::window::{Texts, Window};
 use std::cell::Cell;
 
@@ -75,6 +75,7 @@ impl Aggregator {
         loop {
             match self.current.pin().observe(model_id, frame, &mut winners, name, texts, tally) {
                 Ok(rows) => break taken += rows,
+                Err((_closed, rows)) if mutant!("refused_forgotten") => break taken += rows,
                 Err((_closed, rows)) => taken += rows,
             }
         }

@@ -248,7 +248,7 @@ def test_an_unexpected_exception_of_an_attempt_leaves_the_record_pending(
     client.failures = [ExplodingError()]
     stepped.deliver(report(sender), sender)
     wait = stepped.step()
-    assert wait == 3.0  # not at once: it may be there to stay
+    assert wait >= 3.0  # not at once: it may be there to stay
     assert stepped.counts().pending == 1
     assert stepped.notices.counts["attempt"] == 1
     assert "unexpected LookupError" in caplog.text

@@ -21,8 +21,7 @@ OFFLINE = (
 _NO_KEY = (
     "{} block cannot run without Roboflow API key. If you do not know how to get API "
     "key - visit https://docs.roboflow.com/api-reference/authentication"
-    "#retrieve-an-api-key to learn how to retrieve one. Give it as api_key, or set "
-    "ROBOFLOW_API_KEY; a local monitor takes any."
+    "#retrieve-an-api-key to learn how to retrieve one."
 )
 
 _default_client: RoboflowClient | None = None

@@ -25,12 +25,13 @@ class Destination:
     Attributes:
         endpoint: Base URL of the API, or the type of an injected client without one.
         api_key_fingerprint: First 16 hex digits of the SHA-256 of the api key.
-        client: Identity of an injected client; None for the package's own.
+        client: Type of an injected client, and how it sends; None for the package's
+            own.
     """
 
     endpoint: str
     api_key_fingerprint: str
-    client: int | None = None
+    client: str | None = None
 
 
 @dataclass(frozen=True)

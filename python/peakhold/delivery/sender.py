@@ -80,10 +80,11 @@ class Sender:
         self.client = client
         self.cache = cache
         self.sends_bodies = sends_bodies(client)
+        how = "by body" if self.sends_bodies else "by call"
         self.destination = Destination(
             endpoint=endpoint if isinstance(endpoint, str) else kind,
             api_key_fingerprint=_sha256(api_key).hex()[:16],
-            client=_number(f"{kind} {self.sends_bodies}") if injected else None,
+            client=f"{kind} {how}" if injected else None,
         )
         self._api_key = api_key
 
@@ -193,11 +194,6 @@ def is_workspace(value: object) -> bool:
 
 def _sha256(text: str) -> bytes:
     return hashlib.sha256(_bytes(text)).digest()
-
-
-def _number(text: str) -> int:
-    """Return the same number for the same text in every process."""
-    return int.from_bytes(_sha256(text)[:8], "big")
 
 
 def _bytes(text: str) -> bytes:

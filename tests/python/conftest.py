@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import warnings
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,6 +11,12 @@ import pytest
 
 if TYPE_CHECKING:
     import supervision as sv
+
+
+# Whoever starts the tests in the background of a shell has them ignore Ctrl-C, and with
+# them the programs they start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class MakeDetections(Protocol):

@@ -103,8 +103,8 @@ class Running:
         return self.wait()
 
     def wait(self):
+        self.process.wait(TIMEOUT)  # what it says there fits the pipe
         error = self.process.stderr.read()
-        self.process.wait(TIMEOUT)
         self._reader.join(TIMEOUT)
         return self.process.returncode, error
 

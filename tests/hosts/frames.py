@@ -43,10 +43,13 @@ def recorded_frames(count: int, rng: np.random.Generator) -> list[Frame]:
         for line in (data / name).read_text(encoding="utf-8").splitlines()
     ]
     parsed = [parse_line(line, "voc/2007") for line in lines]
-    return [
-        Frame(prediction.make(_new_id(rng)), prediction.model_id)
-        for prediction in (parsed[number % len(parsed)] for number in range(count))
-    ]
+    chosen = [parsed[number % len(parsed)] for number in range(count)]
+    frames = [Frame(item.make(_new_id(rng)), item.model_id) for item in chosen]
+    for frame in frames:
+        if isinstance(frame.predictions, sv.Detections):
+            # No host leaves an id there, and only ours would read it.
+            frame.predictions.metadata.clear()
+    return frames
 
 
 def random_frames(count: int, rng: np.random.Generator) -> list[Frame]:

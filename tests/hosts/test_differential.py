@@ -19,6 +19,7 @@ from frames import random_frames, recorded_frames, shared_data
 from host import AGGREGATOR, METADATA
 from reference import reference_sinks
 
+from peakhold.blocks.windows import REGISTRY
 from peakhold.delivery import current
 
 LONG, SHORT = "3600", "1"
@@ -135,7 +136,7 @@ def batches(frames, size):
 
 
 def without_time(body):
-    return list((body | {"timestamp": None}).items())
+    return body | {"timestamp": None}
 
 
 def entries(bodies):
@@ -168,6 +169,9 @@ def sides(host, monitor):
         made = Sides(host, reference, monitor, pool)
         made.other_pool = other
         yield made
+        # What the closing frames left behind would arrive during another test.
+        REGISTRY.flush_all()
+        assert current().flush(30)
 
 
 SOURCES = {

@@ -43,6 +43,8 @@ reasons! {
         "a class name holds a lone surrogate or an invalid code point; the row is skipped: pass valid Unicode",
     ClassNameTooLong "class_name_too_long"
         "a class name is longer than 1,024 characters; the row is skipped: pass a label, not a document",
+    ClassIdInvalid "class_id_invalid"
+        "a class id is no whole number, or the confidences do not reach it; the row is skipped: check the model's class ids",
     TooManyClasses "too_many_classes"
         "the window holds as many classes as PEAKHOLD_MAX_CLASSES allows; rows of further classes are skipped: raise it, or report more often",
     TooManyModels "too_many_models"
@@ -52,7 +54,7 @@ reasons! {
     ColumnShape "column_shape"
         "a column of a prediction is not one-dimensional, or not an array or list; the frame is skipped: pass arrays of shape (n,)",
     PredictionUnreadable "prediction_unreadable"
-        "reading a prediction raised an exception; the frame is skipped: pass sv.Detections or a classification dict",
+        "a prediction cannot be read; the frame is skipped: pass sv.Detections, a tensor-native prediction or a classification dict",
     PredictionNotDict "prediction_not_a_dict"
         "an entry of a classification prediction is not a dict; the entry is skipped: pass {\"class\": ..., \"confidence\": ...}",
     ModelIdInvalid "model_id_invalid"

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from peakhold.workflows.configuration import configure, in_place_was_promised
-from peakhold.workflows.host import find_host
+from peakhold.workflows.host import CORE, find_host
 from peakhold.workflows.identity import NotInPlaceError, report, taken_identifiers
 
 if TYPE_CHECKING:
@@ -26,28 +26,22 @@ __all__ = [
 
 _HOST = find_host()
 
-BLOCKS_SOURCE = "workflows_core"
+BLOCKS_SOURCE = CORE
 """The host's own namespace: its init parameters are the blocks', too."""
-
-_INIT_PARAMETERS = (
-    "api_key",
-    "cache",
-    "background_tasks",
-    "thread_pool_executor",
-    "disable_sinks",
-)
 
 _loaded: list[type] = []
 
-
-def _of_the_host(name: str) -> Any:
-    """Return what the host gives its own blocks for an init parameter."""
-    value = _HOST.part("core_steps.loader").REGISTERED_INITIALIZERS[name]
-    return value() if callable(value) else value
-
-
 REGISTERED_INITIALIZERS: dict[str, Callable[[], Any]] = (
-    {name: partial(_of_the_host, name) for name in _INIT_PARAMETERS}
+    {
+        name: partial(_HOST.init_parameter, name)
+        for name in (
+            "api_key",
+            "cache",
+            "background_tasks",
+            "thread_pool_executor",
+            "disable_sinks",
+        )
+    }
     if _HOST.names_by_plugin
     else {}
 )

@@ -12,6 +12,9 @@ from typing import Any
 STANDALONE = "roboflow_workflows"
 IN_INFERENCE = "inference.core.workflows"
 
+CORE = "workflows_core"
+"""Namespace of the init parameters of the host's own blocks."""
+
 _NO_HOST = (
     "peakhold.workflows needs a host of Roboflow workflows, and none is installed: "
     "install one of `pip install inference` (or inference-core, inference-gpu) and "
@@ -37,6 +40,11 @@ class Host:
         Hosts that do not, use the namespace a plugin asks for in ``BLOCKS_SOURCE``.
         """
         return self.root == IN_INFERENCE
+
+    def init_parameter(self, name: str) -> Any:
+        """Return what the host gives its own blocks if nobody says otherwise."""
+        value = self.part("core_steps.loader").REGISTERED_INITIALIZERS[name]
+        return value() if callable(value) else value
 
     def part(self, path: str) -> Any:
         """Return the host's module ``path``, imported if need be.

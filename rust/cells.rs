@@ -20,12 +20,12 @@
 //!   from which the cell was displaced in between.
 #![allow(unsafe_code)]
 
-use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, SharedCell};
+use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, SharedCell, mutant, ordering};
 use std::ptr;
 
-/// Cells in the first chunk; each further chunk doubles.
-const FIRST_CHUNK: u32 = 16;
-const CHUNKS: usize = 29;
+/// Cells in the first chunk; each further chunk doubles. A model checker gets no more than it can follow.
+const FIRST_CHUNK: u32 = if cfg!(peakhold_loom) { 2 } else { 16 };
+const CHUNKS: usize = if cfg!(peakhold_loom) { 3 } else { 29 };
 const NONE: u32 = u32::MAX;
 
 /// The best detection of one class so far.
@@ -83,11 +83,12 @@ impl Cells {
 
     /// Makes the caller the owner of a cell; its old contents are still in it.
     pub(crate) fn take(&self) -> CellIndex {
-        let mut head = self.free.load(Ordering::Acquire);
+        let acquire = ordering!(Acquire, "cell_unacquired" => Relaxed);
+        let mut head = self.free.load(acquire);
         while low(head) != NONE {
             let next = self.get(low(head)).next.load(Ordering::Relaxed);
             let taken = tagged(head, next);
-            match self.free.compare_exchange_weak(head, taken, Ordering::Acquire, Ordering::Acquire) {
+            match self.free.compare_exchange_weak(head, taken, acquire, acquire) {
                 Ok(_) => return low(head),
                 Err(actual) => head = actual,
             }
@@ -104,7 +105,8 @@ impl Cells {
         loop {
             cell.next.store(low(head), Ordering::Relaxed);
             let freed = tagged(head, index);
-            match self.free.compare_exchange_weak(head, freed, Ordering::Release, Ordering::Relaxed) {
+            let release = ordering!(Release, "cell_unreleased" => Relaxed);
+            match self.free.compare_exchange_weak(head, freed, release, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(actual) => head = actual,
             }
@@ -114,27 +116,28 @@ impl Cells {
     /// The cell of an index that `take` has returned.
     pub(crate) fn get(&self, index: CellIndex) -> &Cell {
         let (chunk, offset) = position(index);
-        let first = self.chunks[chunk].load(Ordering::Acquire);
+        let first = self.chunks[chunk].load(ordering!(Acquire, "chunk_unacquired" => Relaxed));
         debug_assert!(!first.is_null(), "cell {index} was never taken");
         // SAFETY: `take` installed the chunk before it returned the index, and chunks live as long as `self`.
         unsafe { &*first.add(offset) }
     }
 
     /// Cells ever made, an upper bound of the memory in use.
-    #[cfg(test)]
+    #[cfg(all(test, not(peakhold_loom)))]
     pub(crate) fn allocated(&self) -> u32 {
         self.allocated.load(Ordering::Relaxed)
     }
 
     fn install(&self, chunk: usize) {
-        if !self.chunks[chunk].load(Ordering::Acquire).is_null() {
+        let acquire = ordering!(Acquire, "chunk_unacquired" => Relaxed);
+        if !self.chunks[chunk].load(acquire).is_null() {
             return;
         }
         let cells: Box<[Cell]> = (0..length(chunk)).map(|_| Cell::new()).collect();
         let first = Box::into_raw(cells).cast::<Cell>();
-        let installed =
-            self.chunks[chunk].compare_exchange(ptr::null_mut(), first, Ordering::AcqRel, Ordering::Acquire);
-        if installed.is_err() {
+        let success = ordering!(AcqRel, "chunk_unreleased" => Acquire);
+        let installed = self.chunks[chunk].compare_exchange(ptr::null_mut(), first, success, acquire);
+        if installed.is_err() && !mutant!("lost_chunk_kept") {
             // SAFETY: another observer was faster, so nobody else has seen this chunk.
             unsafe { free_chunk(first, chunk) };
         }
@@ -181,7 +184,7 @@ pub(crate) fn low(word: u64) -> CellIndex {
 
 /// `index` with a tag that differs from that of `word`.
 pub(crate) fn tagged(word: u64, index: CellIndex) -> u64 {
-    ((word >> 32).wrapping_add(1) << 32) | u64::from(index)
+    ((word >> 32).wrapping_add(u64::from(!mutant!("tag_unchanged"))) << 32) | u64::from(index)
 }
 
 #[cfg(all(test, not(peakhold_loom)))]

@@ -27,6 +27,8 @@ mod column;
 mod frame;
 mod ids;
 mod label;
+#[cfg(all(test, peakhold_loom))]
+mod loom;
 mod memory;
 mod peak;
 #[cfg(feature = "python")]

@@ -19,7 +19,7 @@
 #![allow(unsafe_code)]
 
 use crate::cells::{Cells, Peak, low, tagged};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, mutant, ordering};
 
 const EMPTY: u32 = u32::MAX;
 /// No cell has this index: it names the last cell of a chunk that is never reached.
@@ -68,21 +68,24 @@ impl PeakSlot {
             peak.confidence = confidence;
             fill(peak);
         });
-        cell.key.store(mine, Ordering::Release);
-        let mut word = self.slot.load(Ordering::Acquire);
+        cell.key.store(mine, ordering!(Release, "key_unreleased" => Relaxed));
+        let acquire = ordering!(Acquire, "slot_unacquired" => Relaxed);
+        let mut word = self.slot.load(acquire);
         let outcome = loop {
             if low(word) == CLOSED_INDEX {
                 break Raised::Closed;
             }
-            if low(word) != EMPTY && mine <= cells.get(low(word)).key.load(Ordering::Acquire) {
-                let again = self.slot.load(Ordering::Acquire);
-                if again == word {
+            let recycled = ordering!(Acquire, "key_unacquired" => Relaxed);
+            if low(word) != EMPTY && mine <= cells.get(low(word)).key.load(recycled) {
+                let again = self.slot.load(acquire);
+                if again == word || mutant!("slot_not_read_again") {
                     break Raised::No;
                 }
                 word = again;
                 continue;
             }
-            match self.slot.compare_exchange(word, tagged(word, index), Ordering::AcqRel, Ordering::Acquire) {
+            let success = ordering!(AcqRel, "slot_unreleased" => Acquire, "slot_unacquired" => Release);
+            match self.slot.compare_exchange(word, tagged(word, index), success, acquire) {
                 Ok(_) => {
                     self.floor.fetch_max(mine, Ordering::Relaxed);
                     if low(word) != EMPTY {
@@ -99,7 +102,8 @@ impl PeakSlot {
 
     /// Closes the slot and takes what it held; later observers are told to go to the current window.
     pub(crate) fn take(&self, cells: &Cells) -> Option<Peak> {
-        let word = self.slot.swap(CLOSED, Ordering::AcqRel);
+        let closed = if mutant!("slot_left_open") { u64::from(EMPTY) } else { CLOSED };
+        let word = self.slot.swap(closed, ordering!(AcqRel, "peak_unacquired" => Release));
         if matches!(low(word), EMPTY | CLOSED_INDEX) {
             return None;
         }

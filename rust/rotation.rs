@@ -21,7 +21,7 @@
 //! * `settle` (acquire and release) pairs with itself and with the addition in `replace`: the one that frees comes last.
 #![allow(unsafe_code)]
 
-use crate::sync::{AtomicIsize, AtomicPtr, Ordering};
+use crate::sync::{AtomicIsize, AtomicPtr, Ordering, mutant, ordering};
 use std::ops::Deref;
 use std::ptr::NonNull;
 
@@ -48,7 +48,9 @@ impl<T> Shared<T> {
 /// The caller is counted in `owed`, has not settled before, and does not use `shared` afterwards.
 unsafe fn settle<T>(shared: *mut Shared<T>) {
     // SAFETY: the caller's own debt keeps `owed` from reaching zero elsewhere, so the memory is alive.
-    let owed = unsafe { (*shared).owed.fetch_sub(1, Ordering::AcqRel) };
+    let owed = unsafe {
+        (*shared).owed.fetch_sub(1, ordering!(AcqRel, "debt_unacquired" => Release, "debt_unreleased" => Acquire))
+    };
     if owed == 1 {
         // SAFETY: all pinned observers and the drain have left, and the word no longer holds this pointer.
         drop(unsafe { Box::from_raw(shared) });
@@ -88,7 +90,8 @@ impl<T> Current<T> {
                 continue;
             }
             let counted = word.map_addr(|address| address + 1);
-            match self.word.compare_exchange_weak(word, counted, Ordering::Acquire, Ordering::Relaxed) {
+            let acquire = ordering!(Acquire, "pin_unacquired" => Relaxed);
+            match self.word.compare_exchange_weak(word, counted, acquire, Ordering::Relaxed) {
                 Ok(_) => return Pinned { current: self, shared: pointer(word) },
                 Err(actual) => word = actual,
             }
@@ -97,10 +100,11 @@ impl<T> Current<T> {
 
     /// Puts `value` in place and returns the former one, which observers may still be pinned to.
     pub(crate) fn replace(&self, value: T) -> Replaced<T> {
-        let word = self.word.swap(Shared::boxed(value), Ordering::AcqRel);
+        let both = ordering!(AcqRel, "window_unacquired" => Release, "window_unreleased" => Acquire);
+        let word = self.word.swap(Shared::boxed(value), both);
         let shared = pointer(word);
         // The observers counted in the word, and the drain.
-        let owed = pins(word).cast_signed() + 1;
+        let owed = pins(word).cast_signed() + isize::from(!mutant!("drain_uncounted"));
         // SAFETY: the window cannot be freed before the drain's own debt, which is added here, is settled.
         unsafe { (*shared).owed.fetch_add(owed, Ordering::AcqRel) };
         // SAFETY: the word never holds null.
@@ -137,7 +141,8 @@ impl<T> Drop for Pinned<'_, T> {
         // The address cannot belong to a later window: ours is alive until we leave.
         while pointer(word) == self.shared {
             let counted = word.map_addr(|address| address - 1);
-            match self.current.word.compare_exchange_weak(word, counted, Ordering::Release, Ordering::Relaxed) {
+            let release = ordering!(Release, "pin_unreleased" => Relaxed);
+            match self.current.word.compare_exchange_weak(word, counted, release, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(actual) => word = actual,
             }

@@ -4,7 +4,38 @@
 pub(crate) use std::sync::atomic::{AtomicIsize, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 #[cfg(peakhold_loom)]
-pub(crate) use loom::sync::atomic::{AtomicIsize, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+pub(crate) use self::tracked::AtomicPtr;
+#[cfg(peakhold_loom)]
+pub(crate) use loom::sync::atomic::{AtomicIsize, AtomicU32, AtomicU64, Ordering};
+
+/// Whether the mutant of this name is being checked, which a model in `loom.rs` must catch; never outside the model checker.
+#[cfg(not(peakhold_loom))]
+macro_rules! mutant {
+    ($name:literal) => {
+        false
+    };
+}
+
+#[cfg(peakhold_loom)]
+macro_rules! mutant {
+    ($name:literal) => {
+        $crate::sync::MUTANT.as_deref() == Some($name)
+    };
+}
+
+/// The mutant to be checked, by its name.
+#[cfg(peakhold_loom)]
+pub(crate) static MUTANT: std::sync::LazyLock<Option<String>> =
+    std::sync::LazyLock::new(|| std::env::var("PEAKHOLD_MUTANT").ok());
+
+/// An ordering, or a weaker one in the mutant of this name.
+macro_rules! ordering {
+    ($strong:ident, $($name:literal => $weak:ident),+) => {
+        $(if $crate::sync::mutant!($name) { $crate::sync::Ordering::$weak } else)+ { $crate::sync::Ordering::$strong }
+    };
+}
+
+pub(crate) use {mutant, ordering};
 
 /// Plain memory whose owner is decided by an atomic elsewhere.
 ///
@@ -14,7 +45,7 @@ pub(crate) struct SharedCell<T> {
     #[cfg(not(peakhold_loom))]
     cell: std::cell::UnsafeCell<T>,
     #[cfg(peakhold_loom)]
-    cell: loom::cell::UnsafeCell<T>,
+    cell: loom::alloc::Track<loom::cell::UnsafeCell<T>>,
 }
 
 impl<T> SharedCell<T> {
@@ -22,7 +53,7 @@ impl<T> SharedCell<T> {
         #[cfg(not(peakhold_loom))]
         let cell = std::cell::UnsafeCell::new(value);
         #[cfg(peakhold_loom)]
-        let cell = loom::cell::UnsafeCell::new(value);
+        let cell = loom::alloc::Track::new(loom::cell::UnsafeCell::new(value));
         Self { cell }
     }
 
@@ -31,6 +62,54 @@ impl<T> SharedCell<T> {
         #[cfg(not(peakhold_loom))]
         return access(self.cell.get());
         #[cfg(peakhold_loom)]
-        return self.cell.with_mut(access);
+        return self.cell.get_ref().with_mut(access);
+    }
+}
+
+/// Atomic pointers whose own memory the model checker follows, so that it sees when what holds them is never freed.
+#[cfg(peakhold_loom)]
+mod tracked {
+    use super::Ordering;
+    use loom::alloc::Track;
+
+    #[derive(Debug)]
+    pub(crate) struct AtomicPtr<T>(Track<loom::sync::atomic::AtomicPtr<T>>);
+
+    impl<T> AtomicPtr<T> {
+        pub(crate) fn new(pointer: *mut T) -> Self {
+            Self(Track::new(loom::sync::atomic::AtomicPtr::new(pointer)))
+        }
+
+        pub(crate) fn load(&self, order: Ordering) -> *mut T {
+            self.0.get_ref().load(order)
+        }
+
+        pub(crate) fn store(&self, pointer: *mut T, order: Ordering) {
+            self.0.get_ref().store(pointer, order);
+        }
+
+        pub(crate) fn compare_exchange(
+            &self,
+            current: *mut T,
+            new: *mut T,
+            success: Ordering,
+            failure: Ordering,
+        ) -> Result<*mut T, *mut T> {
+            self.0.get_ref().compare_exchange(current, new, success, failure)
+        }
+
+        pub(crate) fn compare_exchange_weak(
+            &self,
+            current: *mut T,
+            new: *mut T,
+            success: Ordering,
+            failure: Ordering,
+        ) -> Result<*mut T, *mut T> {
+            self.0.get_ref().compare_exchange_weak(current, new, success, failure)
+        }
+
+        pub(crate) fn swap(&self, pointer: *mut T, order: Ordering) -> *mut T {
+            self.0.get_ref().swap(pointer, order)
+        }
     }
 }

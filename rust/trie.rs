@@ -16,12 +16,17 @@
 //! * closing a place (acquire) pairs with the same: the drain sees the leaf that it visits.
 #![allow(unsafe_code)]
 
-use crate::sync::{AtomicPtr, Ordering};
+use crate::sync::{AtomicPtr, Ordering, mutant, ordering};
+#[cfg(peakhold_loom)]
+use foldhash::quality::FixedState as RandomState;
+#[cfg(not(peakhold_loom))]
+use foldhash::quality::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::ptr;
 use std::sync::LazyLock;
 
-const DIGIT_BITS: u32 = 5;
+/// A model checker gets no more places than it can follow.
+const DIGIT_BITS: u32 = if cfg!(peakhold_loom) { 1 } else { 5 };
 const FANOUT: usize = 1 << DIGIT_BITS;
 const DIGITS_PER_HASH: u32 = 12;
 
@@ -29,7 +34,7 @@ const CLOSED: usize = 1;
 const BRANCH: usize = 2;
 const TAGS: usize = CLOSED | BRANCH;
 
-static SEED: LazyLock<foldhash::quality::RandomState> = LazyLock::new(foldhash::quality::RandomState::default);
+static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
 
 /// The hash of a key, as [`Trie`] wants it.
 pub(crate) fn hash(key: &[u8]) -> u64 {
@@ -112,7 +117,7 @@ impl<T> Trie<T> {
     pub(crate) fn get(&self, hash: u64, key: &[u8]) -> Option<&T> {
         let mut branch = &self.root;
         for depth in 0.. {
-            let word = branch.places[digit(key, hash, depth)].load(Ordering::Acquire);
+            let word = branch.places[digit(key, hash, depth)].load(ordering!(Acquire, "leaf_unacquired" => Relaxed));
             match untagged::<T>(word) {
                 Place::Empty => return None,
                 Place::Leaf(leaf) => {
@@ -132,7 +137,7 @@ impl<T> Trie<T> {
         let mine = Box::into_raw(Box::new(Leaf { hash, key: key.into(), value }));
         let found = self.install(hash, key, mine);
         let added = found.is_ok_and(|leaf| ptr::eq(leaf, mine));
-        if !added {
+        if !added && !mutant!("lost_leaf_kept") {
             // SAFETY: never installed, so nobody else has seen it.
             drop(unsafe { Box::from_raw(mine) });
         }
@@ -146,7 +151,8 @@ impl<T> Trie<T> {
         let mut depth = 0;
         loop {
             let place = &branch.places[digit(key, hash, depth)];
-            let mut word = place.load(Ordering::Acquire);
+            let acquire = ordering!(Acquire, "place_unacquired" => Relaxed);
+            let mut word = place.load(acquire);
             branch = loop {
                 let replacement: *mut u8 = match untagged::<T>(word) {
                     Place::Branch(below) => {
@@ -167,16 +173,19 @@ impl<T> Trie<T> {
                     }
                     Place::Empty => mine.cast(),
                 };
-                let outcome = if is_closed(word) {
+                let outcome = if is_closed(word) && !mutant!("closed_place_filled") {
                     Err(word)
                 } else {
-                    place.compare_exchange(word, replacement, Ordering::AcqRel, Ordering::Acquire)
+                    let success = ordering!(AcqRel, "place_unreleased" => Acquire, "place_unacquired" => Release);
+                    place.compare_exchange(word, replacement, success, acquire)
                 };
                 match (outcome, untagged::<T>(replacement)) {
                     (Ok(_), Place::Leaf(mine)) => return Ok(mine),
                     (Ok(_), _) => word = replacement,
                     (Err(actual), unused) => {
-                        if let Place::Branch(unused) = unused {
+                        if let Place::Branch(unused) = unused
+                            && !mutant!("lost_branch_kept")
+                        {
                             // SAFETY: never installed; dropping a branch does not touch the leaf it names.
                             drop(unsafe { Box::from_raw(unused) });
                         }
@@ -199,7 +208,12 @@ impl<T> Trie<T> {
                 let mut word = place.load(Ordering::Relaxed);
                 loop {
                     let closed = word.map_addr(|address| address | CLOSED);
-                    match place.compare_exchange(word, closed, Ordering::AcqRel, Ordering::Relaxed) {
+                    match place.compare_exchange(
+                        word,
+                        closed,
+                        ordering!(AcqRel, "closing_unacquired" => Release),
+                        Ordering::Relaxed,
+                    ) {
                         Ok(_) => break,
                         Err(actual) => word = actual,
                     }

@@ -33,8 +33,8 @@ class PeakAggregator:
     models, not with detections. Any number of threads may observe and drain at once,
     and nobody waits for a lock.
 
-    `PEAKHOLD_MAX_CLASSES` (default 100,000), read when an aggregator is made, bounds the
-    classes of one window, counted per model, and its models.
+    `PEAKHOLD_MAX_CLASSES` (default 100,000), read when an aggregator is made, bounds
+    the classes of one window, counted per model, and its models.
 
     Raises:
         ValueError: If `PEAKHOLD_MAX_CLASSES` is not a whole number of at least 1.
@@ -52,10 +52,10 @@ class PeakAggregator:
         is logged as a warning. A running stream never raises for what is in a frame.
 
         Args:
-            predictions: An `sv.Detections` (anything with its `confidence` and `data`), a
-                classification dict whose `"predictions"` is a list (single-label) or a
-                dict (multi-label), or None. Anything else truthy has no rows, but gives
-                its model its place in the order of the report.
+            predictions: An `sv.Detections` (anything with its `confidence` and
+                `data`), a classification dict whose `"predictions"` is a list
+                (single-label) or a dict (multi-label), or None. Anything else truthy
+                has no rows, but gives its model its place in the order of the report.
             model_id: The model, as in `"project/3"`.
 
         Returns:
@@ -105,8 +105,9 @@ class WindowSnapshot:
     def merge(self, other: WindowSnapshot, /) -> WindowSnapshot:
         """Return both windows as one; commutative, associative and idempotent.
 
-        The greater confidence wins, and among equals the smaller place (window sequence,
-        model ordinal, arrival ordinal); a class keeps the smaller place of first sight.
+        The greater confidence wins, and among equals the smaller place (window
+        sequence, model ordinal, arrival ordinal); a class keeps the smaller place of
+        first sight.
         """
 
     def report(self) -> list[ReportLine]:

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class PeakholdError(Exception):
-    """Root of every exception that peakhold defines; misuse is a ValueError or TypeError."""
+    """Root of peakhold's exceptions; misuse is a ValueError or TypeError instead."""

@@ -29,15 +29,19 @@ impl WindowSnapshot {
 
     /// Return the snapshot as bytes.
     fn encode<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.snapshot.encode())
+        let encoded = detached_if_large(py, self.snapshot.len(), || self.snapshot.encode());
+        PyBytes::new(py, &encoded)
     }
 
     /// Return both windows as one; commutative, associative and idempotent.
     #[pyo3(signature = (other, /))]
-    fn merge(&self, other: &Self) -> Self {
-        let mut snapshot = self.snapshot.clone();
-        snapshot.merge(other.snapshot.clone());
-        Self { snapshot }
+    fn merge(&self, py: Python<'_>, other: &Self) -> Self {
+        let merge = || {
+            let mut snapshot = self.snapshot.clone();
+            snapshot.merge(other.snapshot.clone());
+            Self { snapshot }
+        };
+        detached_if_large(py, self.snapshot.len() + other.snapshot.len(), merge)
     }
 
     /// Return one line per class, in the order of `PeakAggregator.drain`.
@@ -52,9 +56,17 @@ impl WindowSnapshot {
     }
 }
 
+/// Does what takes long for many peaks without holding the interpreter.
+///
+/// For few it takes less time than it may take to get the interpreter back.
+pub(super) fn detached_if_large<T: Send>(py: Python<'_>, peaks: usize, work: impl FnOnce() -> T + Send) -> T {
+    const LARGE: usize = 1_000;
+    if peaks < LARGE { work() } else { py.detach(work) }
+}
+
 /// The report of a snapshot as a list of dicts.
 pub(super) fn report<'py>(py: Python<'py>, snapshot: &Snapshot) -> PyResult<Bound<'py, PyList>> {
-    let lines = snapshot.report().into_iter().map(|line| {
+    let lines = detached_if_large(py, snapshot.len(), || snapshot.report()).into_iter().map(|line| {
         let dict = PyDict::new(py);
         dict.set_item(intern!(py, "model_id"), line.model_id)?;
         dict.set_item(intern!(py, "class_name"), line.class_name)?;

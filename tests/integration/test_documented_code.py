@@ -114,3 +114,19 @@ def test_each_block_of_a_page_is_found(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("```python\na = 1\n```\ntext\n```sh\nls\n```\n```python\nb\n```\n")
     assert blocks_of(page) == ["a = 1\n", "b\n"]
+
+
+def missing_paths(text):
+    named = re.findall(r"`((?:rust|python|tests|scripts|benches|docs)/[\w./]+)`", text)
+    return [path for path in named if not (ROOT / path).exists()]
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name
+)
+def test_the_files_a_page_names_are_there(page):
+    assert missing_paths(page.read_text(encoding="utf-8")) == []
+
+
+def test_a_file_that_is_gone_is_noticed():
+    assert missing_paths("`rust/lib.rs`, `rust/gone.rs`") == ["rust/gone.rs"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,14 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
         self._frequency: object = object()  # none that a caller can have
         self._period = 0
         self._due_after = 0.0  # the same; floats compare with floats much faster
+
+    @property
+    def rejected(self) -> dict[str, int]:
+        """What was skipped so far in the open windows of this block, by reason."""
+        total: Counter[str] = Counter()
+        for window in list(self._windows.values()):
+            total.update(window.aggregator.rejected)
+        return dict(total)
 
     def run(
         self,

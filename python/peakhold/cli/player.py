@@ -103,8 +103,7 @@ class Player:
     @property
     def rejected(self) -> dict[str, int]:
         """Rows that the window did not take, by reason."""
-        window = self._aggregator._windows.get(self._aggregator_key)  # noqa: SLF001 - the block has no public view of its window
-        return dict(window.aggregator.rejected) if window else {}
+        return self._aggregator.rejected
 
     def _push(self, frame: Frame) -> None:
         clock = time.perf_counter_ns

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import random
 import threading
 import time
@@ -35,23 +33,11 @@ LANE_IDLE = 600.0
 
 _POLL = 0.05
 
-Schedule = Callable[["HostTask"], object]
+Task = Callable[[], None]
+Schedule = Callable[[Task], object]
 """Hands a task to the host: ``add_task`` or ``submit``."""
 Timer = Callable[[float], float | None]
 """Called with the monotonic time; returns when to be called again, or None."""
-
-
-class HostTask:
-    """What the host runs: delivery of what a destination has to send."""
-
-    def __init__(self, dispatcher: Dispatcher, lane: Lane) -> None:
-        """Bind to a lane."""
-        self._dispatcher = dispatcher
-        self._lane = lane
-
-    def __call__(self) -> None:
-        """Deliver on the thread that calls."""
-        self._dispatcher.deliver_due(self._lane)
 
 
 class Dispatcher:
@@ -88,8 +74,7 @@ class Dispatcher:
         self._metadata_rate = metadata_rate
         self._signals = 0
         self._lanes: dict[Destination, Lane] = {}
-        self._timers: list[tuple[float, int, Timer]] = []
-        self._order = itertools.count()
+        self._timers: dict[Timer, float] = {}
         self._closers: list[Callable[[], None]] = []
         self._threaded = worker
         self._worker: threading.Thread | None = None
@@ -173,20 +158,20 @@ class Dispatcher:
         lane.used = self._clock()
         return lane
 
-    def _host_task(self, lane: Lane) -> HostTask | None:
+    def _host_task(self, lane: Lane) -> Task | None:
         """Make a task for the host if the lane may send now and there is none yet."""
         now = self._clock()
         due = lane.next_kind(self.outbox)
         outstanding = lane.host_task is not None and lane.host_task() is not None
         if due is None or due[0] > now or outstanding:
             return None
-        task = HostTask(self, lane)
+        task = partial(self.deliver_due, lane)
         # Weak: a host that throws the task away makes room for the next one.
         lane.host_task = weakref.ref(task)
         lane.host_until = now + HOST_GRACE
         return task
 
-    def _hand(self, task: HostTask, lane: Lane, schedule: Schedule) -> None:
+    def _hand(self, task: Task, lane: Lane, schedule: Schedule) -> None:
         try:
             schedule(task)
         except Exception as error:  # noqa: BLE001 - a pool shut down, and the like
@@ -221,7 +206,7 @@ class Dispatcher:
         It gets the monotonic time and returns when to be called again, or None.
         """
         with self._wake:
-            heapq.heappush(self._timers, (at, next(self._order), timer))
+            self._timers[timer] = at
         self._signal()
 
     def at_close(self, closer: Callable[[], None]) -> None:
@@ -238,9 +223,8 @@ class Dispatcher:
         with self._wake:
             now = self._clock()
             self._forget_idle_lanes(now)
-            times = [timer[0] for timer in self._timers[:1]]
             dues = map(self._due, self._lanes.values())
-            times += [at for at in dues if at is not None]
+            times = [*self._timers.values(), *(at for at in dues if at is not None)]
             return max(0.0, min(times) - now) if times else None
 
     def _due(self, lane: Lane) -> float | None:
@@ -249,22 +233,20 @@ class Dispatcher:
         return max(due[0], lane.host_until, 0.0) if due else None
 
     def _run_timers(self) -> None:
-        while True:
-            with self._wake:
-                now = self._clock()
-                if not self._timers or self._timers[0][0] > now:
-                    return
-                timer = heapq.heappop(self._timers)[2]
+        for timer, at in list(self._timers.items()):
+            now = self._clock()
+            if at > now:
+                continue
+            again: float | None
             try:
                 again = timer(now)
             except Exception as error:  # noqa: BLE001 - the worker serves all windows
                 self.notices.warn("timer", "A timer failed: %s", type(error).__name__)
                 again = now + 60.0
-            if again is not None:
-                with self._wake:
-                    # Never again in this round, whatever the timer asked for.
-                    at = max(again, now + 1e-3)
-                    heapq.heappush(self._timers, (at, next(self._order), timer))
+            if again is None:
+                del self._timers[timer]
+            else:
+                self._timers[timer] = again
 
     def _turn(self, lane: Lane, *, leave_to_host: bool = False) -> bool:
         """Send one request on a lane if that may be now; returns whether it was."""
@@ -293,8 +275,11 @@ class Dispatcher:
 
     def _forget_idle_lanes(self, now: float) -> None:
         for destination, lane in list(self._lanes.items()):
-            idle = now - lane.used > LANE_IDLE and not lane.busy
-            if idle and not any(lane.has_work(self.outbox, k) for k in lane.paces):
+            if lane.busy or now - lane.used <= LANE_IDLE:
+                continue
+            if lane.batch:  # cannot be sent, so it is put where there is a bound
+                self._append(seal_metadata(destination, lane.batch.seal()))
+            if not any(lane.has_work(self.outbox, kind) for kind in lane.paces):
                 del self._lanes[destination]
 
     def _signal(self) -> None:
@@ -309,7 +294,7 @@ class Dispatcher:
         thread = threading.Thread(target=target, name="peakhold", daemon=True)
         try:
             thread.start()
-        except RuntimeError as error:  # the interpreter is on its way out
+        except RuntimeError as error:  # Python 3.12 starts none while it exits
             self.notices.warn("thread", "No thread could be started: %s", error)
             return None
         return thread
@@ -354,7 +339,8 @@ class Dispatcher:
                 lane.backoff.not_before = 0.0
                 lane.host_until = float("-inf")
             lanes = list(self._lanes.values())
-        # Behind one destination that hangs the others still get out.
+        # Behind one destination that hangs the others still get out. Where no thread
+        # can be started any more, the worker takes them in turn.
         for lane in lanes if len(lanes) > 1 else ():
             self._start(partial(self._exhaust, lane))
         if not self.flush(timeout):

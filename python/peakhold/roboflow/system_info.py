@@ -7,6 +7,7 @@ process gathers, started when a client is constructed.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import platform
@@ -78,12 +79,34 @@ class Gathering:
         # Those that may wait for DNS or start a program come last.
         for name in sorted(self._sources, key=IDENTIFYING.__contains__):
             try:
-                self._facts[name] = self._sources[name]()
+                # Not around what may wait for DNS: a fork waits for the lock.
+                with contextlib.nullcontext() if name in IDENTIFYING else _asking:
+                    self._facts[name] = self._sources[name]()
             except (OSError, UnicodeError) as error:  # noqa: PERF203 - eight rounds
                 # A host that cannot resolve its own name is common in containers.
                 _logger.debug("No %s for reports: %s", name, error)
         self.complete = True
         self._done.set()
+
+
+FORK_PATIENCE = 0.5
+"""Seconds that a fork waits for a thread that asks ``platform``."""
+
+# ``platform`` takes a lock for the processor up to Python 3.11. A process that forks
+# while the gathering holds it has a child that can never ask again.
+_asking = threading.Lock()
+_forking = threading.local()
+
+
+def _let_finish() -> None:
+    """Wait before a fork until nobody is inside ``platform``."""
+    _forking.holds = _asking.acquire(timeout=FORK_PATIENCE)
+
+
+def _let_go_on() -> None:
+    """Undo ``_let_finish`` in the parent."""
+    if _forking.holds:
+        _asking.release()
 
 
 # At most one per value of "identifying facts wanted". A dict's setdefault settles a
@@ -113,12 +136,16 @@ def start_gathering(*, identifying: bool) -> Gathering:
     return first
 
 
-def _forget_unfinished() -> None:
-    """Start anew in a forked child, where the thread that would finish is gone."""
+def _start_anew() -> None:
+    """Forget in a forked child what the thread that is gone has not finished."""
+    global _asking  # noqa: PLW0603 - the parent's may be held by that thread
+    _asking = threading.Lock()
     for identifying, gathering in list(_gatherings.items()):
         if not gathering.complete:
             del _gatherings[identifying]
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
-    os.register_at_fork(after_in_child=_forget_unfinished)
+    os.register_at_fork(
+        before=_let_finish, after_in_parent=_let_go_on, after_in_child=_start_anew
+    )

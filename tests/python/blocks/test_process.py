@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 
 import pytest
 from misbehaving_server import Answer, BlackHole
@@ -16,7 +15,14 @@ from stand_ins import results_of
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
 PRELUDE = """
-import os, sys, time
+import atexit, os, sys, time
+
+ended_at = None
+# Registered first, so it runs last: how long the exit took.
+atexit.register(
+    lambda: ended_at and print(time.monotonic() - ended_at, file=sys.stderr)
+)
+
 from peakhold import (
     ModelMonitoringInferenceAggregatorBlockV1,
     RoboflowCustomMetadataBlockV1,
@@ -59,7 +65,8 @@ class Child:
             if "proxy" not in name.lower()
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-c", source],
+            # Python 3.12 warns of a fork beside threads, which is what is tested.
+            [sys.executable, "-W", "ignore::DeprecationWarning", "-c", source],
             env={
                 **kept,
                 "API_BASE_URL": url,
@@ -77,16 +84,38 @@ class Child:
         if line != "done\n":
             pytest.fail(f"{line!r}: {self.process.communicate()[1]}")
 
-    def ended(self, timeout=20):
+    def ended(self, timeout=30):
         """Wait for the end; returns exit code and standard error."""
         _, errors = self.process.communicate(timeout=timeout)
         return self.process.returncode, errors
 
 
-def finished(script, url, **environment):
-    code, errors = Child(script, url, **environment).ended()
-    assert code == 0, errors
-    return errors
+@pytest.fixture
+def start():
+    """Starts children, and ends those that a failing test left."""
+    children = []
+
+    def start_child(script, url, **environment):
+        children.append(Child(script, url, **environment))
+        return children[-1]
+
+    yield start_child
+    for child in children:
+        if child.process.poll() is None:
+            child.process.kill()
+            child.process.communicate()
+
+
+@pytest.fixture
+def finished(start):
+    """Runs a script to its good end; returns standard error."""
+
+    def finish(script, url, **environment):
+        code, errors = start(script, url, **environment).ended()
+        assert code == 0, errors
+        return errors
+
+    return finish
 
 
 def reported(api):
@@ -96,7 +125,7 @@ def reported(api):
     ]
 
 
-def test_the_last_window_and_open_metadata_arrive_when_the_process_exits(api):
+def test_the_last_window_and_open_metadata_arrive_when_the_process_exits(api, finished):
     errors = finished(
         """
         for index in range(50):
@@ -111,8 +140,8 @@ def test_the_last_window_and_open_metadata_arrive_when_the_process_exits(api):
     assert errors == ""
 
 
-def test_the_control_a_killed_process_sends_nothing(api):
-    child = Child(
+def test_the_control_a_killed_process_sends_nothing(api, start):
+    child = start(
         """
         observe(aggregator, "lost")
         print("done", flush=True)
@@ -126,14 +155,14 @@ def test_the_control_a_killed_process_sends_nothing(api):
     assert reported(api) == []
 
 
-def test_an_exception_that_ends_the_process_does_not_lose_the_window(api):
-    code, errors = Child("observe(aggregator, 'a'); 1 / 0", api.url).ended()
+def test_an_exception_that_ends_the_process_does_not_lose_the_window(api, start):
+    code, errors = start("observe(aggregator, 'a'); 1 / 0", api.url).ended()
     assert code == 1
     assert "ZeroDivisionError" in errors
     assert reported(api) == [["a"]]
 
 
-def test_exit_tries_a_destination_in_backoff_once_more(api):
+def test_exit_tries_a_destination_in_backoff_once_more(api, finished):
     api.failures = [Answer(503)]
     finished(
         "observe(aggregator, 'a'); register(metadata, 'i'); time.sleep(0.2)", api.url
@@ -142,29 +171,31 @@ def test_exit_tries_a_destination_in_backoff_once_more(api):
 
 
 @pytest.mark.parametrize("in_flight", [True, False])
-def test_a_black_hole_does_not_hold_up_the_exit(api, in_flight):
+def test_a_black_hole_does_not_hold_up_the_exit(api, in_flight, start):
     api.always = BlackHole()
-    child = Child(
+    child = start(
         f"""
         observe(aggregator, "a")
         register(metadata, "i")
         time.sleep({0.5 if in_flight else 0})
-        print("done", flush=True)
+        ended_at = time.monotonic()
         """,
         api.url,
     )
-    child.until_done()
-    started = time.monotonic()
     code, errors = child.ended()
-    assert time.monotonic() - started <= 2.2
     assert code == 0
-    assert len(errors.splitlines()) == 1
+    *errors, seconds = errors.splitlines()
+    assert 1.9 < float(seconds) <= 2.2
+    (errors,) = errors
     assert "Exiting with" in errors
     assert "not delivered" in errors
     assert "canary-key" not in errors
 
 
-def test_a_black_hole_does_not_keep_other_destinations_from_the_exit(api):
+@pytest.mark.skipif(
+    sys.version_info[:2] == (3, 12), reason="3.12 starts no threads while it exits"
+)
+def test_a_black_hole_does_not_keep_other_destinations_from_the_exit(api, start):
     api.always = BlackHole()
     script = """
         class Fine:
@@ -185,34 +216,32 @@ def test_a_black_hole_does_not_keep_other_destinations_from_the_exit(api):
         )
         observe(fine, "b")
         """
-    child = Child(script, api.url)
+    child = start(script, api.url)
     child.until_done()
     code, errors = child.ended()
     assert code == 0, errors
 
 
-def test_offline_the_exit_is_immediate_and_counts_what_is_left(api):
-    child = Child(
+def test_offline_the_exit_is_immediate_and_counts_what_is_left(api, start):
+    child = start(
         """
         observe(aggregator, "a")
         register(metadata, "i")
-        print("done", flush=True)
+        ended_at = time.monotonic()
         """,
         api.url,
         OFFLINE_MODE="True",
     )
-    child.until_done()
-    started = time.monotonic()
     code, errors = child.ended()
-    assert time.monotonic() - started < 1.0
     assert code == 0
+    assert float(errors.splitlines()[-1]) < 0.5
     assert "1 reports and metadata requests, and 1 more inference ids" in errors
     assert api.server.requests == []
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
-def test_no_signal_handler_is_installed(api):
-    child = Child(
+def test_no_signal_handler_is_installed(api, start):
+    child = start(
         """
         import signal
         observe(aggregator, "a")
@@ -228,11 +257,9 @@ def test_no_signal_handler_is_installed(api):
 
 
 @needs_fork
-def test_a_forked_child_does_not_send_what_is_its_parent_s(api):
+def test_a_forked_child_does_not_send_what_is_its_parent_s(api, finished):
     errors = finished(
         """
-        # A fork before the system information is gathered has a test of the client.
-        aggregator._sender.client.get_system_info()
         observe(aggregator, "the parent's")
         register(metadata, "the parent's")
         child = os.fork()
@@ -251,7 +278,7 @@ def test_a_forked_child_does_not_send_what_is_its_parent_s(api):
 
 
 @needs_fork
-def test_a_forked_child_that_runs_nothing_sends_nothing(api):
+def test_a_forked_child_that_runs_nothing_sends_nothing(api, finished):
     finished(
         """
         observe(aggregator, "the parent's")
@@ -266,7 +293,7 @@ def test_a_forked_child_that_runs_nothing_sends_nothing(api):
 
 
 @needs_fork
-def test_forks_while_threads_observe_and_deliver_never_hang(api):
+def test_forks_while_threads_observe_and_deliver_never_hang(api, finished):
     finished(
         """
         import threading

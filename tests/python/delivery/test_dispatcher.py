@@ -17,7 +17,7 @@ from stand_ins import (
     eventually,
 )
 
-from peakhold.delivery import MetadataEntry, Sender
+from peakhold.delivery import Dispatcher, MetadataEntry, Sender
 from peakhold.delivery.dispatcher import HOST_GRACE
 from peakhold.delivery.outbox import MemoryOutbox
 from peakhold.delivery.record import seal_metadata, seal_report
@@ -263,8 +263,6 @@ def test_metadata_goes_out_at_4_requests_a_second_at_most(
 
 
 def test_a_failing_destination_keeps_metadata_bounded(sender, client, clock):
-    from peakhold.delivery import Dispatcher
-
     outbox = MemoryOutbox(max_records=3)
     dispatcher = Dispatcher(outbox, clock=clock, worker=False)
     client.lookup_failures = [StatusError(503)] * 10
@@ -589,6 +587,26 @@ def test_a_destination_that_has_nothing_to_send_is_forgotten(stepped, sender, cl
     clock.now += 601
     stepped.step()
     assert stepped._lanes == {}
+
+
+def test_destinations_that_cannot_be_reached_stay_bounded(clock, cache):
+    dispatcher = Dispatcher(MemoryOutbox(max_records=5), clock=clock, worker=False)
+    for _ in range(20):  # as a host may do that makes a client per request
+        client = RecordingClient()
+        client.lookup_failures = [StatusError(503, retry_after=3_600)] * 5
+        each = Sender(client, "key", cache, injected=True)
+        dispatcher.add_metadata(["id"], "f", "v", each)
+        cache.values.clear()
+        dispatcher.step()
+        dispatcher.add_metadata(["id2"], "f", "v", each)
+    assert len(dispatcher._lanes) == 20
+    clock.now += 601
+    dispatcher.step()
+    dispatcher.step()
+    assert len(dispatcher._lanes) <= 5
+    counts = dispatcher.counts()
+    assert (counts.sealed, counts.pending) == (40, 5)
+    assert conserved(counts)
 
 
 def test_eight_threads_lose_nothing(working, sender, client):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
 import pytest
 from misbehaving_server import Answer, BlackHole, Reset, answer_json
@@ -81,13 +82,14 @@ def test_metadata_of_many_frames_uses_one_connection_and_4_requests_a_second(
 ):
     ids = []
     stop = threading.Event()
+    started = time.monotonic()
     for index in range(500):
         ids.append(f"id{index}")
         working.add_metadata([ids[-1]], "line", str(index % 3), own_sender)
         stop.wait(0.002)
     assert working.flush(5)
     posts = api.posts(kind="metadata")
-    assert len(posts) <= 6
+    assert len(posts) <= (time.monotonic() - started) * 4 + 1
     assert len({post.connection for post in posts}) == 1
     arrived = [
         (inference_id, entry["field_value"])
@@ -106,7 +108,7 @@ def test_a_hanging_destination_does_not_hold_up_the_frame_loop(
         started = working._clock()
         working.deliver(report(own_sender, **{f"c{index}": 0.5}), own_sender)
         slowest = max(slowest, working._clock() - started)
-    assert slowest < 0.2
+    assert slowest < 1.0  # the hanging request itself takes five
     assert eventually(lambda: len(api.posts()) == 1)
 
 

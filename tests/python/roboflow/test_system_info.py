@@ -180,3 +180,39 @@ def test_a_child_forked_while_gathering_gathers_itself():
     )
 
     assert outcome.stdout == "resolved True\n"
+
+
+FORK_INSIDE_PLATFORM = """
+import os, sys, threading, time
+import peakhold.roboflow.transport  # noqa: F401 - requests' import would be timed
+from peakhold.roboflow import RoboflowClient, Settings, system_info
+lock = threading.Lock()  # stands for the one that platform takes
+def slow_under_a_lock():
+    with lock:
+        time.sleep(float(sys.argv[1]))
+    return "asked"
+system_info.SOURCES["processor"] = slow_under_a_lock
+client = RoboflowClient(Settings(system_info=False))
+while not lock.locked():
+    time.sleep(0.001)
+if os.fork() == 0:
+    print(repr(client.get_system_info()["processor"]), flush=True)
+    os._exit(0)
+os.wait()
+"""
+
+
+# The control forks after FORK_PATIENCE, as every fork would without the wait: its child
+# finds the lock held for ever.
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.parametrize(("held", "processor"), [("0.2", "asked"), ("3", "")])
+def test_a_fork_waits_for_the_thread_that_asks_platform(held, processor):
+    outcome = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORK_INSIDE_PLATFORM, held],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+
+    assert outcome.stdout == f"{processor!r}\n"

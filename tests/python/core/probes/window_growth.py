@@ -52,7 +52,7 @@ def growth(order: str, frame_count: int = FRAMES) -> dict[str, int]:
         if order == "rising":
             frame.confidence += 1e-6  # every detection beats all before it
         if order == "hoard":
-            kept.append(frame.confidence.copy())
+            kept.append(frame.data["inference_id"].copy())
         detections += window.observe(frame, "project/3")
         if number == frame_count // 50:
             before = resident.now()

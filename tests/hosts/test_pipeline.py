@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from datetime import datetime
 from importlib.util import find_spec
@@ -11,6 +12,7 @@ from itertools import pairwise
 import pytest
 from host import AGGREGATOR, API_KEY, METADATA, PLUGIN
 
+from peakhold.blocks.windows import REGISTRY
 from peakhold.delivery import current
 
 pytestmark = pytest.mark.skipif(
@@ -124,11 +126,18 @@ class Run:
         self.key = f"pipeline-{uuid.uuid4()}"
         self.ids = []
         self.messages = []
+        self.times = []
 
     def take(self, answer, frame):
+        self.times.append(time.monotonic())
         ids = answer["detections"].data["inference_id"]
         self.ids.append(str(ids[0]) if len(ids) else None)
         self.messages.append(answer["message"])
+
+    @property
+    def seconds(self):
+        """Time from the first frame to the last: a busy machine takes longer."""
+        return self.times[-1] - self.times[0]
 
     @property
     def reports(self):
@@ -182,7 +191,10 @@ def run_pipeline(monitor):
         pipeline.join()
         return made
 
-    return run
+    yield run
+    # What a test that failed left behind would arrive during the next one.
+    REGISTRY.flush_all()
+    assert current().flush(20)
 
 
 def gaps(reports):
@@ -196,7 +208,7 @@ def test_windows_arrive_at_the_interval_and_the_last_one_after_the_end(
     done = run_pipeline(video, 1)
     during = len(done.reports)
     assert len(done.ids) == FRAMES
-    assert during >= 3
+    assert 3 <= during <= done.seconds
     assert eventually(lambda: len(done.reports) > during)
     *_, last = done.first_frames()
     assert set(done.messages) == {
@@ -226,9 +238,9 @@ def test_windows_arrive_at_the_interval_and_the_last_one_after_the_end(
 def test_a_longer_interval_has_fewer_windows(run_pipeline, video, eventually):
     done = run_pipeline(video, 3)
     during = len(done.reports)
-    assert during == 1
+    assert 1 <= during <= done.seconds / 3
     assert eventually(lambda: len(done.reports) > during)
-    assert len(done.reports) == 2
+    assert all(gap >= 2.95 for gap in gaps(done.reports)[:-1])
 
 
 def test_what_does_not_move_is_not_reported(run_pipeline, tmp_path, eventually):

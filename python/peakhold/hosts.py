@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import metadata, util
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 PLUGIN = "peakhold.workflows"
 """The module that a host loads as its plugin."""
@@ -31,12 +32,37 @@ REMOVING_PATTERNS = ("ModelMonitoringInferenceAggregator", "RoboflowCustomMetada
 IN_PLACE_VARIABLE = "PEAKHOLD_IN_PLACE"
 """Set to 1, not taking the place of the reference blocks is an error at load."""
 
-_INFERENCE_DISTRIBUTIONS = (
-    "inference-core",
-    "inference-gpu",
-    "inference-cpu",
-    "inference",
+CONFIGURE_CALL = "peakhold.workflows.configure()"
+"""What a program calls on a host that reads no `PATTERNS_VARIABLE`."""
+
+_DISTRIBUTIONS = {
+    "inference": ("inference-core", "inference-gpu", "inference-cpu", "inference"),
+    "roboflow_workflows": ("roboflow-workflows",),
+}
+
+_ROOTS = (
+    "roboflow_workflows.core_steps",
+    "inference.core.workflows.core_steps",
+    "inference.roboflow_workflows_plugin",
 )
+_SINKS = "sinks.roboflow"
+
+_MATCHED_NAMES = {
+    pattern: (
+        f"{pattern}BlockV1",
+        title,
+        *(f"{root}.{_SINKS}.{module}.v1" for root in _ROOTS),
+    )
+    for pattern, title, module in (
+        (
+            REMOVING_PATTERNS[0],
+            "Model Monitoring Inference Aggregator",
+            "model_monitoring_inference_aggregator",
+        ),
+        (REMOVING_PATTERNS[1], "Roboflow Custom Metadata", "custom_metadata"),
+    )
+}
+"""What the hosts match a pattern with, for each of the reference blocks."""
 
 
 @dataclass(frozen=True)
@@ -45,41 +71,66 @@ class Host:
 
     Attributes:
         package: Its Python package: `inference` or `roboflow_workflows`.
-        distribution: The name under which it was installed.
-        version: Its version.
-        reads_environment: Whether `PATTERNS_VARIABLE` removes its reference blocks; if
-            not, `peakhold.workflows.configure()` does.
+        distribution: The name under which it was installed; that of its package if it
+            was not installed by an installer.
+        version: Its version, None if that is not known.
     """
 
     package: str
     distribution: str
-    version: str
-    reads_environment: bool
+    version: str | None
+
+    @property
+    def reads_environment(self) -> bool:
+        """Whether `PATTERNS_VARIABLE` removes its reference blocks.
+
+        If not, `peakhold.workflows.configure()` does.
+        """
+        return self.package == "inference"
+
+    def __str__(self) -> str:
+        """Name it as an installer does."""
+        return f"{self.distribution} {self.version or 'of unknown version'}"
 
 
 def find_host() -> Host | None:
-    """Return the host that is installed, the one that configures the other if both."""
-    for distribution in _INFERENCE_DISTRIBUTIONS:
-        host = _installed("inference", distribution, reads_environment=True)
-        if host:
-            return host
-    return _installed(
-        "roboflow_workflows", "roboflow-workflows", reads_environment=False
-    )
+    """Return the host that is installed; of both, the one that configures the other."""
+    if _has("inference", "core", "env.py"):
+        return _host("inference")
+    if _has("roboflow_workflows", "__init__.py"):
+        return _host("roboflow_workflows")
+    return None
 
 
 def variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of a host that reads them, with what they hold already.
+    """Return the variables of a host that reads them.
 
     Args:
         environ: What is set so far; other plugins and patterns in there stay.
     """
-    return {
-        PLUGINS_VARIABLE: _extended(environ.get(PLUGINS_VARIABLE, ""), [PLUGIN]),
-        PATTERNS_VARIABLE: _extended(
-            environ.get(PATTERNS_VARIABLE, ""), REMOVING_PATTERNS
-        ),
-    }
+    plugins = entries(environ.get(PLUGINS_VARIABLE, ""))
+    patterns = entries(environ.get(PATTERNS_VARIABLE, ""))
+    known = {pattern.lower() for pattern in patterns}
+    if PLUGIN not in plugins:
+        plugins.append(PLUGIN)
+    patterns += [name for name in REMOVING_PATTERNS if name.lower() not in known]
+    return {PLUGINS_VARIABLE: ",".join(plugins), PATTERNS_VARIABLE: ",".join(patterns)}
+
+
+def remaining_references(environ: Mapping[str, str]) -> list[str]:
+    """Return which of `REMOVING_PATTERNS` a host with these variables still needs.
+
+    Args:
+        environ: The variables, as a host that reads them will find them.
+    """
+    if "sink" in _lowered(entries(environ.get(BLOCK_TYPES_VARIABLE, ""))):
+        return []
+    patterns = _lowered(entries(environ.get(PATTERNS_VARIABLE, "")))
+    return [
+        wanted
+        for wanted, names in _MATCHED_NAMES.items()
+        if not any(found in name for found in patterns for name in _lowered(names))
+    ]
 
 
 def entries(value: str) -> list[str]:
@@ -87,21 +138,27 @@ def entries(value: str) -> list[str]:
     return [entry for entry in map(str.strip, value.split(",")) if entry]
 
 
-def _extended(value: str, wanted: list[str] | tuple[str, ...]) -> str:
-    present = entries(value)
-    known = {entry.lower() for entry in present}
-    return ",".join([*present, *(name for name in wanted if name.lower() not in known)])
-
-
-def _installed(
-    package: str, distribution: str, *, reads_environment: bool
-) -> Host | None:
-    # A directory of the same name in the working directory would be found as a
-    # package, so that only what was installed counts.
+def installed_version(distribution: str) -> str | None:
+    """Return the version of what was installed under a name, None if nothing was."""
     try:
-        version = metadata.version(distribution)
+        return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
-    if util.find_spec(package) is None:
-        return None
-    return Host(package, distribution, version, reads_environment)
+
+
+def _lowered(names: Iterable[str]) -> list[str]:
+    return [name.lower() for name in names]
+
+
+def _has(package: str, *path: str) -> bool:
+    # A folder of the same name in the working directory is found as a package, too.
+    spec = util.find_spec(package)
+    folders = spec.submodule_search_locations if spec else None
+    return any(Path(folder, *path).is_file() for folder in folders or ())
+
+
+def _host(package: str) -> Host:
+    for distribution in _DISTRIBUTIONS[package]:
+        if version := installed_version(distribution):
+            return Host(package, distribution, version)
+    return Host(package, package, None)

@@ -1,5 +1,9 @@
 //! The aggregator: the current window, and the drain that replaces it.
 //!
+//! # Limitations
+//! A drain numbers its new window before it puts it in place. Of two drains that overlap, the later window may get the lower
+//! number, so that a merge prefers it in ties.
+//!
 //! # Orderings
 //! Windows are numbered by a relaxed counter; everything else is in [`crate::rotation`] and below.
 
@@ -8,7 +12,7 @@ use crate::reduction::Reduction;
 use crate::reject::Tally;
 use crate::rotation::Current;
 use crate::snapshot::Snapshot;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, mutant};
 use crate::window::{Texts, Window};
 use std::cell::Cell;
 
@@ -62,7 +66,8 @@ impl Aggregator {
 
     /// Takes one frame of a model; returns the number of rows taken and counts the others in `tally`.
     pub fn observe(&self, model_id: &str, frame: &Frame<'_>, texts: &mut impl Texts, tally: &mut Tally) -> usize {
-        let mut reduction = REDUCTION.take().unwrap_or_default();
+        // A thread that ends has no such memory any more, but may still observe.
+        let mut reduction = REDUCTION.try_with(Cell::take).ok().flatten().unwrap_or_default();
         reduction.reduce(frame, tally);
         let Reduction { winners, name, .. } = &mut *reduction;
         let mut winners = &winners[..];
@@ -70,11 +75,13 @@ impl Aggregator {
         loop {
             match self.current.pin().observe(model_id, frame, &mut winners, name, texts, tally) {
                 Ok(rows) => break taken += rows,
+                Err((_closed, rows)) if mutant!("refused_forgotten") => break taken += rows,
                 Err((_closed, rows)) => taken += rows,
             }
         }
         if reduction.is_small() {
-            REDUCTION.set(Some(reduction));
+            // Without a place to keep it, it is freed.
+            let _ = REDUCTION.try_with(|kept| kept.set(Some(reduction)));
         }
         taken
     }
@@ -90,5 +97,76 @@ impl Aggregator {
     pub fn drain(&self) -> Snapshot {
         let sequence = self.windows.fetch_add(1, Ordering::Relaxed);
         self.current.replace(Window::new(sequence, self.limit)).close()
+    }
+}
+
+#[cfg(all(test, not(peakhold_loom)))]
+mod tests {
+    use super::*;
+    use crate::reject::{Reason, Rejections};
+    use crate::{Confidences, Names};
+    use std::sync::LazyLock;
+
+    /// Texts that are missing; reading the first one drains the window, as another thread might at that moment.
+    struct Draining<'a> {
+        aggregator: &'a Aggregator,
+        reads: usize,
+    }
+
+    impl Texts for Draining<'_> {
+        fn inference_id(&mut self, _: usize, _: &mut String) -> bool {
+            self.reads += 1;
+            if self.reads == 1 {
+                assert!(self.aggregator.drain().is_empty());
+            }
+            false
+        }
+
+        fn prediction_type(&mut self, _: usize, _: &mut String) -> bool {
+            false
+        }
+    }
+
+    fn observe(aggregator: &Aggregator, texts: &mut impl Texts, tally: &mut Tally) -> usize {
+        let frame = Frame::new(1, Confidences::Values(&[Ok(0.5)]), Names::Missing).expect("one row");
+        aggregator.observe("m", &frame, texts, tally)
+    }
+
+    #[test]
+    fn a_row_that_moves_to_the_next_window_is_counted_once() {
+        let aggregator = Aggregator::default();
+        let mut texts = Draining { aggregator: &aggregator, reads: 0 };
+        let mut tally = Tally::default();
+        assert_eq!(observe(&aggregator, &mut texts, &mut tally), 1);
+        assert_eq!((texts.reads, aggregator.drain().len()), (2, 1));
+        let rejections = Rejections::default();
+        rejections.add(&tally, |_| ());
+        let wanted = [(Reason::InferenceIdInvalid, 1), (Reason::PredictionTypeInvalid, 1)];
+        assert_eq!(rejections.counts().collect::<Vec<_>>(), wanted);
+    }
+
+    #[test]
+    fn a_thread_may_observe_while_it_ends() {
+        static AGGREGATOR: LazyLock<Aggregator> = LazyLock::new(Aggregator::default);
+        struct Last;
+        impl Drop for Last {
+            fn drop(&mut self) {
+                // A panic here would end the process.
+                observe(&AGGREGATOR, &mut Draining { aggregator: &AGGREGATOR, reads: 1 }, &mut Tally::default());
+            }
+        }
+        thread_local! {
+            static EARLY: Last = const { Last };
+            static LATE: Last = const { Last };
+        }
+        std::thread::spawn(|| {
+            // Whichever way the destructors run, one of these two is dropped after the memory of `observe`.
+            EARLY.with(|_| ());
+            observe(&AGGREGATOR, &mut Draining { aggregator: &AGGREGATOR, reads: 1 }, &mut Tally::default());
+            LATE.with(|_| ());
+        })
+        .join()
+        .expect("no panic");
+        assert_eq!(AGGREGATOR.drain().len(), 1);
     }
 }

@@ -44,9 +44,11 @@ impl Encoding {
                 if row.len() > 4 * MAX_CHARS {
                     return Err(Reason::ClassNameTooLong);
                 }
-                let text = std::str::from_utf8(row).map_err(|_| Reason::ClassNameNotText)?;
+                // Checked in a copy: another thread may write the array meanwhile, and text that stops being UTF-8
+                // after its check is undefined behaviour.
+                let text = String::from_utf8(row.to_vec()).map_err(|_| Reason::ClassNameNotText)?;
                 buffer.clear();
-                push_canonical(text, buffer);
+                push_canonical(&text, buffer);
                 limited(buffer)
             }
         }
@@ -89,7 +91,14 @@ pub(crate) fn read_text(encoding: Encoding, row: &[u8], text: &mut String) -> Op
                 text.push(character(&unit)?);
             }
         }
-        Encoding::Utf8 => text.push_str(std::str::from_utf8(without_padding::<1>(row)).ok()?),
+        Encoding::Utf8 => {
+            let row = without_padding::<1>(row);
+            // As above; the exact count follows.
+            if row.len() > 4 * MAX_CHARS {
+                return None;
+            }
+            *text = String::from_utf8(row.to_vec()).ok()?;
+        }
     }
     (text.len() <= MAX_CHARS || text.chars().count() <= MAX_CHARS).then_some(())
 }

@@ -100,7 +100,7 @@ impl Reduction {
         while let Some(number) = self.table[at].checked_sub(1) {
             let winner = &mut self.winners[number as usize];
             if winner.hash == hash && name(winner.first) == Ok(bytes) {
-                winner.rows += 1;
+                winner.rows = winner.rows.saturating_add(1);
                 if confidence > winner.confidence {
                     winner.confidence = confidence;
                     winner.row = row;

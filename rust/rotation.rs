@@ -18,7 +18,7 @@
 //! * `unpin` through the word (release) pairs with the acquire half of `replace`: a drain that frees the window does so
 //!   after everything that its former observers did. Every change of the word is a read-modify-write, so release sequences
 //!   are never cut.
-//! * `settle` (acquire and release) pairs with itself and with the addition in `replace`: the one that frees comes last.
+//! * `settle` (acquire and release) pairs with itself: the one that frees comes last, after the drain too, which adds before it settles.
 #![allow(unsafe_code)]
 
 use crate::sync::{AtomicIsize, AtomicPtr, Ordering, mutant, ordering};

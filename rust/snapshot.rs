@@ -151,6 +151,16 @@ impl Snapshot {
         self.models.values().map(BTreeMap::len).sum()
     }
 
+    /// The memory it takes: its texts, and an estimate for the rest.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        // A peak, its entry in a tree that is two thirds full, and the heads of three blocks of the allocator.
+        const PER_PEAK: usize = (size_of::<ClassPeak>() + size_of::<String>()) * 3 / 2 + 48;
+        let texts =
+            |(name, peak): (&String, &ClassPeak)| name.len() + peak.inference_id.len() + peak.prediction_type.len();
+        self.models.values().flatten().map(|class| PER_PEAK + texts(class)).sum()
+    }
+
     /// Whether nothing was observed.
     #[must_use]
     pub fn is_empty(&self) -> bool {

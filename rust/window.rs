@@ -4,9 +4,15 @@
 //! models only. A drain closes it place by place (see [`crate::trie`] and [`crate::peak`]); what arrives at a closed
 //! place is told so and taken to the current window by [`crate::aggregator`].
 //!
+//! # Limitations
+//! * A place is reserved before a class is added. While observers compete for the last places of a window, one may be refused although
+//!   its class has, or would have had, a place; it is counted like any other excess.
+//! * An observer lowers `first` before it raises the peak. If the drain closes the slot in between, the observation itself goes to the
+//!   next window, and the place of its class in this window's order may still stem from it.
+//!
 //! # Orderings
 //! All counters are relaxed: ordinals only have to differ, and `first` is read by the drain after it closed the class's slot,
-//! which orders it after every observation that the slot took.
+//! which orders it after every observation that the slot took. One that raised nothing and overlaps the drain may be missed by it.
 
 use crate::cells::Cells;
 use crate::frame::Frame;
@@ -132,18 +138,28 @@ impl Window {
         if first < class.first.load(Ordering::Relaxed) {
             class.first.fetch_min(first, Ordering::Relaxed);
         }
+        let (mut bad_id, mut bad_type) = (0, 0);
         let raised = class.peak.raise(&self.cells, winner.confidence, |peak| {
             peak.arrival = before + winner.row as u64;
             if !texts.inference_id(winner.row, &mut peak.inference_id) {
                 peak.inference_id.clear();
-                tally.add(Reason::InferenceIdInvalid, 1);
+                bad_id = 1;
             }
             if !texts.prediction_type(winner.row, &mut peak.prediction_type) {
                 peak.prediction_type.clear();
-                tally.add(Reason::PredictionTypeInvalid, 1);
+                bad_type = 1;
             }
         });
-        if raised == Raised::Closed { Err(Refusal::Closed) } else { Ok(()) }
+        if raised == Raised::Closed {
+            // The current window will read the texts again, and count what is wrong with them.
+            return Err(Refusal::Closed);
+        }
+        for (reason, rows) in [(Reason::InferenceIdInvalid, bad_id), (Reason::PredictionTypeInvalid, bad_type)] {
+            if rows > 0 {
+                tally.add(reason, rows);
+            }
+        }
+        Ok(())
     }
 
     fn model(&self, model_id: &str) -> Result<&Model, Refusal> {

@@ -114,6 +114,10 @@ class WindowSnapshot:
         """Return one line per class, in the order of `PeakAggregator.drain`."""
 
     @property
+    def nbytes(self) -> int:
+        """Memory it takes, in bytes: its texts, and an estimate for the rest."""
+
+    @property
     def peaks(self) -> int:
         """Classes held, counted per model."""
 

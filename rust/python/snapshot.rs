@@ -49,6 +49,12 @@ impl WindowSnapshot {
         report(py, &self.snapshot)
     }
 
+    /// Memory it takes, in bytes: its texts, and an estimate for the rest.
+    #[getter]
+    fn nbytes(&self) -> usize {
+        self.snapshot.bytes()
+    }
+
     /// Classes held, counted per model.
     #[getter]
     fn peaks(&self) -> usize {

@@ -50,6 +50,14 @@ def time_kept(period: int) -> int:
     return max(_KEPT, 3 * period)
 
 
+WRITTEN_HERE: dict[str, str] = {}
+"""What this process wrote last, by cache key.
+
+Windows of two api keys or endpoints have one cache key, which is a contract. Neither
+takes the other for another process.
+"""
+
+
 class ReportInterval:
     """The last report of one window. The window's lock covers it.
 
@@ -62,7 +70,6 @@ class ReportInterval:
         """Start without knowing of a report."""
         self.cache_key = _CACHE_KEY.format(unique_aggregator_key)
         self.last_report = -math.inf
-        self._written: str | None = None
 
     def is_over(self, cache: Cache, period: int) -> bool:
         """Whether a report is due, given that own time says ``period`` seconds passed.
@@ -75,7 +82,8 @@ class ReportInterval:
         except Exception as error:  # noqa: BLE001 - a host's cache may raise anything
             _trouble(f"{type(error).__name__} on reading the last report's time")
             return self._by_own_time(cache, period)
-        if isinstance(value, str) and value == self._written:
+        known = self.last_report > -math.inf
+        if known and value is not None and value == WRITTEN_HERE.get(self.cache_key):
             # Nobody else reported, and own time does not jump as the wall clock does.
             return True
         age = -1.0 if value is None else _age(value)
@@ -92,9 +100,10 @@ class ReportInterval:
         """Count the interval from now on, here and for other processes."""
         self.last_report = monotonic()
         # Local and without offset: hosts read and write it so.
-        self._written = datetime.now().isoformat()  # noqa: DTZ005
+        written = datetime.now().isoformat()  # noqa: DTZ005
+        WRITTEN_HERE[self.cache_key] = written
         try:
-            store(cache, self.cache_key, self._written, time_kept(period))
+            store(cache, self.cache_key, written, time_kept(period))
         except Exception as error:  # noqa: BLE001 - a host's cache may raise anything
             _trouble(f"{type(error).__name__} on writing the last report's time")
 

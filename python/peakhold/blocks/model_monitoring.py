@@ -6,6 +6,7 @@ from collections import Counter
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from peakhold._peakhold import PeakAggregator
 from peakhold.blocks.handover import (
     OFFLINE,
     SINK_DISABLED,
@@ -37,7 +38,8 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
     host may make one per request.
 
     Raises:
-        ValueError: If there is no api key, neither given nor in the environment.
+        ValueError: If there is no api key, neither given nor in the environment, or if
+            ``PEAKHOLD_MAX_CLASSES`` is not a whole number of at least 1.
     """
 
     def __init__(
@@ -60,6 +62,8 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
         )
         if self._sender is None and not disable_sinks:
             raise missing_key("ModelMonitoringInferenceAggregator")
+        if not disable_sinks:
+            PeakAggregator()  # complains about its environment here, not in a stream
         self._windows: dict[str, Window] = {}
         self._frequency: object = object()  # none that a caller can have
         self._period = 0
@@ -104,6 +108,7 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
         window = self._windows.get(unique_aggregator_key)
         if window is None:
             window = self._open(unique_aggregator_key, sender)
+        window.period = self._period
         now = window.last_used = monotonic()
         window.aggregator.observe(predictions, model_id)
         if window.released:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from peakhold._peakhold import PeakAggregator
-from peakhold.blocks.interval import ReportInterval, time_kept
+from peakhold.blocks.interval import WRITTEN_HERE, ReportInterval, time_kept
 from peakhold.delivery import current
 from peakhold.delivery.record import seal_report
 
@@ -53,6 +52,7 @@ class Window:
         interval: When the next report is due.
         lock: Taken to close the window.
         last_used: Monotonic time of the last observation.
+        period: Seconds between reports, as the last observer wants it.
         released: Whether the registry forgot it; what was observed since has to be
             flushed by the observer.
     """
@@ -66,7 +66,7 @@ class Window:
         self.last_used = monotonic()
         self.released = False
         self._sender = sender
-        self._period = period
+        self.period = period
         self._closed = 0
         self._watcher: Dispatcher | None = None
 
@@ -83,7 +83,7 @@ class Window:
         if not self.lock.acquire(blocking=False):
             return None
         try:
-            self._sender, self._period = sender, period
+            self._sender, self.period = sender, period
             self._watch()
             if monotonic() - self.interval.last_report < period:
                 return None
@@ -105,16 +105,16 @@ class Window:
         if not self.lock.acquire(blocking=False):
             return now + CLOCK_GRACE
         try:
-            if now - self.last_used > time_kept(self._period):
+            if now - self.last_used > time_kept(self.period):
                 self._release()
                 return None
             if now >= self._deadline():
                 if self.aggregator.peaks and self.interval.is_over(
-                    self._sender.cache, self._period
+                    self._sender.cache, self.period
                 ):
                     self._deliver(self._close())
                 if now >= self._deadline():
-                    return now + min(self._period, _LONGEST_SLEEP)
+                    return now + min(self.period, _LONGEST_SLEEP)
             # A caller with a shorter frequency may come along any time.
             return min(self._deadline(), now + _LONGEST_SLEEP)
         finally:
@@ -139,15 +139,16 @@ class Window:
         self.aggregator = PeakAggregator()
         self.lock = threading.Lock()
         # Unknown, so that the next run looks closely and has the clock watch again.
-        self.interval.last_report = -math.inf
+        self.interval = ReportInterval(self.key.unique_aggregator_key)
 
     def _deadline(self) -> float:
-        return self.interval.last_report + self._period + CLOCK_GRACE
+        return self.interval.last_report + self.period + CLOCK_GRACE
 
     def _watch(self) -> None:
         dispatcher = current()
         if self._watcher is not dispatcher:
             self._watcher = dispatcher
+            REGISTRY.close_with(dispatcher)
             dispatcher.watch(self.check, monotonic() + CLOCK_GRACE)
 
     def _close(self) -> Record:
@@ -156,9 +157,9 @@ class Window:
             self._sender.destination,
             self.key,
             self.aggregator.snapshot(),
-            partial(self._reported, self._closed, self._sender, self._period),
+            partial(self._reported, self._closed, self._sender, self.period),
         )
-        self.interval.restart(self._sender.cache, self._period)
+        self.interval.restart(self._sender.cache, self.period)
         return record
 
     def _reported(self, closed: int, sender: Sender, period: int) -> None:
@@ -200,16 +201,23 @@ class WindowRegistry:
 
     def acquire(self, key: WindowKey, sender: Sender, period: int) -> Window:
         """Return the window of a key, a new one if there is none."""
+        self.close_with(current())
         with self._lock:
-            dispatcher = current()
-            if self._closes_with is not dispatcher:
-                self._closes_with = dispatcher
-                dispatcher.at_close(self.flush_all)
             window = self._windows.get(key)
             if window is None:
                 window = self._windows[key] = Window(key, sender, period)
             window.last_used = monotonic()
             return window
+
+    def close_with(self, dispatcher: Dispatcher) -> None:
+        """Have every window flushed when ``dispatcher`` closes.
+
+        A forked child has a dispatcher of its own, and windows it did not acquire.
+        """
+        with self._lock:
+            if self._closes_with is not dispatcher:
+                self._closes_with = dispatcher
+                dispatcher.at_close(self.flush_all)
 
     def forget(self, window: Window) -> None:
         """Give a window up, so that its key gets a new one."""
@@ -226,6 +234,7 @@ class WindowRegistry:
     def start_anew(self) -> None:
         """Empty every window in a forked child, which keeps its blocks."""
         self._lock = threading.Lock()
+        WRITTEN_HERE.clear()
         for window in self._windows.values():
             window.start_anew()
 

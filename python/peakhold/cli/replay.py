@@ -92,9 +92,12 @@ def run(arguments: argparse.Namespace) -> int:
     client = MeteredClient(settings)
     # Whatever is wrong with address or key shows now, not after the last frame.
     client.get_roboflow_workspace(api_key)
-    player = open_player(
-        client, api_key, arguments.frequency, arguments.metadata, "peakhold-replay"
-    )
+    try:
+        player = open_player(
+            client, api_key, arguments.frequency, arguments.metadata, "peakhold-replay"
+        )
+    except ValueError as error:  # the blocks read the environment, too
+        raise CommandError(str(error)) from error
     interrupted = False
     with progress_bar("Replaying", total) as progress:
         try:

@@ -12,6 +12,7 @@ from peakhold.blocks import (
     ModelMonitoringInferenceAggregatorBlockV1,
     RoboflowCustomMetadataBlockV1,
 )
+from peakhold.blocks.windows import REGISTRY
 from peakhold.cli.player import Player
 from peakhold.cli.predictions import supervision
 from peakhold.delivery import current
@@ -69,15 +70,15 @@ def open_player(
 def settle() -> Settled:
     """Close the window and wait for what is pending, as long as some of it goes out."""
     dispatcher = current()
-    delivered = dispatcher.counts().delivered
-    dispatcher.close(_PATIENCE)
-    while not dispatcher.flush(0):
+    REGISTRY.flush_all()
+    delivered = -1
+    while not (complete := dispatcher.flush(_PATIENCE)):
         before, delivered = delivered, dispatcher.counts().delivered
         if delivered == before:
             break
-        dispatcher.flush(_PATIENCE)
     counts = dispatcher.counts()
-    return Settled(dispatcher.flush(0) and not counts.dropped, counts)
+    dispatcher.close(0.0)  # or the exit would try again
+    return Settled(complete and not counts.dropped, counts)
 
 
 def is_loopback(url: str) -> bool:

@@ -95,7 +95,6 @@ class Record:
 
 
 _REPORT_HEAD_BYTES = 700
-_BYTES_PER_PEAK = 200
 _ENTRY_BYTES = 60
 
 
@@ -147,4 +146,4 @@ def seal_metadata(
 
 
 def _report_size(snapshot: WindowSnapshot) -> int:
-    return _REPORT_HEAD_BYTES + _BYTES_PER_PEAK * snapshot.peaks
+    return _REPORT_HEAD_BYTES + snapshot.nbytes

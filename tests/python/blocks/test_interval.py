@@ -149,6 +149,27 @@ def test_a_cache_that_raises_is_counted_and_own_time_decides(
     assert dispatcher.notices.counts["cache"] >= 2
 
 
+def test_two_threads_send_one_report_where_the_cache_cannot_decide(
+    aggregator, run, client
+):
+    block = aggregator(platform_client=client, cache=RaisingCache())
+    run(block)
+    for _ in range(20):
+        make_due(block)
+        together = threading.Barrier(8)
+
+        def report(together=together):
+            together.wait()
+            run(block)
+
+        threads = [threading.Thread(target=report) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(client.reports()) == 20
+
+
 @pytest.mark.parametrize(("frequency", "expire"), [(5, 600), (1000, 3000)])
 def test_the_cache_key_gets_an_expiry(
     aggregator, run, cache, cache_key, frequency, expire

@@ -70,6 +70,12 @@ def test_no_api_key_raises_in_the_constructor():
     )
 
 
+def test_a_bad_limit_of_classes_raises_in_the_constructor(aggregator, environment):
+    environment.setenv("PEAKHOLD_MAX_CLASSES", "x")
+    with pytest.raises(ValueError, match="PEAKHOLD_MAX_CLASSES must be a whole"):
+        aggregator()
+
+
 def test_no_api_key_is_fine_when_sinks_are_disabled(run):
     block = ModelMonitoringInferenceAggregatorBlockV1(disable_sinks=True)
     assert run(block) == DISABLED

@@ -265,13 +265,15 @@ def test_a_forked_child_does_not_send_what_is_its_parent_s(api, finished):
         child = os.fork()
         if child == 0:
             observe(aggregator, "the child's")
+            observe(aggregator, "the child's, too")
             register(metadata, "the child's")
             sys.exit(0)
         assert os.waitpid(child, 0)[1] == 0
         """,
         api.url,
     )
-    assert sorted(reported(api)) == [["the child's"], ["the parent's"]]
+    both = ["the child's", "the child's, too"]
+    assert sorted(reported(api)) == [both, ["the parent's"]]
     ids = [i for entry in api.entries() for i in entry["inference_ids"]]
     assert sorted(ids) == ["the child's", "the parent's"]
     assert errors == ""
@@ -340,6 +342,7 @@ def test_a_child_of_multiprocessing_sends_its_last_window(api, tmp_path, method)
 
             def job():
                 observe(aggregator, "the child's")
+                observe(aggregator, "the child's, too")
 
             if __name__ == "__main__":
                 if sys.argv[1] == "fork":
@@ -361,7 +364,7 @@ def test_a_child_of_multiprocessing_sends_its_last_window(api, tmp_path, method)
         check=False,
     )
     assert completed.returncode == 0, completed.stderr
-    expected = [["the child's"]]
+    expected = [["the child's", "the child's, too"]]
     if method == "fork":
         expected.append(["the parent's"])
     assert reported(api) == expected

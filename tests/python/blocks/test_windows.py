@@ -89,8 +89,32 @@ def test_the_caller_that_closes_a_window_lends_its_client_and_cache(
     assert its_cache.values[cache_key] > ago(seconds=60)
 
 
+def test_windows_of_two_keys_with_one_name_are_both_reported(aggregator, run, client):
+    blocks = [aggregator(platform_client=client, api_key=key) for key in ("a", "b")]
+    for block in blocks:
+        run(block)
+    for _ in range(3):
+        for block in blocks:
+            only_window(block).interval.last_report = time.monotonic() - 60
+            assert run(block)["message"] == SENT
+    assert len(client.reports()) == 6
+
+
+def test_the_clock_goes_by_the_frequency_that_is_in_use(aggregator, run, client):
+    run(aggregator(platform_client=client), frequency=1)
+    block = aggregator(platform_client=client)
+    run(block, frequency=60)
+    window = only_window(block)
+    now = window.interval.last_report + 3
+    window.check(now)
+    assert window.aggregator.peaks == 1
+    run(block, frequency=1)  # control
+    window.check(now)
+    assert window.aggregator.peaks == 0
+
+
 def test_a_window_whose_stream_stopped_is_closed_a_second_after_its_deadline(
-    aggregator, run, client, cache, cache_key
+    aggregator, run, client, cache, cache_key, dispatcher
 ):
     block = aggregator(platform_client=client)
     started = time.monotonic()
@@ -101,9 +125,11 @@ def test_a_window_whose_stream_stopped_is_closed_a_second_after_its_deadline(
     assert client.threads[-1].name == "peakhold"
     assert cache.values[cache_key] > ago(seconds=2)
     # Only run reports an empty window.
+    sealed = dispatcher.counts().sealed
     only_window(block).interval.last_report = time.monotonic() - 60
+    cache.values[cache_key] = ago(seconds=60)
     only_window(block).check(time.monotonic())
-    assert len(client.reports()) == 1
+    assert dispatcher.counts().sealed == sealed == 1
 
 
 def test_the_clock_honours_another_process_s_report(

@@ -230,6 +230,23 @@ def test_no_color_is_respected(peakhold, monitor, boxes):
     )
 
 
+def test_a_backlog_that_shrinks_is_waited_for(peakhold, monitor, boxes):
+    # Five requests of 1,000 ids, which take longer than nothing may take.
+    recording = boxes(*[[("cat", 0.5)]] * 4_500)
+    summary = replayed(
+        peakhold(
+            *("replay", recording, *FAST, "--json"),
+            API_BASE_URL=monitor.url,
+            PEAKHOLD_METADATA_REQUESTS_PER_SECOND="0.6",
+        )
+    )
+    assert summary["complete"] is True
+    assert summary["metadata_requests"] >= 5
+    assert summary["metadata_ids"] == 4_500
+    (row,) = monitor.store.overview("local").metadata
+    assert row.inferences == 4_500
+
+
 def test_an_undelivered_report_makes_the_exit_code_1(peakhold, refusing_api, boxes):
     recording = boxes([("cat", 0.5)])
 
@@ -324,7 +341,7 @@ def test_a_bad_url_is_told(peakhold, told, boxes, url):
     told(peakhold("replay", boxes([("a", 0.5)]), "--api-url", url), "--api-url")
 
 
-def test_a_bad_variable_is_told(peakhold, told, boxes):
+def test_a_bad_variable_is_told(peakhold, told, boxes, monitor):
     recording = boxes([("a", 0.5)])
 
     told(peakhold("replay", recording, API_BASE_URL="nonsense"), "API_BASE_URL")
@@ -335,6 +352,13 @@ def test_a_bad_variable_is_told(peakhold, told, boxes):
             PEAKHOLD_METADATA_REQUESTS_PER_SECOND="many",
         ),
         "PEAKHOLD_METADATA_REQUESTS_PER_SECOND",
+    )
+    told(
+        peakhold(
+            *("replay", recording, "--api-url", monitor.url),
+            PEAKHOLD_MAX_CLASSES="x",
+        ),
+        "PEAKHOLD_MAX_CLASSES must be a whole number",
     )
 
 

@@ -181,14 +181,21 @@ def test_configured_too_late_it_says_so_and_changes_nothing(beside):
 
 @pytest.fixture(scope="module")
 def half(told_by):
-    # Any pattern that the host matches, whatever it looks like.
+    # A pattern that removes both, whatever it looks like, and a plugin that brings one
+    # back: from 1.6.1 to 1.7.2 the reference blocks of inference were a plugin's.
     return told_by(
         f"""
-reference_patterns("sinks.roboflow.custom_metadata")
+another = sys.modules["another_plugin"] = type(sys)("another_plugin")
+reference_patterns("sinks.roboflow")
+another.load_blocks = lambda: [
+    host.reference_aggregator.ModelMonitoringInferenceAggregatorBlockV1
+]
+another.REGISTERED_INITIALIZERS = host.module(
+    "core_steps.loader"
+).REGISTERED_INITIALIZERS
 facts["runs"] = who_runs(*{ALL!r})
-facts["too_late"] = configure()
 """,
-        WORKFLOWS_PLUGINS=PLUGIN,
+        WORKFLOWS_PLUGINS=f"another_plugin,{PLUGIN}",
     )
 
 
@@ -202,7 +209,6 @@ def test_it_is_decided_per_block(half, host):
     (line,) = half["lines"]
     assert AGGREGATOR in line
     assert METADATA not in line
-    assert half["too_late"].startswith("TooLateError: ")
 
 
 @pytest.fixture(scope="module")
@@ -261,15 +267,30 @@ module = importlib.import_module("roboflow_workflows.configuration")
 wanted = module.WorkflowsConfiguration(
     engine=module.EngineConfiguration(
         disabled_block_patterns=("barcode",), max_inner_workflow_depth=2
-    )
+    ),
+    tensor=module.TensorConfiguration(representation_enabled=True),
 )
 facts["configured"] = configure(wanted)
 engine = module.get_configuration().engine
 facts["patterns"] = engine.disabled_block_patterns
 facts["depth"] = engine.max_inner_workflow_depth
 facts["other"] = configure(module.WorkflowsConfiguration())
+ours = [b.get_manifest() for b in importlib.import_module("peakhold.workflows").load_blocks()]
+folder = "core_steps.sinks.roboflow"
+names = ("model_monitoring_inference_aggregator", "custom_metadata")
+theirs = [host.module(f"{folder}.{name}.v1_tensor").BlockManifest for name in names]
+facts["kinds"], facts["native_kinds"] = (
+    [
+        manifest.model_json_schema()["properties"]["predictions"]["kind"]
+        for manifest in manifests
+    ]
+    for manifests in (ours, theirs)
+)
 """
     )
+    # Predictions are tensors then.
+    assert facts["kinds"] == facts["native_kinds"]
+    assert "inference_models" in json.dumps(facts["kinds"])
     assert facts["configured"] == "fine"
     assert facts["depth"] == 2
     assert facts["patterns"] == [

@@ -12,7 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
 from peakhold.errors import PeakholdError
-from peakhold.hosts import IN_PLACE_VARIABLE, PATTERNS_VARIABLE, REMOVING_PATTERNS
+from peakhold.hosts import (
+    IN_PLACE_VARIABLE,
+    PATTERNS_VARIABLE,
+    PLUGIN,
+    REMOVING_PATTERNS,
+)
 from peakhold.workflows.host import inference_is_imported
 
 if TYPE_CHECKING:
@@ -69,11 +74,16 @@ IDENTITIES = (AGGREGATOR, CUSTOM_METADATA)
 
 
 def taken_identifiers(host: Host) -> frozenset[str]:
-    """Return the type identifiers of the host's own blocks, as it is configured."""
+    """Return the type identifiers of all other blocks, as the host is configured."""
     loader = host.part("execution_engine.introspection.blocks_loader")
+    blocks = list(loader.load_core_workflow_blocks())
+    # From inference 1.6.1 to 1.7.2 the reference blocks are those of a plugin.
+    for plugin in loader.get_plugin_modules():
+        if plugin != PLUGIN:
+            blocks += loader.load_blocks_from_plugin(plugin_name=plugin)
     return frozenset(
         identifier
-        for block in loader.load_core_workflow_blocks()
+        for block in blocks
         for identifier in _identifiers_of(block.manifest_class)
     )
 
@@ -82,7 +92,7 @@ def report(taken: frozenset[str], *, required: bool) -> None:
     """Say, in one line, which blocks are not in place and what would put them there.
 
     Args:
-        taken: The identifiers of the host's own blocks.
+        taken: The identifiers of all other blocks.
         required: Whether the program asked for in place.
 
     Raises:

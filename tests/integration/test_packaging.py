@@ -116,6 +116,8 @@ def test_every_environment_variable_is_documented():
         )
     }
     assert read
+    # Chooses a mutant of the models that loom checks; no build reads it.
+    read.discard("PEAKHOLD_MUTANT")
     assert documented == read | set(ENVIRONMENT)
 
 

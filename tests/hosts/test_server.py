@@ -53,8 +53,8 @@ SPECIFICATION = {
             "type": METADATA,
             "name": "metadata",
             "predictions": "$inputs.predictions",
-            "field_name": "line",
-            "field_value": "7",
+            "field_name": "server-test",
+            "field_value": "200 requests",
         },
     ],
     "outputs": [
@@ -186,7 +186,7 @@ def test_the_windows_hold_the_classes_of_all_requests(server, monitor, eventuall
             entry
             for request in monitor.store.requests("metadata")
             for entry in json.loads(request.body)["data"]
-            if (entry["field_name"], entry["field_value"]) == ("line", "7")
+            if entry["field_name"] == "server-test"
         ]
 
     def arrived():

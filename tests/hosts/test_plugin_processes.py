@@ -186,6 +186,7 @@ def half(told_by):
     return told_by(
         f"""
 another = sys.modules["another_plugin"] = type(sys)("another_plugin")
+another.BLOCKS_SOURCE = "workflows_core"
 reference_patterns("sinks.roboflow")
 another.load_blocks = lambda: [
     host.reference_aggregator.ModelMonitoringInferenceAggregatorBlockV1
@@ -275,7 +276,8 @@ engine = module.get_configuration().engine
 facts["patterns"] = engine.disabled_block_patterns
 facts["depth"] = engine.max_inner_workflow_depth
 facts["other"] = configure(module.WorkflowsConfiguration())
-ours = [b.get_manifest() for b in importlib.import_module("peakhold.workflows").load_blocks()]
+plugin = importlib.import_module("peakhold.workflows")
+ours = [block.get_manifest() for block in plugin.load_blocks()]
 folder = "core_steps.sinks.roboflow"
 names = ("model_monitoring_inference_aggregator", "custom_metadata")
 theirs = [host.module(f"{folder}.{name}.v1_tensor").BlockManifest for name in names]

@@ -59,7 +59,8 @@ class Host:
         try:
             module = self.part(path)
         except ModuleNotFoundError as error:
-            if error.name and f"{self.root}.{path}".startswith(error.name):
+            # It is this module, or a parent, that is not there; not one it imports.
+            if f"{self.root}.{path}.".startswith(f"{error.name}."):
                 return None
             raise
         return getattr(module, name, None)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from peakhold.delivery.encode import encode, split
-from peakhold.delivery.policy import NOT_FOUND, Verdict, status_of, verdict
-from peakhold.delivery.sender import PartlySentError
+from peakhold.delivery.policy import (
+    NOT_FOUND,
+    Verdict,
+    status_of,
+    verdict,
+    verdict_of_others,
+)
+from peakhold.delivery.sender import PartlySentError, Sender
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +22,23 @@ if TYPE_CHECKING:
     from peakhold.delivery.notices import Notices
     from peakhold.delivery.outbox import Outbox
     from peakhold.delivery.record import Record
-    from peakhold.delivery.sender import Sender
+
+_T = TypeVar("_T")
+
+
+class _BeforehandError(Exception):
+    """What an attempt needs failed, so its status is not one of the record."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__()
+        self.cause = cause
+
+
+def _beforehand(ask: Callable[[Sender], _T], sender: Sender) -> _T:
+    try:
+        return ask(sender)
+    except Exception as error:  # noqa: BLE001 - an injected client may raise any
+        raise _BeforehandError(error) from None
 
 
 class Attempts:
@@ -46,29 +68,56 @@ class Attempts:
             sender: Who makes the request.
             every_part: Whether to send all of those, or the first and let the others
                 wait.
+
+        Raises:
+            BaseException: Whatever a client raises that is no ``Exception``. The record
+                is pending again.
         """
         parts = [record]
-        first = record.body is None and (every_part or not lane.backoff.failures)
         try:
-            workspace = lane.workspace.get(sender)
-            if record.body is None:
-                parts = encode(record, sender.facts())
-                leased = len(parts) if every_part else 1
-                self._outbox.replace(record, parts, leased=leased)
-                del parts[leased:]
+            return self._attempt(parts, lane, sender, every_part=every_part)
+        except BaseException as error:
+            self._notices.warn(
+                "attempt",
+                "An attempt at a %s ended in an unexpected %s",
+                record.kind,
+                type(error).__name__,
+            )
+            if parts:  # else it was about what comes after a delivery
+                self._put_off(lane, error, Verdict.RETRY)
+            if not isinstance(error, Exception):  # the thread's end, and the like
+                raise
+            return error if parts else None
+        finally:
+            for part in parts:
+                self._outbox.release(part)
+
+    def _attempt(
+        self, parts: list[Record], lane: Lane, sender: Sender, *, every_part: bool
+    ) -> Exception | None:
+        """Make the requests of ``parts``, of which those that are settled leave it."""
+        first = parts[0].body is None and (every_part or not lane.backoff.failures)
+        try:
+            workspace = _beforehand(lane.workspace.get, sender)
+            if parts[0].body is None:
+                self._encode(parts, sender, every_part=every_part)
             while parts:
                 self._send(parts[0], lane, sender, workspace)
                 self._outbox.acknowledge(parts[0])
                 delivered = parts.pop(0)
         except Exception as error:  # noqa: BLE001 - an injected client may raise any
-            return self._failed(parts.pop(0), lane, sender, error)
-        finally:
-            for part in parts:
-                self._outbox.release(part)
+            return self._failed(parts, lane, sender, error)
         self._answered(lane)
         if first and delivered.on_first_success:
             delivered.on_first_success()
         return None
+
+    def _encode(self, parts: list[Record], sender: Sender, *, every_part: bool) -> None:
+        """Put records with bodies in place of the one there is."""
+        encoded = encode(parts[0], _beforehand(Sender.facts, sender))
+        leased = len(encoded) if every_part else 1
+        self._outbox.replace(parts[0], encoded, leased=leased)
+        parts[:] = encoded[:leased]
 
     def _send(self, record: Record, lane: Lane, sender: Sender, workspace: str) -> None:
         try:
@@ -77,31 +126,31 @@ class Attempts:
             if status_of(error) != NOT_FOUND:
                 raise
             # The workspace may have been renamed since it was looked up.
-            sender.send(record, lane.workspace.refresh(sender))
+            renamed = _beforehand(lane.workspace.refresh, sender)
+            sender.send(record, renamed)
 
     def _failed(
-        self, record: Record, lane: Lane, sender: Sender, error: Exception
+        self, parts: list[Record], lane: Lane, sender: Sender, error: Exception
     ) -> Exception:
         if isinstance(error, PartlySentError):
-            sent, record_left = split(record, error.sent)
-            self._outbox.replace(record, [sent, record_left], leased=2)
+            sent, left = split(parts[0], error.sent)
+            self._outbox.replace(parts[0], [sent, left], leased=2)
             self._outbox.acknowledge(sent)
-            record, error = record_left, error.cause
-        judged = verdict(error)
+            parts[0], error = left, error.cause
+        judge = verdict
+        if isinstance(error, _BeforehandError):
+            judge, error = verdict_of_others, error.cause
+        judged = judge(error)
+        record = parts[0]
         endpoint = record.destination.endpoint
         why = (type(error).__name__, sender.describe(error))
         if judged in (Verdict.RETRY, Verdict.PARK):
-            with self._lock:
-                now = self._clock()
-                lane.backoff.failed(now, error, judged)
-                wait = lane.backoff.not_before - now
-            self._outbox.release(record)
             self._notices.warn(
                 judged.value,
                 "Delivering to %s failed (%s: %s); the next attempt is in %.0f s",
                 endpoint,
                 *why,
-                wait,
+                self._put_off(lane, error, judged),
             )
             return error
         halves = split(record) if judged is Verdict.TOO_LARGE else []
@@ -116,8 +165,16 @@ class Attempts:
                 record.kind,
                 *why,
             )
+        del parts[0]
         self._answered(lane)
         return error
+
+    def _put_off(self, lane: Lane, error: BaseException, judged: Verdict) -> float:
+        """Leave a destination alone for a while; returns for how many seconds."""
+        with self._lock:
+            now = self._clock()
+            lane.backoff.failed(now, error, judged)
+            return lane.backoff.not_before - now
 
     def _answered(self, lane: Lane) -> None:
         """Note that the destination is up."""

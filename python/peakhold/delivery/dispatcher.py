@@ -1,4 +1,4 @@
-"""The process's one deliverer: lanes, timers, and the worker thread behind them."""
+"""The process's one deliverer: lanes, timers, and whose turn it is."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from peakhold.delivery.lane import Lane
 from peakhold.delivery.notices import Notices
 from peakhold.delivery.outbox import MemoryOutbox
 from peakhold.delivery.record import seal_metadata
+from peakhold.delivery.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,7 +43,7 @@ Timer = Callable[[float], float | None]
 
 
 class Dispatcher:
-    """Delivers sealed records, on the worker's thread, the host's or the caller's.
+    """Delivers sealed records, on a worker's thread, the host's or the caller's.
 
     A lane is worked on by one deliverer at a time, except that a synchronous caller
     sends its own record at once. The lock is never held while anything is sent.
@@ -56,14 +58,14 @@ class Dispatcher:
         metadata_rate: float = METADATA_REQUESTS_PER_SECOND,
         worker: bool = True,
     ) -> None:
-        """Start without a thread; it comes with the first work.
+        """Start without a thread; they come with the first work.
 
         Args:
             outbox: Where records wait; by default a bounded memory.
             clock: Monotonic time in seconds.
             jitter: Draws a number between two others.
             metadata_rate: Metadata requests a second and destination.
-            worker: Whether to start a thread; without one call ``step``.
+            worker: Whether to start threads; without them call ``step``.
         """
         self.outbox: Outbox = MemoryOutbox() if outbox is None else outbox
         self.notices = Notices(clock)
@@ -72,13 +74,11 @@ class Dispatcher:
         self._clock = clock
         self._jitter = jitter
         self._metadata_rate = metadata_rate
-        self._signals = 0
+        self._workers = Workers(self.step, self._wake, self.notices, wanted=worker)
         self._lanes: dict[Destination, Lane] = {}
         self._timers: dict[Timer, float] = {}
+        self._timing = False
         self._closers: list[Callable[[], None]] = []
-        self._threaded = worker
-        self._worker: threading.Thread | None = None
-        self._closed = False
 
     # Handing over -----------------------------------------------------------------
 
@@ -96,7 +96,7 @@ class Dispatcher:
             self._append(record)
             lane = self._lane(sender)
             task = self._host_task(lane) if schedule else None
-        self._signal()
+        self._workers.signal()
         if schedule and task:
             self._hand(task, lane, schedule)
 
@@ -110,7 +110,7 @@ class Dispatcher:
         with self._wake:
             lane = self._lane(sender)
         error = self._attempts.attempt(record, lane, sender, every_part=True)
-        self._signal()
+        self._workers.signal()
         return error
 
     def add_metadata(
@@ -137,7 +137,7 @@ class Dispatcher:
                 self._append(seal_metadata(sender.destination, entries))
             task = self._host_task(lane) if schedule else None
         if idle:  # else the worker knows, and frames come by the hundreds a second
-            self._signal()
+            self._workers.signal()
         if schedule and task:
             self._hand(task, lane, schedule)
 
@@ -196,7 +196,7 @@ class Dispatcher:
         with self._wake:
             lane.host_task = None
             lane.host_until = float("-inf")
-        self._signal()
+        self._workers.signal()
 
     # Timers -----------------------------------------------------------------------
 
@@ -207,7 +207,7 @@ class Dispatcher:
         """
         with self._wake:
             self._timers[timer] = at
-        self._signal()
+        self._workers.signal()
 
     def at_close(self, closer: Callable[[], None]) -> None:
         """Have ``closer`` called before the last delivery, when the process exits."""
@@ -219,12 +219,14 @@ class Dispatcher:
         """Do what is due; returns the seconds until there is more, None if nothing."""
         self._run_timers()
         for lane in list(self._lanes.values()):
-            self._turn(lane, leave_to_host=True)
+            self._turn(lane, as_worker=True)
         with self._wake:
             now = self._clock()
             self._forget_idle_lanes(now)
             dues = map(self._due, self._lanes.values())
-            times = [*self._timers.values(), *(at for at in dues if at is not None)]
+            # Who is at the timers signals when they are through.
+            timers = () if self._timing else self._timers.values()
+            times = [*timers, *(at for at in dues if at is not None)]
             return max(0.0, min(times) - now) if times else None
 
     def _due(self, lane: Lane) -> float | None:
@@ -233,29 +235,43 @@ class Dispatcher:
         return max(due[0], lane.host_until, 0.0) if due else None
 
     def _run_timers(self) -> None:
-        for timer, at in list(self._timers.items()):
+        """Call the timers that are due, unless another worker is at it."""
+        with self._wake:
             now = self._clock()
-            if at > now:
-                continue
-            again: float | None
-            try:
-                again = timer(now)
-            except Exception as error:  # noqa: BLE001 - the worker serves all windows
-                self.notices.warn("timer", "A timer failed: %s", type(error).__name__)
-                again = now + 60.0
+            due = [timer for timer, at in self._timers.items() if at <= now]
+            if self._timing or not due:
+                return
+            self._timing = True
+        try:
+            with self._workers.engaged():  # a timer reads the host's cache
+                for timer in due:
+                    self._run_timer(timer)
+        finally:
+            self._timing = False
+            self._workers.signal()
+
+    def _run_timer(self, timer: Timer) -> None:
+        now = self._clock()
+        again: float | None
+        try:
+            again = timer(now)
+        except Exception as error:  # noqa: BLE001 - one timer must not stop the others
+            self.notices.warn("timer", "A timer failed: %s", type(error).__name__)
+            again = now + 60.0
+        with self._wake:
             if again is None:
                 del self._timers[timer]
             else:
                 self._timers[timer] = again
 
-    def _turn(self, lane: Lane, *, leave_to_host: bool = False) -> bool:
+    def _turn(self, lane: Lane, *, as_worker: bool = False) -> bool:
         """Send one request on a lane if that may be now; returns whether it was."""
         with self._wake:
             now = self._clock()
             due = lane.next_kind(self.outbox)
             if due is None or due[0] > now:
                 return False
-            if leave_to_host and lane.host_until > now:
+            if as_worker and lane.host_until > now:
                 return False
             kind, sender = due[1], lane.sender
             if kind == "metadata" and not self.outbox.waiting(sender.destination, kind):
@@ -266,11 +282,12 @@ class Dispatcher:
             lane.busy = True
             lane.paces[kind].sent(now)
         try:
-            error = self._attempts.attempt(record, lane, sender, every_part=False)
+            with self._workers.engaged() if as_worker else nullcontext():
+                error = self._attempts.attempt(record, lane, sender, every_part=False)
         finally:
             with self._wake:
                 lane.busy = False
-            self._signal()
+            self._workers.signal()
         return error is None
 
     def _forget_idle_lanes(self, now: float) -> None:
@@ -281,32 +298,6 @@ class Dispatcher:
                 self._append(seal_metadata(destination, lane.batch.seal()))
             if not any(lane.has_work(self.outbox, kind) for kind in lane.paces):
                 del self._lanes[destination]
-
-    def _signal(self) -> None:
-        with self._wake:
-            self._signals += 1
-            running = self._worker is not None and self._worker.is_alive()
-            if self._threaded and not running and not self._closed:
-                self._worker = self._start(self._work)
-            self._wake.notify_all()
-
-    def _start(self, target: Callable[[], None]) -> threading.Thread | None:
-        thread = threading.Thread(target=target, name="peakhold", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError as error:  # Python 3.12 starts none while it exits
-            self.notices.warn("thread", "No thread could be started: %s", error)
-            return None
-        return thread
-
-    def _work(self) -> None:
-        while not self._closed:
-            with self._wake:
-                seen = self._signals
-            delay = self.step()
-            with self._wake:
-                if self._signals == seen:
-                    self._wake.wait(delay)
 
     # Ending -----------------------------------------------------------------------
 
@@ -321,7 +312,7 @@ class Dispatcher:
             Whether nothing is. Early False means that nothing more can go out in time.
         """
         deadline = self._clock() + timeout
-        self._signal()
+        self._workers.signal()
         with self._wake:
             while self._anything_left():
                 now = self._clock()
@@ -332,17 +323,13 @@ class Dispatcher:
 
     def close(self, timeout: float = EXIT_BUDGET) -> None:
         """Seal what is open and deliver what is pending, for ``timeout`` seconds."""
+        self._workers.exiting = True
         for closer in self._closers:
             closer()
         with self._wake:
             for lane in self._lanes.values():
                 lane.backoff.not_before = 0.0
                 lane.host_until = float("-inf")
-            lanes = list(self._lanes.values())
-        # Behind one destination that hangs the others still get out. Where no thread
-        # can be started any more, the worker takes them in turn.
-        for lane in lanes if len(lanes) > 1 else ():
-            self._start(partial(self._exhaust, lane))
         if not self.flush(timeout):
             with self._wake:
                 ids = sum(len(lane.batch) for lane in self._lanes.values())
@@ -353,13 +340,7 @@ class Dispatcher:
                 self.counts().pending,
                 ids,
             )
-        self._closed = True
-        self._signal()
-
-    def _exhaust(self, lane: Lane) -> None:
-        while not self._closed:
-            if not self._turn(lane):
-                time.sleep(_POLL)
+        self._workers.stop()
 
     def _anything_left(self) -> bool:
         open_metadata = any(lane.batch for lane in list(self._lanes.values()))

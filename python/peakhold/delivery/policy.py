@@ -53,6 +53,15 @@ def verdict(error: BaseException) -> Verdict:
     return Verdict.RETRY
 
 
+def verdict_of_others(error: BaseException) -> Verdict:
+    """Judge what failed before the record itself could be sent: retry, or park.
+
+    A workspace lookup that is refused says nothing against the record.
+    """
+    judged = verdict(error)
+    return judged if judged is Verdict.RETRY else Verdict.PARK
+
+
 class Backoff:
     """How long a destination is left alone; one per destination, not per record.
 

@@ -192,11 +192,11 @@ def test_a_black_hole_does_not_hold_up_the_exit(api, in_flight, start):
     assert "canary-key" not in errors
 
 
-@pytest.mark.skipif(
-    sys.version_info[:2] == (3, 12), reason="3.12 starts no threads while it exits"
-)
-def test_a_black_hole_does_not_keep_other_destinations_from_the_exit(api, start):
-    api.always = BlackHole()
+@pytest.mark.parametrize("healthy", [True, False])
+def test_a_black_hole_does_not_keep_other_destinations_from_the_exit(
+    api, start, healthy
+):
+    api.always = None if healthy else BlackHole()
     script = """
         class Fine:
             endpoint = "http://fine"
@@ -220,6 +220,11 @@ def test_a_black_hole_does_not_keep_other_destinations_from_the_exit(api, start)
     child.until_done()
     code, errors = child.ended()
     assert code == 0, errors
+    if healthy:
+        assert errors == ""
+        assert reported(api) == [["a"]]
+    else:  # the control: the other one did hang
+        assert "Exiting with 1 reports" in errors
 
 
 def test_offline_the_exit_is_immediate_and_counts_what_is_left(api, start):

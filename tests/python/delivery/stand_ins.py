@@ -23,6 +23,12 @@ from misbehaving_server import (  # noqa: E402 - loaded by its path above
     answer_json,
 )
 
+from peakhold.delivery.record import (  # noqa: E402 - see above
+    MetadataEntry,
+    seal_metadata,
+    seal_report,
+)
+
 
 class Api:
     """A Roboflow API on loopback that answers well unless told otherwise.
@@ -179,6 +185,10 @@ class PlainSnapshot:
     def peaks(self):
         return len(self.best)
 
+    @property
+    def nbytes(self):
+        return 200 * len(self.best)
+
     def report(self):
         return [
             {
@@ -245,6 +255,23 @@ def conserved(counts):
 
 def results_of(request):
     return json.loads(request.body)["inference_results"]
+
+
+def report(sender, window="w", on_first_success=None, **best):
+    """The record of a window with these classes and confidences."""
+    snapshot = PlainSnapshot(best or {"a": 0.5})
+    return seal_report(sender.destination, window, snapshot, on_first_success)
+
+
+def metadata(sender, *values):
+    """The record of one id with several values of a field."""
+    entries = tuple(MetadataEntry(("id",), "f", value) for value in values)
+    return seal_metadata(sender.destination, entries)
+
+
+def sent(client):
+    """How many reports a `RecordingClient` was given."""
+    return len(client.reports())
 
 
 def running_api():

@@ -59,12 +59,15 @@ def test_a_metadata_rate_that_is_none_is_an_error_with_the_remedy(nobody_yet, va
 
 def test_nothing_starts_a_thread_before_there_is_work(nobody_yet, sender):
     dispatcher = process.current()
-    assert dispatcher._worker is None
+    assert dispatcher._workers.threads == set()
     dispatcher.deliver(
         seal_report(sender.destination, "w", PlainSnapshot({"a": 0.5})), sender
     )
-    assert dispatcher._worker.daemon
+    threads = set(dispatcher._workers.threads)
+    assert threads
+    assert all(thread.daemon for thread in threads)
     dispatcher.close(5)
     assert dispatcher.counts().delivered == 1
-    dispatcher._worker.join(5)
-    assert not dispatcher._worker.is_alive()
+    for thread in threads:
+        thread.join(5)
+    assert not any(thread.is_alive() for thread in threads)

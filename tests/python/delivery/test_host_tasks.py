@@ -1,0 +1,102 @@
+"""Deliveries by tasks that a host is given."""
+
+from __future__ import annotations
+
+import gc
+import threading
+
+from stand_ins import RecordingClient, StatusError, report, sent
+
+from peakhold.delivery import Sender
+from peakhold.delivery.dispatcher import HOST_GRACE
+
+
+def test_a_host_task_delivers_on_the_host_s_thread(working, sender, client):
+    tasks = []
+    working.deliver(report(sender), sender, tasks.append)
+    assert sent(client) == 0
+    tasks[0]()
+    assert working.counts().delivered == 1
+    assert set(client.threads) == {threading.current_thread()}
+
+
+def test_a_host_task_delivers_all_that_is_pending(working, sender, client):
+    tasks = []
+    for index in range(4):
+        working.deliver(report(sender, f"w{index}"), sender, tasks.append)
+    tasks[0]()
+    assert working.counts().delivered == 4
+    assert set(client.threads) == {threading.current_thread()}
+
+
+def test_at_most_one_host_task_is_outstanding_per_destination(stepped, sender, cache):
+    tasks, others = [], []
+    other = Sender(RecordingClient(), "key", cache, injected=True)
+    for _ in range(3):
+        stepped.deliver(report(sender), sender, tasks.append)
+    stepped.deliver(report(other), other, others.append)
+    assert (len(tasks), len(others)) == (1, 1)
+    tasks[0]()
+    stepped.deliver(report(sender), sender, tasks.append)
+    assert len(tasks) == 2
+
+
+def test_the_worker_delivers_when_the_host_s_task_never_runs(
+    stepped, sender, client, clock
+):
+    tasks = []
+    stepped.deliver(report(sender), sender, tasks.append)
+    assert stepped.step() == HOST_GRACE
+    clock.now += HOST_GRACE - 0.1
+    stepped.step()
+    assert sent(client) == 0
+    clock.now += 0.2
+    stepped.step()
+    assert stepped.counts().delivered == 1
+    tasks[0]()  # late: there is nothing left to do
+    assert sent(client) == 1
+
+
+def test_a_task_that_the_host_threw_away_makes_room_for_the_next(stepped, sender):
+    tasks = []
+    stepped.deliver(report(sender), sender, tasks.append)
+    tasks.clear()
+    gc.collect()
+    stepped.deliver(report(sender), sender, tasks.append)
+    assert len(tasks) == 1
+
+
+def test_the_worker_delivers_when_the_host_takes_no_task(working, sender, client):
+    def full(task):
+        raise RuntimeError("cannot schedule new futures after shutdown")
+
+    working.deliver(report(sender), sender, full)
+    assert working.flush(5)
+    assert client.threads[-1].name == "peakhold"
+
+
+def test_a_host_that_runs_tasks_at_once_is_fine(stepped, sender, client):
+    for _ in range(3):
+        stepped.deliver(report(sender), sender, lambda task: task())
+    assert stepped.counts().delivered == 3
+
+
+def test_the_pace_of_metadata_holds_for_host_tasks(stepped, sender, client, clock):
+    for index in range(500):
+        stepped.add_metadata([f"{index}"], "f", "v", sender, lambda task: task())
+        clock.now += 0.002
+    assert 4 <= len(client.named("add_custom_metadata")) <= 5
+    clock.now += 0.25
+    stepped.step()  # the rest is the worker's
+    calls = client.named("add_custom_metadata")
+    assert sum(len(call["inference_ids"]) for _, call in calls) == 500
+
+
+def test_a_host_task_stops_at_a_failure(stepped, sender, client):
+    client.failures = [StatusError(503)]
+    tasks = []
+    for index in range(3):
+        stepped.deliver(report(sender, f"w{index}"), sender, tasks.append)
+    tasks[0]()
+    assert sent(client) == 1
+    assert stepped.counts().pending == 3

@@ -1,0 +1,278 @@
+"""What becomes of a record whose attempt failed, and what is said about it."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+from stand_ins import StatusError, conserved, metadata, report, sent
+
+
+def test_retry_after_is_waited_for(stepped, sender, client, clock):
+    client.failures = [StatusError(429, retry_after=50.0)]
+    stepped.deliver(report(sender), sender)
+    assert stepped.step() == 50.0
+    clock.now += 49.9
+    stepped.step()
+    assert sent(client) == 1
+    clock.now += 0.2
+    stepped.step()
+    assert stepped.counts().delivered == 1
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 423])
+def test_parked_records_stay_pending_and_are_tried_every_15_minutes(
+    stepped, sender, client, clock, status
+):
+    client.failures = [StatusError(status)]
+    stepped.deliver(report(sender), sender)
+    assert stepped.step() == 900.0
+    assert stepped.counts().pending == 1
+    clock.now += 900.0
+    stepped.step()
+    assert stepped.counts().delivered == 1
+
+
+@pytest.mark.parametrize("status", [400, 409, 415, 422, 418])
+def test_a_refused_record_is_dropped_and_the_next_one_sent(
+    stepped, sender, client, status, caplog
+):
+    client.failures = [StatusError(status)]
+    stepped.deliver(report(sender, "x", a=0.1), sender)
+    stepped.deliver(report(sender, "y", b=0.1), sender)
+    with caplog.at_level(logging.WARNING, "peakhold.delivery"):
+        stepped.step()
+        stepped.step()
+    counts = stepped.counts()
+    assert (counts.delivered, counts.pending) == (1, 0)
+    assert counts.dropped == {"refused": 1}
+    assert conserved(counts)
+    assert "dropped" in caplog.text
+
+
+def test_a_record_that_cannot_be_encoded_does_not_stop_the_others(
+    stepped, sender, client
+):
+    stepped.deliver(report(sender, "x", a=float("nan")), sender)
+    stepped.deliver(report(sender, "y", b=0.5), sender)
+    stepped.step()
+    stepped.step()
+    assert stepped.counts().dropped == {"refused": 1}
+    assert stepped.counts().delivered == 1
+
+
+def test_413_splits_until_it_fits_or_drops(stepped, sender, client):
+    limit = 2
+
+    def refuse_large(api_key, workspace, data):
+        if len(data["inference_results"]) > limit:
+            raise StatusError(413)
+        taken.extend(result["class_name"] for result in data["inference_results"])
+
+    taken = []
+    client.send_inference_results_to_model_monitoring = refuse_large
+    names = [f"c{index}" for index in range(7)]
+    stepped.deliver(report(sender, **dict.fromkeys(names, 0.5)), sender)
+    for _ in range(12):
+        stepped.step()
+    assert taken == names
+    counts = stepped.counts()
+    assert (counts.sealed, counts.delivered, counts.pending) == (4, 4, 0)
+    limit = 0
+    stepped.deliver(report(sender), sender)
+    stepped.step()
+    assert stepped.counts().dropped == {"too_large": 1}
+    assert conserved(stepped.counts())
+
+
+def test_404_looks_the_workspace_up_once_and_sends_there(
+    stepped, sender, client, cache
+):
+    cache.values[sender.workspace_cache_key] = "old"
+    client.failures = [StatusError(404)]
+    stepped.deliver(report(sender), sender)
+    stepped.step()
+    spaces = [
+        args[1]
+        for args, _ in client.named("send_inference_results_to_model_monitoring")
+    ]
+    assert spaces == ["old", "spaceship"]
+    assert len(client.named("get_roboflow_workspace")) == 1
+    assert cache.values[sender.workspace_cache_key] == "spaceship"
+    assert stepped.counts().delivered == 1
+
+
+def test_404_again_is_parked(stepped, sender, client):
+    client.failures = [StatusError(404), StatusError(404)]
+    stepped.deliver(report(sender), sender)
+    assert stepped.step() == 900.0
+    assert sent(client) == 2
+    assert stepped.counts().pending == 1
+
+
+def test_a_body_and_its_id_stay_the_same_for_every_attempt(stepped, sender, client):
+    client.failures = [StatusError(503)] * 2
+    bodies = []
+    original = sender.send
+
+    def send(record, workspace):
+        bodies.append((record.id, record.body))
+        original(record, workspace)
+
+    sender.send = send
+    record = report(sender)
+    stepped.deliver(record, sender)
+    for _ in range(3):
+        wait = stepped.step()
+        stepped._clock.now += wait or 0
+    assert len(bodies) == 3
+    assert len(set(bodies)) == 1
+    assert bodies[0][0] == record.id
+
+
+def test_first_success_is_told_and_a_later_one_is_not(stepped, sender, client, clock):
+    told = []
+    stepped.deliver(report(sender, "w", lambda: told.append("first")), sender)
+    stepped.step()
+    client.failures = [StatusError(503)]
+    stepped.deliver(report(sender, "w", lambda: told.append("second")), sender)
+    clock.now += stepped.step()
+    stepped.step()
+    assert stepped.counts().delivered == 2
+    assert told == ["first"]
+
+
+def test_warnings_are_one_a_minute_and_cause_and_recovery_is_told_once(
+    stepped, sender, client, clock, caplog
+):
+    client.failures = [StatusError(503)] * 70
+    stepped.deliver(report(sender), sender)
+    with caplog.at_level(logging.INFO, "peakhold.delivery"):
+        started = clock.now
+        while (wait := stepped.step()) is not None:
+            clock.now += wait
+    minutes = (clock.now - started) / 60
+    warnings = [r for r in caplog.records if r.levelno == logging.WARNING]
+    assert minutes >= 60  # the control: an hour passed, with 70 failures
+    assert len(warnings) <= minutes + 1
+    infos = [r.getMessage() for r in caplog.records if r.levelno == logging.INFO]
+    assert len(infos) == 1
+    assert "works again after 70 failed attempts" in infos[0]
+
+
+def test_a_key_in_an_injected_client_s_exception_is_not_shown(
+    stepped, sender, client, api_key, caplog
+):
+    client.failures = [StatusError(503, text=f"GET /?api_key={api_key} and {api_key}")]
+    with caplog.at_level(logging.DEBUG):
+        error = stepped.deliver_now(report(sender), sender)
+    assert api_key in str(error)  # the control: the key was there to be shown
+    assert api_key not in sender.describe(error)
+    assert "StatusError" in caplog.text
+    assert api_key not in caplog.text
+    assert api_key not in repr(sender)
+    assert api_key not in json.dumps(stepped.counts().__dict__)
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        sender.__reduce__()
+
+
+LOOKUP_STATUSES = [400, 405, 413, 422]
+
+
+@pytest.mark.parametrize("status", LOOKUP_STATUSES)
+def test_a_refused_lookup_says_nothing_against_the_record(
+    stepped, sender, client, clock, status
+):
+    client.lookup_failures = [StatusError(status)]
+    stepped.deliver(report(sender), sender)
+    assert stepped.step() == 900.0
+    counts = stepped.counts()
+    assert (counts.pending, counts.dropped) == (1, {})
+    clock.now += 900.0
+    stepped.step()
+    assert stepped.counts().delivered == sent(client) == 1
+    # The control: of the record itself the same status is the last word.
+    client.failures = [StatusError(status)]
+    stepped.deliver(report(sender), sender)
+    stepped.step()
+    assert sum(stepped.counts().dropped.values()) == 1
+
+
+@pytest.mark.parametrize("status", LOOKUP_STATUSES)
+def test_a_refused_lookup_after_a_404_says_nothing_against_the_record(
+    stepped, sender, client, cache, status
+):
+    cache.values[sender.workspace_cache_key] = "old"
+    client.failures = [StatusError(404)]
+    client.lookup_failures = [StatusError(status)]
+    stepped.deliver(metadata(sender, "v"), sender)
+    assert stepped.step() == 900.0
+    counts = stepped.counts()
+    assert (counts.pending, counts.dropped) == (1, {})
+
+
+@pytest.mark.parametrize("status", LOOKUP_STATUSES)
+def test_facts_that_cannot_be_had_say_nothing_against_the_record(
+    stepped, sender, client, monkeypatch, status
+):
+    def refuse():
+        raise StatusError(status)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "get_device_id", refuse)
+        error = stepped.deliver_now(report(sender), sender)
+    assert error.status == status
+    assert (stepped.counts().pending, stepped.counts().dropped) == (1, {})
+    assert stepped.deliver_now(report(sender), sender) is None  # the control
+
+
+class Exploding:
+    """A record's call-back, or a client's error, that has a bug."""
+
+    def __call__(self):
+        raise LookupError("a bug")
+
+    @property
+    def retry_after(self):
+        raise LookupError("a bug")
+
+
+class ExplodingError(Exploding, Exception):
+    pass
+
+
+def test_an_unexpected_exception_of_an_attempt_leaves_the_record_pending(
+    stepped, sender, client, clock, caplog
+):
+    client.failures = [ExplodingError()]
+    stepped.deliver(report(sender), sender)
+    wait = stepped.step()
+    assert wait >= 3.0  # not at once: it may be there to stay
+    assert stepped.counts().pending == 1
+    assert stepped.notices.counts["attempt"] == 1
+    assert "unexpected LookupError" in caplog.text
+    clock.now += wait
+    stepped.step()
+    assert stepped.counts().delivered == 1
+    assert stepped.notices.counts["attempt"] == 1  # the control
+
+
+def test_what_fails_after_a_delivery_is_no_failure_of_it(stepped, sender, client):
+    record = report(sender, "w", Exploding())
+    assert stepped.deliver_now(record, sender) is None
+    assert stepped.counts().delivered == sent(client) == 1
+    assert stepped.notices.counts["attempt"] == 1
+
+
+@pytest.mark.parametrize("end", [SystemExit, KeyboardInterrupt])
+def test_the_end_of_a_thread_is_not_held_up_and_costs_no_record(
+    stepped, sender, client, clock, end
+):
+    client.failures = [end()]
+    with pytest.raises(end):
+        stepped.deliver_now(report(sender), sender)
+    assert stepped.counts().pending == 1
+    clock.now += stepped.step()
+    stepped.step()
+    assert stepped.counts().delivered == 1

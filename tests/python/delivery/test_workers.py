@@ -1,0 +1,199 @@
+"""The threads: whoever hangs, there is one for the others."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from stand_ins import RecordingClient, StatusError, eventually, report, sent
+
+from peakhold.delivery import Dispatcher, Sender, workers
+
+
+class HangingClient(RecordingClient):
+    """Hangs in every report until the test lets it go."""
+
+    def __init__(self, let_go):
+        super().__init__()
+        self.let_go = let_go
+        self.hanging = threading.Event()
+
+    def send_inference_results_to_model_monitoring(self, *args):
+        self.hanging.set()
+        assert self.let_go.wait(30)
+        super().send_inference_results_to_model_monitoring(*args)
+
+
+@pytest.fixture
+def let_go():
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+@pytest.fixture
+def hang(working, cache, let_go):
+    """Makes a destination hang."""
+
+    def make(name):
+        client = HangingClient(let_go)
+        lent = Sender(client, f"hanging-{name}", cache, injected=True)
+        working.deliver(report(lent), lent)
+        assert client.hanging.wait(5)
+        return client
+
+    return make
+
+
+def test_a_hanging_destination_delays_neither_others_nor_the_clock(
+    working, sender, client, hang, let_go
+):
+    hanging = [hang(number) for number in range(3)]
+    called = threading.Event()
+    started = time.monotonic()
+    working.watch(lambda now: called.set(), started)
+    for index in range(3):
+        working.deliver(report(sender, f"w{index}"), sender)
+    assert called.wait(5)
+    assert eventually(lambda: sent(client) == 3)
+    assert time.monotonic() - started < 1.0
+    assert [sent(each) for each in hanging] == [0, 0, 0]  # the control: they hang
+    let_go.set()
+    assert working.flush(5)
+    assert [sent(each) for each in hanging] == [1, 1, 1]
+
+
+def test_a_timer_that_hangs_delays_no_destination(working, sender, client, let_go):
+    entered = threading.Event()
+
+    def timer(now):
+        entered.set()
+        assert let_go.wait(30)
+
+    working.watch(timer, time.monotonic())
+    assert entered.wait(5)
+    working.deliver(report(sender), sender)
+    assert eventually(lambda: sent(client) == 1)
+    assert not let_go.is_set()
+
+
+def test_a_timer_is_never_called_by_two_workers_at_once(working, hang):
+    for number in range(3):  # so that there are workers
+        hang(number)
+    calls, overlaps, inside = [], [], threading.Lock()
+
+    def timer(now):
+        if not inside.acquire(blocking=False):
+            overlaps.append(now)
+            return now
+        try:
+            time.sleep(0.002)
+            calls.append(threading.current_thread())
+        finally:
+            inside.release()
+        return now if len(calls) < 100 else None
+
+    working.watch(timer, time.monotonic())
+    stop = time.monotonic() + 10
+    while len(calls) < 100 and time.monotonic() < stop:
+        working.flush(0)  # wakes them all
+        time.sleep(0.001)
+    assert len(calls) == 100
+    assert overlaps == []
+
+
+def test_workers_end_when_they_are_not_needed_any_more(
+    working, hang, let_go, monkeypatch
+):
+    monkeypatch.setattr(workers, "IDLE", 0.1)
+    for number in range(4):
+        hang(number)
+    assert len(working._workers.threads) == 5
+    time.sleep(0.3)
+    assert len(working._workers.threads) == 5  # the control: needed, however idle
+    let_go.set()
+    assert eventually(lambda: len(working._workers.threads) == workers.FEWEST)
+    assert working.flush(5)
+
+
+def test_there_are_not_more_workers_than_are_good(working, hang, cache, monkeypatch):
+    monkeypatch.setattr(workers, "MOST", 3)
+    for number in range(3):
+        hang(number)
+    late = RecordingClient()
+    lent = Sender(late, "late", cache, injected=True)
+    working.deliver(report(lent), lent)
+    assert not eventually(lambda: sent(late), 0.2)
+    assert len(working._workers.threads) == 3
+
+
+@pytest.mark.parametrize("end", [SystemExit, KeyboardInterrupt, StatusError])
+def test_no_exception_ends_a_worker(working, sender, client, end):
+    client.failures = [end()]
+    working.deliver(report(sender), sender)
+    assert working.flush(10)
+    assert working.counts().delivered == 1
+    assert sent(client) == 2
+    assert len(working._workers.threads) == workers.FEWEST
+    expected = 0 if end is StatusError else 1  # the control is a common failure
+    assert working.notices.counts["attempt"] == expected
+    assert working.notices.counts["worker"] == expected
+
+
+def no_more_threads(thread):
+    raise RuntimeError("can't create new thread at interpreter shutdown")
+
+
+def test_a_worker_that_cannot_be_started_is_told_and_the_others_go_on(
+    sender, client, monkeypatch
+):
+    dispatcher = Dispatcher()
+    dispatcher.deliver(report(sender), sender)
+    assert dispatcher.flush(5)
+    monkeypatch.setattr(workers, "FEWEST", 3)
+    monkeypatch.setattr(threading.Thread, "start", no_more_threads)
+    dispatcher.deliver(report(sender), sender)
+    assert dispatcher.flush(5)
+    assert sent(client) == 2
+    assert dispatcher.notices.counts["thread"] > 0
+    dispatcher.close(0)
+
+
+def test_the_exit_needs_no_new_thread_for_several_destinations(
+    working, cache, let_go, monkeypatch, caplog
+):
+    working.watch(lambda now: None, time.monotonic())  # as the clock of a window
+    fine = [RecordingClient() for _ in range(3)]
+    hanging = HangingClient(let_go)
+    senders = [
+        Sender(each, f"key{number}", cache, injected=True)
+        for number, each in enumerate([hanging, *fine])
+    ]
+
+    def seal():
+        for lent in senders:
+            working.deliver(report(lent), lent)
+
+    working.at_close(seal)
+    monkeypatch.setattr(threading.Thread, "start", no_more_threads)
+    working.close(1.0)
+    assert [sent(each) for each in fine] == [1, 1, 1]
+    assert working.notices.counts["thread"] == 0
+    assert "Exiting with 1 reports" in caplog.text  # the control: one did hang
+
+
+def test_a_healthy_exit_warns_of_nothing(working, cache, monkeypatch, caplog):
+    working.watch(lambda now: None, time.monotonic())
+    clients = [RecordingClient() for _ in range(3)]
+
+    def seal():
+        for number, each in enumerate(clients):
+            lent = Sender(each, f"key{number}", cache, injected=True)
+            working.deliver(report(lent), lent)
+
+    working.at_close(seal)
+    monkeypatch.setattr(threading.Thread, "start", no_more_threads)
+    working.close(2.0)
+    assert [sent(each) for each in clients] == [1, 1, 1]
+    assert caplog.records == []

@@ -9,7 +9,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from peakhold.workflows.configuration import configure, in_place_was_promised
+from peakhold.workflows.configuration import (
+    TooLateError,
+    configure,
+    in_place_was_promised,
+)
 from peakhold.workflows.host import CORE, find_host
 from peakhold.workflows.identity import NotInPlaceError, report, taken_identifiers
 
@@ -20,6 +24,7 @@ __all__ = [
     "BLOCKS_SOURCE",
     "REGISTERED_INITIALIZERS",
     "NotInPlaceError",
+    "TooLateError",
     "configure",
     "load_blocks",
 ]

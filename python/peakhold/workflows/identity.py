@@ -136,4 +136,5 @@ def _in_place_is_required() -> bool:
 
 
 def _identifiers_of(manifest: Any) -> tuple[Any, ...]:
-    return get_args(manifest.model_fields["type"].annotation)
+    field = manifest.model_fields.get("type")
+    return () if field is None else get_args(field.annotation)

@@ -54,7 +54,7 @@ reasons! {
     ColumnShape "column_shape"
         "a column of a prediction is not one-dimensional, or not an array or list; the frame is skipped: pass arrays of shape (n,)",
     PredictionUnreadable "prediction_unreadable"
-        "a prediction cannot be read; the frame is skipped: pass sv.Detections, a tensor-native prediction or a classification dict",
+        "reading a prediction raised an exception; the frame is skipped: pass sv.Detections or a classification dict",
     PredictionNotDict "prediction_not_a_dict"
         "an entry of a classification prediction is not a dict; the entry is skipped: pass {\"class\": ..., \"confidence\": ...}",
     ModelIdInvalid "model_id_invalid"

@@ -8,7 +8,6 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::cmp::Ordering;
-use std::fmt::Write;
 
 /// One class of a distribution.
 type Row = (Result<f64, Reason>, Name);
@@ -74,8 +73,8 @@ fn classes(confidences: &Bound<'_, PyAny>, metadata: &Metadata<'_>) -> PyResult<
         Err(reason) => return Ok(Err(reason)),
     };
     let count = confidences.rows().unwrap_or(0);
-    let values = match confidences.as_confidences() {
-        Ok(values) => values,
+    let values = match confidences.as_confidences().and_then(|values| Frame::new(count, values, Names::Missing)) {
+        Ok(frame) => frame.confidences,
         Err(reason) => return Ok(Err(reason)),
     };
     let rows = names.into_iter().filter_map(|(id, name)| {
@@ -89,27 +88,33 @@ fn classes(confidences: &Bound<'_, PyAny>, metadata: &Metadata<'_>) -> PyResult<
 
 /// The names of a map in the order of their ids; an id that cannot be one comes first, as None.
 fn sorted(names: Option<&Bound<'_, PyDict>>) -> Vec<(Option<usize>, Name)> {
-    let entries = names.into_iter().flat_map(PyDictMethods::iter);
+    // A list of them: reading an id may run code that changes the dict.
+    let entries = names.into_iter().flat_map(PyDictMethods::items);
+    let entries = entries.filter_map(|entry| entry.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>().ok());
     let mut names: Vec<_> = entries.map(|(id, name)| (id.extract().ok(), class_name(&name))).collect();
     names.sort_by_key(|&(id, _)| id);
     names
 }
 
-/// Rounds to four places as Python does, and puts the most confident first; equal ones stay in the order of their ids.
+/// Rounds each confidence and puts the most confident first; equal ones stay in the order of their ids.
 fn round_and_sort(rows: &mut [Row]) {
-    let mut text = String::new();
     for (confidence, _) in &mut *rows {
-        if let Ok(confidence) = confidence {
-            text.clear();
-            // The nearest decimal, then the number nearest to that: what round() is defined as.
-            let rounded = write!(text, "{confidence:.4}").ok().and_then(|()| text.parse().ok());
-            *confidence = rounded.unwrap_or(*confidence);
-        }
+        *confidence = confidence.map(rounded);
     }
     rows.sort_by(|(one, _), (other, _)| match (one, other) {
         (Ok(one), Ok(other)) => other.partial_cmp(one).unwrap_or(Ordering::Equal),
         (one, other) => one.is_err().cmp(&other.is_err()),
     });
+}
+
+/// Rounds to four places as Python does: to the nearest decimal, then to the number nearest to that.
+fn rounded(confidence: f64) -> f64 {
+    let scaled = confidence * 1e4;
+    // Off a tie by more than the product can be wrong, its nearest integer is the decimal's; dividing rounds once.
+    if scaled.abs() < 1e6 && (scaled - scaled.round()).abs() < 0.499_999 {
+        return scaled.round() / 1e4;
+    }
+    format!("{confidence:.4}").parse().unwrap_or(confidence)
 }
 
 fn observe(

@@ -57,12 +57,10 @@ fn collect(predictions: &Bound<'_, PyAny>, tally: &mut Tally) -> PyResult<Vec<St
             }
             Err(reason) => tally.add(reason, 1),
         }
-    } else if let Some(prediction) = tensors::recognize(predictions)? {
-        match prediction.inference_id()? {
-            Ok(Some(id)) => unique.push_object(&id, tally),
-            Ok(None) => {}
-            Err(reason) => tally.add(reason, 1),
-        }
+    } else if let Some(prediction) = tensors::recognize(predictions)?
+        && let Some(id) = prediction.inference_id()?
+    {
+        unique.push_object(&id, tally);
     }
     Ok(unique.ids)
 }

@@ -5,7 +5,7 @@
 
 use super::columns::{Held, View};
 use super::distributions;
-use super::items::class_name;
+use super::items::{class_name, read_text};
 use super::texts::{FrameTexts, RowText};
 use crate::{Aggregator, Frame, Name, Names, Reason, Tally, unique_integers};
 use numpy::{PyUntypedArray, PyUntypedArrayMethods};
@@ -18,8 +18,6 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 pub(super) enum Prediction<'py> {
     /// Detections with or without masks, or those of a pair of key points and detections.
     Boxes(Bound<'py, PyAny>),
-    /// Key points alone: the confidences of their detections are lost.
-    NoBoxes,
     /// One distribution over all classes per image.
     SingleLabel(Bound<'py, PyAny>),
     MultiLabel(Bound<'py, PyAny>),
@@ -32,12 +30,9 @@ pub(super) fn recognize<'py>(predictions: &Bound<'py, PyAny>) -> PyResult<Option
         if pair.len() != 2 {
             return Ok(None);
         }
-        let (key_points, detections) = (pair.get_item(0)?, pair.get_item(1)?);
-        return Ok(if detections.is_none() {
-            key_points.getattr_opt(intern!(py, "key_points_metadata"))?.map(|_| Prediction::NoBoxes)
-        } else {
-            recognize(&detections)?.filter(|detections| matches!(detections, Prediction::Boxes(_)))
-        });
+        // Without its detections, a pair of key points and None has no confidences either.
+        let detections = recognize(&pair.get_item(1)?)?;
+        return Ok(detections.filter(|detections| matches!(detections, Prediction::Boxes(_))));
     }
     let has = |name: &Bound<'py, PyString>| predictions.getattr_opt(name).map(|value| value.is_some());
     if !has(intern!(py, "confidence"))? {
@@ -68,20 +63,18 @@ impl<'py> Prediction<'py> {
     ) -> PyResult<Result<usize, Reason>> {
         match self {
             Self::Boxes(detections) => observe_boxes(aggregator, detections, model_id, tally),
-            Self::NoBoxes => Ok(Err(Reason::PredictionUnreadable)),
             Self::SingleLabel(prediction) => distributions::observe_images(aggregator, prediction, model_id, tally),
             Self::MultiLabel(prediction) => distributions::observe_labels(aggregator, prediction, model_id, tally),
         }
     }
 
     /// The inference id of the image, the first one if there are several.
-    pub(super) fn inference_id(&self) -> PyResult<Result<Option<Bound<'py, PyAny>>, Reason>> {
+    pub(super) fn inference_id(&self) -> PyResult<Option<Bound<'py, PyAny>>> {
         let metadata = match self {
-            Self::NoBoxes => return Ok(Err(Reason::PredictionUnreadable)),
             Self::Boxes(prediction) | Self::MultiLabel(prediction) => Metadata::of_image(prediction)?,
             Self::SingleLabel(prediction) => Metadata::of_images(prediction)?.remove(0),
         };
-        metadata.get("inference_id").map(Ok)
+        metadata.get("inference_id")
     }
 }
 
@@ -121,10 +114,14 @@ impl<'py> Metadata<'py> {
     }
 
     /// The texts that all detections of the image share.
+    ///
+    /// They are tried here: what is no text raises inside, which must not happen while a view is alive.
     pub(super) fn texts<'a>(&self) -> PyResult<FrameTexts<'a, 'py>> {
+        let mut text = String::new();
+        let mut usable = |key| Ok::<_, PyErr>(self.get(key)?.filter(|value| read_text(value, &mut text)));
         Ok(FrameTexts {
-            inference_id: RowText::Shared(self.get("inference_id")?),
-            prediction_type: RowText::Shared(self.get("prediction_type")?),
+            inference_id: RowText::Shared(usable("inference_id")?),
+            prediction_type: RowText::Shared(usable("prediction_type")?),
         })
     }
 }

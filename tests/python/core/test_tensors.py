@@ -197,6 +197,16 @@ def test_texts_that_are_missing_are_counted_and_the_rows_kept():
     assert set(window.rejected) == {"inference_id_invalid", "prediction_type_invalid"}
 
 
+@pytest.mark.parametrize("text", [5, "\ud800", "x" * 2000])
+def test_shared_texts_that_are_none_are_counted_and_the_rows_kept(text):
+    window = PeakAggregator()
+    texts = {"inference_id": text, "prediction_type": text}
+    assert window.observe(boxes([0, 1], [0.5, 0.25], **texts), "m") == 2
+    found = [(row["inference_id"], row["model_type"]) for row in window.drain()]
+    assert found == [("", "")] * 2
+    assert set(window.rejected.values()) == {2}
+
+
 @pytest.mark.parametrize(
     "kind",
     [
@@ -460,6 +470,18 @@ def test_an_empty_frame_places_its_model_only_if_it_is_true():
 
 
 FLAT = np.array([0.5, 0.25])
+
+
+def _changing_map() -> dict[Any, str]:
+    class Key:
+        def __index__(self) -> int:
+            names["more"] = "b"
+            return 9
+
+    names: dict[Any, str] = {Key(): "a"}
+    return names
+
+
 BAD = {
     "confidences too short": lambda: boxes([0, 1], [0.5]),
     "confidences too long": lambda: boxes([0, 1], [0.5, 0.5, 0.5]),
@@ -481,10 +503,6 @@ BAD = {
     "key points alone": lambda: KeyPoints(
         Untouchable(1, 5, 2), np.array([0]), np.zeros((1, 5)), metadata()
     ),
-    "key points without detections": lambda: (
-        KeyPoints(Untouchable(1, 5, 2), Untouchable(1), Untouchable(1, 5)),
-        None,
-    ),
     "one confidence per image": lambda: single([0.5], metadata()),
     "more images than distributions": lambda: ClassificationPrediction(
         np.zeros(2), FLAT[None], [metadata(), metadata()]
@@ -504,6 +522,9 @@ BAD = {
     ),
     "NaN": lambda: labels([np.nan], class_names={0: "a"}),
     "infinity": lambda: single([[np.inf]], metadata(class_names={0: "a"})),
+    "a map that is changed by its keys": lambda: labels(
+        FLAT, class_names=_changing_map()
+    ),
     "a column whose reading raises": lambda: Detections(
         Untouchable(2, 4), Tensor(FLAT), Untouchable(2), metadata()
     ),
@@ -540,12 +561,17 @@ def test_bad_rows_cost_only_themselves():
     }
 
 
-@pytest.mark.parametrize("pair", [(1, 2), (None, boxes([0], [0.5]), 3), ((), None)])
+POINTS = KeyPoints(Untouchable(1, 5, 2), Untouchable(1), Untouchable(1, 5))
+
+
+@pytest.mark.parametrize(
+    "pair", [(1, 2), (None, boxes([0], [0.5]), 3), ((), None), (POINTS, None)]
+)
 def test_a_tuple_of_something_else_only_places_its_model(pair):
     window = PeakAggregator()
     assert window.observe(pair, "first") == 0
     window.observe(boxes([1], [0.5]), "second")
     window.observe(boxes([1], [0.5]), "first")
     assert [row["model_id"] for row in window.drain()] == ["first"]
-    assert window.rejected == {}
+    assert set(window.rejected) <= {"prediction_unsupported"}
     assert unique_inference_ids(pair) == []

@@ -41,7 +41,7 @@ help: ## List the targets
 
 .PHONY: demo
 demo: $(DONE)/package $(DONE)/extension ## Stream a recording through both sinks into a local monitor (ARGS=--keep leaves it running)
-	@$(BIN)/peakhold demo $(ARGS)
+	@$(BIN)/peakhold demo $(ARGS) || { [ $$? -eq 130 ] && echo stopped; }
 
 .PHONY: test
 test: test-rust $(DONE)/test $(DONE)/extension ## Run every test: the Rust core, then Python (ARGS goes to pytest)
@@ -50,6 +50,10 @@ test: test-rust $(DONE)/test $(DONE)/extension ## Run every test: the Rust core,
 .PHONY: test-rust
 test-rust: $(DONE)/cargo ## Run the tests of the Rust core alone, no Python involved
 	cargo test --locked --quiet
+
+.PHONY: test-loom
+test-loom: $(DONE)/cargo ## Model-check the lock-free parts, then see that each of their mutants is caught (some minutes)
+	$(VPY) scripts/test_loom.py
 
 .PHONY: test-matrix
 test-matrix: $(DONE)/wheel ## Test the wheel under each supported Python, NumPy and supervision

@@ -55,14 +55,16 @@ reasons! {
         "a column of a prediction is not one-dimensional, or not an array or list; the frame is skipped: pass arrays of shape (n,)",
     PredictionUnreadable "prediction_unreadable"
         "reading a prediction raised an exception; the frame is skipped: pass sv.Detections or a classification dict",
+    PredictionUnsupported "prediction_unsupported"
+        "a prediction is neither sv.Detections nor a classification dict with \"predictions\"; its model gets its place, and no rows: pass what a model block returns",
     PredictionNotDict "prediction_not_a_dict"
         "an entry of a classification prediction is not a dict; the entry is skipped: pass {\"class\": ..., \"confidence\": ...}",
     ModelIdInvalid "model_id_invalid"
         "a model id holds a lone surrogate or is longer than 1,024 characters; the frame is skipped: check model_id",
     InferenceIdInvalid "inference_id_invalid"
-        "an inference id is missing or no text of at most 1,024 characters; it reads as \"\" and the row is kept",
+        "an inference id is missing, or is no text of at most 1,024 characters; it reads as \"\" and the row is kept: set data[\"inference_id\"]",
     PredictionTypeInvalid "prediction_type_invalid"
-        "a prediction type is missing or no text of at most 1,024 characters; it reads as \"\" and the row is kept",
+        "a prediction type is missing, or is no text of at most 1,024 characters; it reads as \"\" and the row is kept: set data[\"prediction_type\"]",
 }
 
 const REASONS: usize = Reason::ALL.len();

@@ -26,7 +26,7 @@ macro_rules! mutant {
 /// The mutant to be checked, by its name.
 #[cfg(peakhold_loom)]
 pub(crate) static MUTANT: std::sync::LazyLock<Option<String>> =
-    std::sync::LazyLock::new(|| std::env::var("PEAKHOLD_MUTANT").ok());
+    std::sync::LazyLock::new(|| std::env::var("LOOM_MUTANT").ok());
 
 /// An ordering, or a weaker one in the mutant of this name.
 macro_rules! ordering {

@@ -4,7 +4,7 @@
 
 The models are in `rust/loom.rs`. A mutant is a spot of the sources (`ordering!` and
 `mutant!`) where an ordering is weakened or a step left out while the environment
-variable PEAKHOLD_MUTANT names it; no other build than the model checker's contains it.
+variable LOOM_MUTANT names it; no other build than the model checker's contains it.
 All models must pass as the sources stand; under each mutant, one must fail.
 LOOM_MAX_PREEMPTIONS bounds the preemptions of one thread by another (2 unless set).
 """
@@ -59,7 +59,7 @@ def build() -> Path:
 def failing_models(executable: Path, mutant: str, *selection: str) -> list[str]:
     """Run the selected models; return the names of those that fail."""
     command = [str(executable), "--test-threads", "2", *selection]
-    environment = os.environ | {"RUST_BACKTRACE": "0", "PEAKHOLD_MUTANT": mutant}
+    environment = os.environ | {"RUST_BACKTRACE": "0", "LOOM_MUTANT": mutant}
     try:
         done = subprocess.run(
             command,

@@ -3,7 +3,7 @@
 use super::snapshot::{WindowSnapshot, detached_if_large, report};
 use super::{classification, detections, items, tensors, texts, warnings};
 use crate::{Aggregator, Confidences, DEFAULT_MAX_CLASSES, Frame, Names, Reason, Rejections, Snapshot, Tally};
-use pyo3::exceptions::{PyException, PyValueError};
+use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
 
@@ -25,7 +25,7 @@ impl PeakAggregator {
             value => {
                 value.ok().and_then(|value| value.trim().parse().ok()).filter(|&limit| limit > 0).ok_or_else(|| {
                     PyValueError::new_err(format!(
-                        "{MAX_CLASSES} must be a whole number of at least 1: set it, or unset it"
+                        "{MAX_CLASSES} must be a whole number of at least 1: set it to one, or unset it"
                     ))
                 })?
             }
@@ -35,7 +35,11 @@ impl PeakAggregator {
 
     /// Take one frame of a model; return the number of rows taken.
     #[pyo3(signature = (predictions, model_id, /))]
-    fn observe(&self, predictions: &Bound<'_, PyAny>, model_id: &Bound<'_, PyString>) -> PyResult<usize> {
+    fn observe(&self, predictions: &Bound<'_, PyAny>, model_id: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let model_id = model_id.cast::<PyString>().map_err(|_| {
+            let kind = model_id.get_type();
+            PyTypeError::new_err(format!("model_id must be a str such as \"project/3\", not {kind}"))
+        })?;
         if predictions.is_none() {
             return Ok(0);
         }
@@ -118,10 +122,11 @@ impl PeakAggregator {
             }
             return Ok(outcome);
         }
-        if predictions.is_truthy()? {
-            self.place(model_id, tally);
+        if !predictions.is_truthy()? {
+            return Ok(Ok(0));
         }
-        Ok(Ok(0))
+        self.place(model_id, tally);
+        Ok(Err(Reason::PredictionUnsupported))
     }
 
     /// Gives a model its place in the order of the report though nothing of its frame can be used.

@@ -47,16 +47,19 @@ pub(super) fn observe(
     }
     let py = predictions.py();
     let mut rows = Rows::default();
-    if let Some(entries) = predictions.get_item(intern!(py, "predictions"))? {
-        if let Ok(entries) = entries.cast::<PyList>() {
-            for entry in entries {
-                rows.push(None, &entry)?;
-            }
-        } else if let Ok(entries) = entries.cast::<PyDict>() {
-            for (name, details) in entries {
-                rows.push(Some(&name), &details)?;
-            }
+    let entries = predictions.get_item(intern!(py, "predictions"))?;
+    if let Some(entries) = entries.as_ref().and_then(|entries| entries.cast::<PyList>().ok()) {
+        for entry in entries {
+            rows.push(None, &entry)?;
         }
+    } else if let Some(entries) = entries.as_ref().and_then(|entries| entries.cast::<PyDict>().ok()) {
+        // A list of them: converting a confidence may run code that changes the dict.
+        for entry in entries.items() {
+            let (name, details) = entry.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+            rows.push(Some(&name), &details)?;
+        }
+    } else {
+        tally.add(Reason::PredictionUnsupported, 1);
     }
     let mut texts = FrameTexts {
         inference_id: RowText::Shared(predictions.get_item(intern!(py, "inference_id"))?),

@@ -4,8 +4,13 @@
 //! the array's data pointer, stride, item size and byte order are read directly, once per column.
 //!
 //! A view is sound as long as nothing reallocates the array under it. No Python code runs while one is alive: columns
-//! that need conversion are converted before the first view is made, and the interpreter stays attached. What a view
-//! does not promise is a consistent picture of an array that another thread writes at the same time.
+//! that need conversion are converted before the first view is made, and the interpreter stays attached.
+//!
+//! # Limitations
+//! * An array that another thread writes at the same time yields any mixture of old and new rows.
+//! * Up to `CPython` 3.11 an object that is made may start the garbage collector, and with it finalizers. One object can be
+//!   made while views are alive: the exception for an inference id with a lone surrogate in a list. A finalizer that then gave
+//!   the memory of an array under view away (`__setstate__`, `resize(refcheck=False)`) would break the view.
 #![allow(unsafe_code)]
 
 use crate::{Column, Confidences, Encoding, Names, Number, Reason};
@@ -191,8 +196,8 @@ fn is_sequence(column: &Bound<'_, PyAny>) -> bool {
 pub(super) enum TextColumn<'py> {
     Missing,
     Array(Bound<'py, PyUntypedArray>),
-    /// Anything with items: an array of objects, a list or a tuple.
-    Items(Bound<'py, PyAny>, usize),
+    /// Objects, in a list of exactly that type: reading an item of it runs no Python code.
+    Items(Bound<'py, PyList>),
 }
 
 impl<'py> TextColumn<'py> {
@@ -200,22 +205,23 @@ impl<'py> TextColumn<'py> {
         let Some(column) = column.filter(|column| !column.is_none()) else {
             return Ok(Ok(Self::Missing));
         };
-        Ok(match column.cast_into::<PyUntypedArray>() {
-            Ok(array) => match View::new(&array).map(|view| (view.text().is_some(), view.column.rows())) {
-                Ok((true, _)) => Ok(Self::Array(array)),
-                Ok((false, rows)) => Ok(Self::Items(array.into_any(), rows)),
-                Err(reason) => Err(reason),
+        let py = column.py();
+        let items = match column.cast_into::<PyUntypedArray>() {
+            Ok(array) => match View::new(&array).map(|view| view.text().is_some()) {
+                Ok(true) => return Ok(Ok(Self::Array(array))),
+                Ok(false) => array.call_method0(pyo3::intern!(py, "tolist"))?,
+                Err(reason) => return Ok(Err(reason)),
             },
-            Err(other) => {
-                let items = other.into_inner();
-                if is_sequence(&items) {
-                    let rows = items.len()?;
-                    Ok(Self::Items(items, rows))
-                } else {
-                    Err(Reason::ColumnShape)
-                }
-            }
-        })
+            Err(other) => other.into_inner(),
+        };
+        if !is_sequence(&items) {
+            return Ok(Err(Reason::ColumnShape));
+        }
+        if items.is_exact_instance_of::<PyList>() {
+            return Ok(Ok(Self::Items(items.cast_into()?)));
+        }
+        let items: PyResult<Vec<_>> = items.try_iter()?.collect();
+        Ok(Ok(Self::Items(PyList::new(py, items?)?)))
     }
 
     /// Whether the column is missing, or has `rows` rows.
@@ -223,7 +229,7 @@ impl<'py> TextColumn<'py> {
         match self {
             Self::Missing => true,
             Self::Array(array) => array.shape().first() == Some(&rows),
-            Self::Items(_, length) => *length == rows,
+            Self::Items(items) => items.len() == rows,
         }
     }
 }

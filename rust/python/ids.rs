@@ -42,9 +42,9 @@ fn collect(predictions: &Bound<'_, PyAny>, tally: &mut Tally) -> PyResult<Vec<St
     } else if let Some(data) = predictions.getattr_opt(intern!(predictions.py(), "data"))? {
         match TextColumn::hold(detections::column(&data, key.as_any())?)? {
             Ok(TextColumn::Missing) => {}
-            Ok(TextColumn::Items(items, _)) => {
-                for item in items.try_iter()? {
-                    unique.push_object(&item?, tally);
+            Ok(TextColumn::Items(items)) => {
+                for item in items {
+                    unique.push_object(&item, tally);
                 }
             }
             Ok(TextColumn::Array(array)) => {

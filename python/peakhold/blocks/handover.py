@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
 SINK_DISABLED = "Sink was disabled by workflow execution policy"
 OFFLINE = (
-    "OFFLINE_MODE is on: nothing was sent, the data is kept pending in memory until it "
-    "is turned off or room runs out"
+    "OFFLINE_MODE is on: nothing was sent, the data is kept pending in memory while "
+    "there is room"
 )
 _NO_KEY = (
     "{} block cannot run without Roboflow API key. If you do not know how to get API "
     "key - visit https://docs.roboflow.com/api-reference/authentication"
-    "#retrieve-an-api-key to learn how to retrieve one."
+    "#retrieve-an-api-key to learn how to retrieve one. Give it as api_key, or set "
+    "ROBOFLOW_API_KEY; a local monitor takes any."
 )
 
 _default_client: RoboflowClient | None = None

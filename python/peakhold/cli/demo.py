@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     with MonitorServer(workspace=_WORKSPACE) as server:
         agreed = _show(server, arguments.fps, arguments.seconds)
         if arguments.keep:
-            say(f"Dashboard: {server.dashboard_url} (Ctrl-C stops it)")
+            say("The dashboard stays until Ctrl-C.")
             wait_for_interrupt(server)
         say(
             f"The dashboard was at {server.dashboard_url}; "
@@ -91,6 +91,7 @@ def _show(server: MonitorServer, fps: float, seconds: float) -> bool:
     player = open_player(client, _API_KEY, _FREQUENCY, _FIELD, "peakhold-demo")
     rate = f"{fps:,g} frames per second" if fps else "As many frames as possible"
     say(f"{rate} for {seconds:g} s, two models, both sinks")
+    say(f"Dashboard: {server.dashboard_url}")
     start = datetime.now(timezone.utc)
     replayed = itertools.islice(itertools.cycle(frames), _count(fps, seconds))
     try:
@@ -115,8 +116,13 @@ def _show(server: MonitorServer, fps: float, seconds: float) -> bool:
         summary["predictions"],
     )
     if not settled.complete:
-        problems.append(f"{settled.counts.pending} requests were not delivered")
+        lost = settled.counts.pending + sum(settled.counts.dropped.values())
+        problems.append(
+            f"{lost:,} reports and metadata requests were not delivered, and those "
+            "that were not sealed yet"
+        )
     _print_statistics(server.url, statistics)
+    say("A report holds each class once: its most confident detection of that second.")
     print_summary(summary)
     for problem in problems:
         say(f"peakhold demo: {problem}", error=True)

@@ -45,7 +45,17 @@ def read_frames(source: str, default_model: str) -> Iterator[Frame]:
     """
     image: str | None = None
     predictions: list[Prediction] = []
-    for this_image, prediction in _read_predictions(source, default_model):
+    bad_line: CommandError | None = None
+    lines = _read_predictions(source, default_model)
+    while True:
+        try:
+            line = next(lines, None)
+        except CommandError as error:
+            bad_line = error  # told once the lines before it are on their way
+            line = None
+        if line is None:
+            break
+        this_image, prediction = line
         same_frame = (
             this_image is not None
             and this_image == image
@@ -58,6 +68,8 @@ def read_frames(source: str, default_model: str) -> Iterator[Frame]:
         predictions.append(prediction)
     if predictions:
         yield Frame(tuple(predictions))
+    if bad_line is not None:
+        raise bad_line
 
 
 def load_frames(sources: Iterable[str], default_model: str) -> list[Frame]:

@@ -99,15 +99,20 @@ def run(arguments: argparse.Namespace) -> int:
     except ValueError as error:  # the blocks read the environment, too
         raise CommandError(str(error)) from error
     interrupted = False
+    bad_line: CommandError | None = None
     with progress_bar("Replaying", total) as progress:
         try:
             player.play(frames, arguments.fps, progress)
         except KeyboardInterrupt:
             interrupted = True
+        except CommandError as error:  # of a pipe, after frames were pushed
+            bad_line = error
     with working("Delivering what is pending"):
         settled = settle()
     summary = summarise(player, client.ledger, settled)
     (print_json if arguments.json else print_summary)(summary)
+    if bad_line is not None:
+        raise bad_line
     if interrupted:
         return INTERRUPTED
     return 0 if settled.complete else FAILED

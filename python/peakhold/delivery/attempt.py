@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from peakhold.delivery.encode import encode, split
+from peakhold.delivery.encode import encode, first_entry_apart, split
 from peakhold.delivery.policy import (
     NOT_FOUND,
     Verdict,
@@ -12,7 +12,7 @@ from peakhold.delivery.policy import (
     verdict,
     verdict_of_others,
 )
-from peakhold.delivery.sender import PartlySentError, Sender
+from peakhold.delivery.sender import Sender
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,8 @@ class Attempts:
         """Make the request of a leased record; returns why it failed, or None.
 
         Args:
-            record: The record. If its body is too long it becomes several.
+            record: The record. It becomes several if its body is too long, or if the
+                client takes one metadata entry a call and there are more.
             lane: Its destination.
             sender: Who makes the request.
             every_part: Whether to send all of those, or the first and let the others
@@ -99,9 +100,9 @@ class Attempts:
         first = parts[0].body is None and (every_part or not lane.backoff.failures)
         try:
             workspace = _beforehand(lane.workspace.get, sender)
-            if parts[0].body is None:
-                self._encode(parts, sender, every_part=every_part)
             while parts:
+                if parts[0].body is None:
+                    self._encode(parts, sender, every_part=every_part)
                 self._send(parts[0], lane, sender, workspace)
                 self._outbox.acknowledge(parts[0])
                 delivered = parts.pop(0)
@@ -113,11 +114,14 @@ class Attempts:
         return None
 
     def _encode(self, parts: list[Record], sender: Sender, *, every_part: bool) -> None:
-        """Put records with bodies in place of the one there is."""
-        encoded = encode(parts[0], _beforehand(Sender.facts, sender))
+        """Put records, of which the next has its body, in place of the next one."""
+        whole = parts[0]
+        entries = [whole] if sender.sends_bodies else first_entry_apart(whole)
+        facts = _beforehand(Sender.facts, sender)
+        encoded = [*encode(entries[0], facts), *entries[1:]]
         leased = len(encoded) if every_part else 1
-        self._outbox.replace(parts[0], encoded, leased=leased)
-        parts[:] = encoded[:leased]
+        self._outbox.replace(whole, encoded, leased=leased)
+        parts[:1] = encoded[:leased]
 
     def _send(self, record: Record, lane: Lane, sender: Sender, workspace: str) -> None:
         try:
@@ -132,11 +136,6 @@ class Attempts:
     def _failed(
         self, parts: list[Record], lane: Lane, sender: Sender, error: Exception
     ) -> Exception:
-        if isinstance(error, PartlySentError):
-            sent, left = split(parts[0], error.sent)
-            self._outbox.replace(parts[0], [sent, left], leased=2)
-            self._outbox.acknowledge(sent)
-            parts[0], error = left, error.cause
         judge = verdict
         if isinstance(error, _BeforehandError):
             judge, error = verdict_of_others, error.cause

@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from peakhold.delivery.metadata import packed
-from peakhold.delivery.record import MetadataEntry, Record, ReportContent
+from peakhold.delivery.record import (
+    MetadataEntry,
+    Record,
+    ReportContent,
+    seal_metadata,
+)
 from peakhold.errors import PeakholdError
 
 if TYPE_CHECKING:
@@ -55,17 +60,12 @@ def encode(record: Record, facts: Mapping[str, object]) -> list[Record]:
     return _with_bodies(record, bodies)
 
 
-def split(record: Record, at: int | None = None) -> list[Record]:
-    """Return two records for an encoded one; none if nothing would be in the first.
-
-    Args:
-        record: Has its body.
-        at: Results, or inference ids, for the first; half of them if not given.
-    """
+def split(record: Record) -> list[Record]:
+    """Return two records for an encoded one; none if nothing would be in the first."""
     head = json.loads(record.body or b"{}")
     if record.kind == "report":
         results = head.pop(_RESULTS)
-        at = len(results) // 2 if at is None else at
+        at = len(results) // 2
         halves = (results[:at], results[at:])
         bodies = [body for half in halves for body in _report_bodies(head, half)]
     else:
@@ -74,10 +74,25 @@ def split(record: Record, at: int | None = None) -> list[Record]:
             for entry in metadata_entries(record)
             for inference_id in entry.inference_ids
         ]
-        at = len(single) // 2 if at is None else at
+        at = len(single) // 2
         parts = (*packed(single[:at]), *packed(single[at:]))
         bodies = [_metadata_body(part) for part in parts]
     return _with_bodies(record, bodies) if at else []
+
+
+def first_entry_apart(record: Record) -> list[Record]:
+    """Return two records for one of several metadata entries: the first, and the rest.
+
+    Any other record is returned as it is. The rest stays content, so that a backlog of
+    a thousand entries takes the room of two records, not of a thousand.
+    """
+    entries = record.content
+    if not isinstance(entries, tuple) or len(entries) == 1:
+        return [record]
+    return [
+        replace(seal_metadata(record.destination, part), created=record.created)
+        for part in (entries[:1], entries[1:])
+    ]
 
 
 def metadata_entries(record: Record) -> tuple[MetadataEntry, ...]:

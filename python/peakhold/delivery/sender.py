@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from peakhold.delivery.record import Record
 
 
+_NAMED_OPERATIONS = {
+    "send_inference_results_to_model_monitoring",
+    "add_custom_metadata",
+}
+
+
 class PlatformClient(Protocol):
     """What a block needs of a client; any object with these operations will do."""
 
@@ -51,43 +57,35 @@ class EmptyWorkspaceError(PeakholdError):
     """The client answered the workspace lookup with something that is no workspace."""
 
 
-class PartlySentError(PeakholdError):
-    """A client that takes one entry a call failed after some entries."""
-
-    def __init__(self, sent: int, cause: Exception) -> None:
-        """Keep the number of ids that went out, and why the next entry did not."""
-        super().__init__(f"{sent} inference ids were sent before an entry failed")
-        self.sent = sent
-        self.cause = cause
-
-
 class Sender:
     """One client with one api key; makes the requests of a destination.
+
+    Injected clients of one type and endpoint are one destination: a host may make one
+    by the request, and the one lent last sends what the others left.
 
     Attributes:
         client: The client of the block that lent it.
         cache: The cache of that block.
         destination: Where everything it sends goes.
+        sends_bodies: Whether the client gets bodies as they are, several metadata
+            entries in one, rather than calls of its named operations.
     """
 
     def __init__(
         self, client: PlatformClient, api_key: str, cache: Cache, *, injected: bool
     ) -> None:
-        """Bind a client to an api key; ``injected`` clients are destinations apart."""
-        kind = type(client)
+        """Bind a client to an api key; ``injected`` ones never share with the own."""
+        kind = f"{type(client).__module__}.{type(client).__qualname__}"
         endpoint = getattr(client, "endpoint", None)
         self.client = client
         self.cache = cache
+        self.sends_bodies = sends_bodies(client)
         self.destination = Destination(
-            endpoint=endpoint
-            if isinstance(endpoint, str)
-            else f"{kind.__module__}.{kind.__qualname__}",
-            api_key_fingerprint=hashlib.sha256(_bytes(api_key)).hexdigest()[:16],
-            client=id(client) if injected else None,
+            endpoint=endpoint if isinstance(endpoint, str) else kind,
+            api_key_fingerprint=_sha256(api_key).hex()[:16],
+            client=_number(f"{kind} {self.sends_bodies}") if injected else None,
         )
         self._api_key = api_key
-        # Only the package's client sends a body as it is, with an idempotency key.
-        self._sends_bodies = hasattr(client, "send_report_body")
 
     def __repr__(self) -> str:
         """Show where it sends to, and no key."""
@@ -137,12 +135,11 @@ class Sender:
         """Make the request of an encoded record.
 
         Raises:
-            PartlySentError: If some entries of a metadata record went out.
             Exception: Whatever the client raises.
         """
         client: Any = self.client
         body = record.body or b""
-        if self._sends_bodies:
+        if self.sends_bodies:
             send = (
                 client.send_report_body
                 if record.kind == "report"
@@ -154,24 +151,14 @@ class Sender:
                 self._api_key, workspace, json.loads(body)
             )
         else:
-            self._send_entries(record, workspace)
-
-    def _send_entries(self, record: Record, workspace: str) -> None:
-        sent = 0
-        try:
-            for entry in metadata_entries(record):
-                self.client.add_custom_metadata(
+            for entry in metadata_entries(record):  # of which there is one, see attempt
+                client.add_custom_metadata(
                     api_key=self._api_key,
                     workspace_id=workspace,
                     inference_ids=list(entry.inference_ids),
                     field_name=entry.field_name,
                     field_value=entry.field_value,
                 )
-                sent += len(entry.inference_ids)
-        except Exception as error:
-            if not sent:
-                raise
-            raise PartlySentError(sent, error) from None
 
     def describe(self, error: BaseException) -> str:
         """Return the text of an exception without the api key."""
@@ -182,9 +169,35 @@ class Sender:
         return redact(text, self._api_key)
 
 
+def sends_bodies(client: object) -> bool:
+    """Whether a client is to get bodies, rather than calls of its named operations.
+
+    Its class says so by ``sends_bodies = True``. That is void where a subclass, or the
+    client itself, has a named operation of its own and does not say so anew: who
+    overrides an operation wants it called. A mock never says so.
+    """
+    if not _NAMED_OPERATIONS.isdisjoint(getattr(client, "__dict__", ())):
+        return False
+    for kind in type(client).__mro__:
+        if "sends_bodies" in vars(kind):
+            return vars(kind)["sends_bodies"] is True
+        if not _NAMED_OPERATIONS.isdisjoint(vars(kind)):
+            return False
+    return False
+
+
 def is_workspace(value: object) -> bool:
     """Whether a value can be the name of a workspace."""
     return isinstance(value, str) and bool(value)
+
+
+def _sha256(text: str) -> bytes:
+    return hashlib.sha256(_bytes(text)).digest()
+
+
+def _number(text: str) -> int:
+    """Return the same number for the same text in every process."""
+    return int.from_bytes(_sha256(text)[:8], "big")
 
 
 def _bytes(text: str) -> bytes:

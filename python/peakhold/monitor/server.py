@@ -262,10 +262,12 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _cannot_listen(host: str, port: int, error: Exception) -> MonitorError:
-    return MonitorError(
-        f"cannot listen on {host} port {port} ({error}); "
+    remedy = (
         "port 0 has the system choose a free one"
+        if port
+        else "name an address of this machine, such as 127.0.0.1"
     )
+    return MonitorError(f"cannot listen on {host} port {port} ({error}); {remedy}")
 
 
 def _url(listener: socket.socket) -> str:

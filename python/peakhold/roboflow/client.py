@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
 from peakhold._peakhold import __version__
@@ -40,7 +40,13 @@ class RoboflowClient:
 
     The answer to a request has to arrive within ``settings.read_timeout``, all of it.
     Resolving the name of the host is up to the operating system and has no time-out.
+
+    The sinks call the operations that send bodies. A subclass that overrides
+    ``send_inference_results_to_model_monitoring`` or ``add_custom_metadata`` has those
+    called instead, unless it sets ``sends_bodies`` itself.
     """
+
+    sends_bodies: ClassVar[bool] = True
 
     def __init__(self, settings: Settings | None = None) -> None:
         """Prepare the client; no request is made.

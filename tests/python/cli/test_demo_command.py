@@ -82,6 +82,7 @@ def test_a_statistic_that_is_not_what_was_sent_makes_the_exit_code_1(python):
 def test_kept_it_shows_the_dashboard_until_ctrl_c(start):
     command = start("demo", "--keep", "--seconds", "0.3")
     address = re.search(r"http\S+", command.line_with("Dashboard:"))[0]
+    command.line_with("stays until Ctrl-C")
 
     with urllib.request.urlopen(address, timeout=10) as answer:
         page = answer.read().decode()

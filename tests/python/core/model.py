@@ -79,6 +79,8 @@ class ModelWindow:
             self._classification(predictions, model_id)
         elif hasattr(predictions, "xyxy"):
             self._detections(predictions, model_id)
+        else:
+            self.dropped += 1
         return len(rows) - before
 
     def drain(self) -> list[Row]:
@@ -114,6 +116,7 @@ class ModelWindow:
         elif isinstance(found, dict):
             pairs = list(found.items())
         else:
+            self.dropped += 1
             return
         for name, details in pairs:
             confidence = number_or_numeric_string(details.get("confidence", 0.0))

@@ -237,3 +237,69 @@ def test_the_first_of_each_reason_is_logged_once(run_probe):
         assert [level for level, _, _ in logged] == ["WARNING"], reason
         assert all(name.split(".")[0] == "peakhold" for _, name, _ in logged)
     assert seen["after second"] == []
+
+
+class Meddling(list):
+    """A list of ids whose items, when read, take the class names' memory away."""
+
+    def __init__(self, ids, names):
+        super().__init__(ids)
+        self.names = names
+        self.reads = 0
+
+    def __getitem__(self, row):
+        self.reads += 1
+        empty = np.empty(0, dtype="<U1")
+        self.names.__setstate__((1, (0,), empty.dtype, False, b""))
+        return super().__getitem__(row)
+
+
+def test_no_code_of_a_column_runs_while_another_is_viewed(make_detections):
+    names = np.array([f"class {row}" for row in range(5_000)])
+    ids = Meddling(["id"] * len(names), names)
+    expected = [str(name) for name in names]
+    window = PeakAggregator()
+    frame = make_detections(count=len(names), confidence=[0.5] * len(names))
+    frame.data = {"class_name": names, "inference_id": ids}
+    assert window.observe(frame, "m") == len(expected)
+    assert [line["class_name"] for line in window.drain()] == expected
+    assert ids.reads == 0
+    ids[0]  # the control: the memory does go when an item is read
+    assert len(names) == 0
+
+
+def test_a_dict_that_changes_while_it_is_read_is_no_panic():
+    class Changing:
+        def __float__(self):
+            predictions["predictions"][str(len(predictions["predictions"]))] = {}
+            return 0.5
+
+    predictions = {"predictions": {"a": {"confidence": Changing()}, "b": {}}}
+    window = PeakAggregator()
+    assert window.observe(predictions, "m") == 2
+    assert "2" in predictions["predictions"]
+
+
+@pytest.mark.parametrize(
+    "predictions", ["hello", [1], 5, {"foo": 1}, {"predictions": None}, object()]
+)
+def test_what_is_no_prediction_is_counted_and_gives_its_model_its_place(predictions):
+    window = PeakAggregator()
+    assert window.observe(predictions, "first") == 0
+    assert window.rejected == {"prediction_unsupported": 1}
+    row = {"predictions": [{"class": "a", "confidence": 0.5}]}
+    window.observe(row, "second")
+    window.observe(row, "first")
+    assert [line["model_id"] for line in window.drain()] == ["first"]
+
+
+@pytest.mark.parametrize("predictions", [None, {}, [], 0, ""])
+def test_what_is_falsy_is_no_prediction_and_no_mistake(predictions):
+    window = PeakAggregator()
+    assert window.observe(predictions, "m") == 0
+    assert window.rejected == {}
+
+
+def test_a_model_id_that_is_no_str_is_told_with_the_remedy():
+    with pytest.raises(TypeError, match='model_id must be a str such as "project/3"'):
+        PeakAggregator().observe({}, 3)

@@ -114,10 +114,10 @@ def test_a_destination_that_has_nothing_to_send_is_forgotten(stepped, sender, cl
 
 def test_destinations_that_cannot_be_reached_stay_bounded(clock, cache):
     dispatcher = Dispatcher(MemoryOutbox(max_records=5), clock=clock, worker=False)
-    for _ in range(20):  # as a host may do that makes a client per request
+    for number in range(20):
         client = RecordingClient()
         client.lookup_failures = [StatusError(503, retry_after=3_600)] * 5
-        each = Sender(client, "key", cache, injected=True)
+        each = Sender(client, f"key{number}", cache, injected=True)
         dispatcher.add_metadata(["id"], "f", "v", each)
         cache.values.clear()
         dispatcher.step()

@@ -9,16 +9,12 @@ import pytest
 from stand_ins import PlainSnapshot, RecordingClient
 
 from peakhold.delivery.encode import (
-    REPORT_BODY_LIMIT,
     UnencodableError,
     encode,
+    first_entry_apart,
     split,
 )
-from peakhold.delivery.metadata import (
-    METADATA_BODY_LIMIT,
-    METADATA_IDS_LIMIT,
-    MetadataBatch,
-)
+from peakhold.delivery.metadata import MetadataBatch
 from peakhold.delivery.record import (
     Destination,
     MetadataEntry,
@@ -94,7 +90,7 @@ def test_a_report_over_512_kb_becomes_several_with_ids_of_their_own():
     record = sealed(9_000)
     parts = encode(record, FACTS)
     assert len(parts) > 1
-    assert all(len(part.body) <= REPORT_BODY_LIMIT for part in parts)
+    assert all(len(part.body) <= 524_288 for part in parts)
     assert len({record.id, *(part.id for part in parts)}) == len(parts) + 1
     found = [
         result["class_name"]
@@ -106,7 +102,7 @@ def test_a_report_over_512_kb_becomes_several_with_ids_of_their_own():
     assert len({head["timestamp"] for head in heads}) == 1
     # The control: as few parts as the limit allows, so the limit was the cause.
     total = sum(len(part.body) for part in parts)
-    assert len(parts) == total // REPORT_BODY_LIMIT + 1
+    assert len(parts) == total // 524_288 + 1
 
 
 def test_hostile_text_is_encoded_as_ascii_json():
@@ -174,11 +170,21 @@ def test_metadata_is_halved_by_ids():
     assert split(encoded_metadata(entry(1))) == []
 
 
-def test_metadata_is_cut_after_the_ids_that_were_sent():
-    record = encoded_metadata(entry(2), entry(3, "w"), entry(1, "x"))
-    sent, left = split(record, 5)
-    assert [e["field_value"] for e in json.loads(sent.body)["data"]] == ["v", "w"]
-    assert [e["field_value"] for e in json.loads(left.body)["data"]] == ["x"]
+def test_the_first_of_several_entries_is_set_apart_and_the_rest_stays_content():
+    record = seal_metadata(HERE, (entry(2), entry(3, "w"), entry(1, "x")))
+    first, rest = first_entry_apart(record)
+    assert first.content == (entry(2),)
+    assert rest.content == (entry(3, "w"), entry(1, "x"))
+    assert first.body is rest.body is None
+    assert first.created == rest.created == record.created
+    assert len({record.id, first.id, rest.id}) == 3
+    assert abs(first.size + rest.size - record.size) < 10
+
+
+def test_what_has_one_entry_or_none_is_not_set_apart():
+    one = seal_metadata(HERE, (entry(2),))
+    for record in (one, sealed(3), encoded_metadata(entry(1), entry(1, "w"))):
+        assert first_entry_apart(record) == [record]
 
 
 def filled(batch, *args):
@@ -200,7 +206,7 @@ def test_ids_of_one_field_and_value_become_one_entry_in_first_seen_order():
 
 def test_a_batch_is_full_at_a_thousand_ids():
     batch = MetadataBatch()
-    ids = [f"{index}" for index in range(METADATA_IDS_LIMIT)]
+    ids = [f"{index}" for index in range(1_000)]
     assert filled(batch, ids, "f", "v") == []
     ((full,),) = filled(batch, ["one more"], "f", "v")
     assert full.inference_ids == tuple(ids)
@@ -216,9 +222,10 @@ def test_a_batch_is_full_before_256_kb_however_the_text_is_escaped(letter):
         for entries in filled(batch, [f"{index}" + letter * 900], "f", letter * 500)
     ]
     bodies.append(encoded_metadata(*batch.seal()).body)
-    assert all(len(body) <= METADATA_BODY_LIMIT for body in bodies)
-    # The control: batches are filled, not cut early.
-    assert all(len(body) > METADATA_BODY_LIMIT * 0.9 for body in bodies[:-1])
+    assert all(len(body) <= 262_144 for body in bodies)
+    # The control: batches are filled until the next id would be too much.
+    longest = len(json.dumps("299" + letter * 900)) + len(",")
+    assert all(len(body) > 262_144 - longest for body in bodies[:-1])
     found = [
         inference_id
         for body in bodies

@@ -55,12 +55,82 @@ def test_a_failing_destination_keeps_metadata_bounded(sender, client, clock):
     assert conserved(counts)
 
 
+def values_sent(client):
+    return [call["field_value"] for _, call in client.named("add_custom_metadata")]
+
+
 def test_what_an_injected_client_took_is_not_sent_again(stepped, sender, client, clock):
     client.failures = [None, None, StatusError(503)]
     stepped.deliver(metadata(sender, "u", "v", "w", "x"), sender)
-    clock.now += stepped.step()
-    stepped.step()
-    values = [call["field_value"] for _, call in client.named("add_custom_metadata")]
-    assert values == ["u", "v", "w", "w", "x"]
+    while (wait := stepped.step()) is not None:
+        clock.now += wait
+    assert values_sent(client) == ["u", "v", "w", "w", "x"]
     counts = stepped.counts()
-    assert (counts.sealed, counts.delivered, counts.pending) == (2, 2, 0)
+    assert (counts.sealed, counts.delivered, counts.pending) == (4, 4, 0)
+
+
+def test_clients_that_take_one_entry_a_call_get_4_calls_a_second_at_most(
+    stepped, sender, client, clock
+):
+    values = [f"v{index}" for index in range(200)]
+    for value in values:
+        stepped.add_metadata(["id"], "f", value, sender)
+    times = []
+    while (wait := stepped.step()) is not None:
+        times.append(clock.now)
+        assert len(values_sent(client)) == len(times)
+        clock.now += wait
+    assert values_sent(client) == values
+    assert all(after - before >= 0.25 for before, after in zip(times, times[1:]))  # noqa: B905, RUF007 - of Python 3.10
+    # The control: as fast as the limit allows.
+    assert clock.now - times[0] == 199 * 0.25
+    assert conserved(stepped.counts())
+
+
+def test_the_package_s_client_takes_many_entries_in_one_request(
+    working, own_sender, api
+):
+    record = metadata(own_sender, *(f"v{index}" for index in range(200)))
+    working.deliver(record, own_sender)
+    assert working.flush(5)
+    assert len(api.posts(kind="metadata")) == 1
+    assert len(api.entries()) == 200
+
+
+def test_a_synchronous_caller_sends_its_own_entries_at_once(stepped, sender, client):
+    values = [f"v{index}" for index in range(20)]
+    stepped.add_metadata(["id"], "f", "of others", sender)
+    assert stepped.deliver_now(metadata(sender, *values), sender) is None
+    assert values_sent(client) == values
+    assert conserved(stepped.counts())
+
+
+def test_what_is_left_of_a_synchronous_caller_s_entries_stays_pending(
+    stepped, sender, client, clock
+):
+    client.failures = [None, StatusError(503)]
+    record = metadata(sender, "u", "v", "w")
+    assert stepped.deliver_now(record, sender) is not None
+    while (wait := stepped.step()) is not None:
+        clock.now += wait
+    assert values_sent(client) == ["u", "v", "v", "w"]
+    assert conserved(stepped.counts())
+    assert stepped.counts().pending == 0
+
+
+def test_the_backlog_of_a_client_that_takes_one_entry_a_call_is_bounded(
+    sender, client, clock
+):
+    outbox = MemoryOutbox(max_records=10)
+    dispatcher = Dispatcher(outbox, clock=clock, worker=False)
+    dispatcher.deliver(report(sender), sender)
+    for index in range(20_000):  # 20 full batches, and a call for every entry
+        dispatcher.add_metadata(["id"], "f", f"v{index}", sender)
+        if index % 1_000 == 0:
+            dispatcher.step()
+            clock.now += 0.25
+    assert sent(client) == 1
+    assert len(values_sent(client)) == 19  # the first step had the report to send
+    assert len(outbox._entries) <= 10
+    assert outbox.counts().dropped["overflow"] > 0
+    assert conserved(outbox.counts())

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import numpy as np
 import pytest
+from host import is_standalone
 
 from peakhold import PeakAggregator, unique_inference_ids
 
@@ -88,6 +94,85 @@ def test_a_large_map_of_classes_equals_the_reference(reference, kind):
     frames = [(_distribution(kind, scores, [metadata]), "m/1")]
     assert peaks_of(frames) == report_of(reference, frames)
     assert len(peaks_of(frames)) == 1000
+
+
+ENGINE = """
+import json, sys, time
+import host as hosting
+
+host = hosting.Host()
+common = {"predictions": "$inputs.predictions", "fire_and_forget": False}
+steps = [
+    {**common, "type": hosting.AGGREGATOR, "name": "report", "model_id": "m/1",
+     "frequency": 1, "unique_aggregator_key": sys.argv[1]},
+    {**common, "type": hosting.METADATA, "name": "mark", "field_name": "lot",
+     "field_value": sys.argv[1]},
+]
+kinds = ["object_detection_prediction"]
+inputs = [{"type": "WorkflowBatchInput", "name": "predictions", "kind": kinds}]
+outputs = [
+    {"type": "JsonField", "name": name, "selector": f"$steps.{name}.message"}
+    for name in ("report", "mark")
+]
+workflow = {"version": "1.3.0", "inputs": inputs, "steps": steps, "outputs": outputs}
+engine = host.compile(workflow)
+import torch, inference_models
+metadata = {"class_names": {3: "car"}, "inference_id": sys.argv[1],
+            "prediction_type": "object-detection"}
+found = inference_models.Detections(torch.zeros(3, 4), torch.tensor([3, 9, 3]),
+                                    torch.tensor([0.5, 0.25, 0.75]), metadata)
+parameters = {"predictions": [found]}
+engine.run(runtime_parameters=parameters)
+time.sleep(1.1)  # the interval
+print(json.dumps(engine.run(runtime_parameters=parameters)))
+"""
+
+
+@pytest.mark.skipif(is_standalone(), reason="the variable is one of inference")
+def test_tensors_go_through_a_workflow_of_the_host(reference, monitor, tmp_path):
+    inference_id = str(UUID(bytes=os.urandom(16)))
+    script = tmp_path / "engine.py"
+    script.write_text(ENGINE, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(script), inference_id],
+        env={
+            **os.environ,
+            "ENABLE_TENSOR_DATA_REPRESENTATION": "True",
+            "PYTHONPATH": str(Path(__file__).parent),
+            "PEAKHOLD_IN_PLACE": "1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [
+        {
+            "report": "Data sent successfully",
+            "mark": "Custom metadata upload was successful",
+        }
+    ]
+    common = {
+        "model_id": "m/1",
+        "inference_id": inference_id,
+        "model_type": "object-detection",
+    }
+    assert [
+        {"class_name": "car", "confidence": 0.75, **common},
+        {"class_name": "", "confidence": 0.25, **common},
+    ] in [
+        json.loads(request.body)["inference_results"]
+        for request in monitor.store.requests("report")
+    ]
+    entry = {
+        "inference_ids": [inference_id],
+        "field_name": "lot",
+        "field_value": inference_id,
+    }
+    assert {"data": [entry]} in [
+        json.loads(request.body) for request in monitor.store.requests("metadata")
+    ]
 
 
 def _random_prediction(kind: str, rng: np.random.Generator) -> Any:

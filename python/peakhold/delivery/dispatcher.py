@@ -184,8 +184,8 @@ class Dispatcher:
 
     def deliver_due(self, lane: Lane) -> None:
         """Deliver what may be sent on a lane now, on the host's thread."""
-        with self._wake:
-            lane.host_until = float("-inf")
+        with self._wake:  # the workers leave it alone, between its turns as well
+            lane.host_until = self._clock() + HOST_GRACE
         try:
             while self._turn(lane):
                 pass

@@ -100,3 +100,27 @@ def test_a_host_task_stops_at_a_failure(stepped, sender, client):
     tasks[0]()
     assert sent(client) == 1
     assert stepped.counts().pending == 3
+
+
+def test_workers_leave_a_lane_that_a_host_task_is_at(
+    stepped, sender, client, monkeypatch
+):
+    turn = stepped._turn
+    snatched = []
+
+    def turn_behind_a_worker(lane):
+        snatched.append(turn(lane, as_worker=True))
+        return turn(lane)
+
+    tasks = []
+    for index in range(3):
+        stepped.deliver(report(sender, f"w{index}"), sender, tasks.append)
+    with monkeypatch.context() as patch:
+        patch.setattr(stepped, "_turn", turn_behind_a_worker)
+        tasks[0]()
+    assert snatched == [False] * 4
+    assert sent(client) == 3
+    # The control: a worker takes what no host task is for.
+    stepped.deliver(report(sender), sender)
+    stepped.step()
+    assert sent(client) == 4

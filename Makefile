@@ -59,6 +59,10 @@ test-loom: $(DONE)/cargo ## Model-check the lock-free parts, then see that each 
 test-matrix: $(DONE)/wheel ## Test the wheel under each supported Python, NumPy and supervision
 	$(VPY) scripts/test_matrix.py dist
 
+.PHONY: test-hosts
+test-hosts: $(DONE)/wheel ## Test the wheel inside three real workflow hosts (16 GB of disk; ARGS goes to the script)
+	$(VPY) scripts/test_hosts.py dist $(ARGS)
+
 .PHONY: install
 install: $(DONE)/package $(DONE)/extension ## Put the package and its monitor into .venv
 
@@ -102,7 +106,7 @@ docs: $(DONE)/docs $(DONE)/package $(DONE)/extension ## Build the documentation 
 clean: ## Remove everything that was built, .venv included
 	rm -rf .venv target build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -f python/peakhold/_peakhold*.so python/peakhold/_peakhold*.pyd
-	find python tests scripts benches -name __pycache__ -type d -prune -exec rm -rf {} +
+	find python tests scripts benches examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What follows is done once, and again when what it depends on has changed.
 

@@ -71,10 +71,15 @@ impl<'a> Column<'a> {
         (1..self.rows).all(|row| self.row(row) == self.row(0))
     }
 
-    fn unit<const WIDTH: usize>(&self, row: usize) -> [u8; WIDTH] {
+    /// The first bytes of a row, in the machine's order.
+    #[inline]
+    fn ordered<const WIDTH: usize>(&self, row: usize, swapped: bool) -> [u8; WIDTH] {
         let bytes = self.row(row);
         let mut unit = [0; WIDTH];
         unit.copy_from_slice(&bytes[..WIDTH]);
+        if swapped {
+            unit.reverse();
+        }
         unit
     }
 }
@@ -114,13 +119,9 @@ impl Number {
 #[inline]
 pub(crate) fn read(column: &Column<'_>, row: usize, number: Number, swapped: bool) -> f64 {
     macro_rules! number {
-        ($type:ty) => {{
-            let mut unit = column.unit::<{ size_of::<$type>() }>(row);
-            if swapped {
-                unit.reverse();
-            }
-            <$type>::from_ne_bytes(unit)
-        }};
+        ($type:ty) => {
+            <$type>::from_ne_bytes(column.ordered(row, swapped))
+        };
     }
     match number {
         Number::F16 => number!(f16).to_f64(),
@@ -138,9 +139,50 @@ pub(crate) fn read(column: &Column<'_>, row: usize, number: Number, swapped: boo
     }
 }
 
+/// The whole number in a row, its fraction cut off as `int()` does; `None` if it is none or beyond 64 bits.
+pub(crate) fn read_integer(column: &Column<'_>, row: usize, number: Number, swapped: bool) -> Option<i64> {
+    match number {
+        Number::I64 => Some(i64::from_ne_bytes(column.ordered(row, swapped))),
+        Number::U64 => i64::try_from(u64::from_ne_bytes(column.ordered(row, swapped))).ok(),
+        number => {
+            let value = read(column, row, number, swapped);
+            // 2^63: all that is less in magnitude fits.
+            #[allow(clippy::cast_possible_truncation, reason = "that is what int() does")]
+            (value.abs() < 9_223_372_036_854_775_808.0).then_some(value as i64)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whole_numbers_are_exact_and_fractions_cut_off() {
+        macro_rules! check {
+            ($($number:ident $value:expr => $wanted:expr,)*) => {$({
+                let mut bytes = $value.to_ne_bytes();
+                let read = |bytes: &[u8], swapped| {
+                    read_integer(&Column::from_bytes(bytes, bytes.len()), 0, Number::$number, swapped)
+                };
+                assert_eq!(read(&bytes, false), $wanted);
+                bytes.reverse();
+                assert_eq!(read(&bytes, true), $wanted);
+            })*};
+        }
+        check! {
+            I64 i64::MIN => Some(i64::MIN),
+            I64 (1_i64 << 53) + 1 => Some((1 << 53) + 1),
+            U64 u64::MAX => None,
+            I32 -7_i32 => Some(-7),
+            U8 200_u8 => Some(200),
+            F32 2.9_f32 => Some(2),
+            F64 -2.9_f64 => Some(-2),
+            F64 f64::NAN => None,
+            F64 f64::INFINITY => None,
+            F64 -1e19_f64 => None,
+        }
+    }
 
     #[test]
     fn numbers_of_every_type_and_byte_order_read_exactly() {

@@ -1,8 +1,11 @@
 //! The readable part of one prediction: columns that belong together.
 
-use crate::column::{Column, Number};
+use crate::column::{Column, Number, read, read_integer};
 use crate::label::Encoding;
 use crate::reject::Reason;
+
+/// A class name in its canonical form, or why it cannot be used.
+pub type Name = Result<Box<[u8]>, Reason>;
 
 /// The confidences of a frame.
 #[derive(Clone, Copy, Debug)]
@@ -34,8 +37,19 @@ pub enum Names<'a> {
         /// How they store text.
         encoding: Encoding,
     },
+    /// Class ids in memory, and the names they stand for.
+    Ids {
+        /// Rows at least as wide as the number.
+        column: Column<'a>,
+        /// Their type.
+        number: Number,
+        /// Whether they are in the other byte order.
+        swapped: bool,
+        /// Every id of the column, in ascending order.
+        names: &'a [(i64, Name)],
+    },
     /// Names that were converted one by one.
-    Texts(&'a [Result<Box<[u8]>, Reason>]),
+    Texts(&'a [Name]),
 }
 
 /// The readable part of one prediction.
@@ -60,17 +74,18 @@ impl<'a> Frame<'a> {
             },
             match names {
                 Names::Missing => rows,
-                Names::Rows { column, .. } => column.rows(),
+                Names::Rows { column, .. } | Names::Ids { column, .. } => column.rows(),
                 Names::Texts(texts) => texts.len(),
             },
         ];
         if lengths != [rows; 2] {
             return Err(Reason::ColumnLengthsDiffer);
         }
-        match confidences {
-            Confidences::Numbers { column, number, .. } if column.width() < number.width() => Err(Reason::ColumnShape),
-            _ => Ok(Self { rows, confidences, names }),
-        }
+        let too_narrow = [
+            matches!(confidences, Confidences::Numbers { column, number, .. } if column.width() < number.width()),
+            matches!(names, Names::Ids { column, number, .. } if column.width() < number.width()),
+        ];
+        if too_narrow.contains(&true) { Err(Reason::ColumnShape) } else { Ok(Self { rows, confidences, names }) }
     }
 
     /// The number of detections.
@@ -86,17 +101,34 @@ impl<'a> Frame<'a> {
     {
         match self.names {
             Names::Rows { column, encoding } => encoding.canonical(column.row(row), buffer),
+            Names::Ids { column, number, swapped, names } => {
+                let id = read_integer(&column, row, number, swapped).ok_or(Reason::ClassIdInvalid)?;
+                let at = names.binary_search_by_key(&id, |&(id, _)| id).map_err(|_| Reason::ClassIdInvalid)?;
+                names[at].1.as_deref().map_err(|&reason| reason)
+            }
             names => names.raw(row),
         }
     }
 }
 
+impl Confidences<'_> {
+    /// The confidence of a row.
+    #[inline]
+    pub(crate) fn get(&self, row: usize) -> Result<f64, Reason> {
+        match self {
+            Self::Missing => Ok(0.0),
+            Self::Numbers { column, number, swapped } => Ok(read(column, row, *number, *swapped)),
+            Self::Values(values) => values[row],
+        }
+    }
+}
+
 impl<'a> Names<'a> {
-    /// Bytes that are equal for equal names of this frame.
+    /// Bytes that are equal only for equal names of this frame.
     pub(crate) fn raw(&self, row: usize) -> Result<&'a [u8], Reason> {
         match self {
             Self::Missing => Ok(&[]),
-            Self::Rows { column, .. } => Ok(column.row(row)),
+            Self::Rows { column, .. } | Self::Ids { column, .. } => Ok(column.row(row)),
             Self::Texts(texts) => texts[row].as_deref().map_err(|&reason| reason),
         }
     }
@@ -116,5 +148,30 @@ mod tests {
         assert_eq!(outcome(4, numbers(4, Number::F32)), Err(Reason::ColumnLengthsDiffer));
         assert_eq!(outcome(3, numbers(4, Number::F64)), Err(Reason::ColumnShape));
         assert_eq!(outcome(2, Confidences::Values(&[Ok(0.5)])), Err(Reason::ColumnLengthsDiffer));
+        let ids = |width, number| Names::Ids {
+            column: Column::from_bytes(&bytes, width),
+            number,
+            swapped: false,
+            names: &[],
+        };
+        let outcome = |rows, names| Frame::new(rows, Confidences::Missing, names).map(|frame| frame.rows());
+        assert_eq!(outcome(3, ids(4, Number::I32)), Ok(3));
+        assert_eq!(outcome(4, ids(4, Number::I32)), Err(Reason::ColumnLengthsDiffer));
+        assert_eq!(outcome(3, ids(4, Number::I64)), Err(Reason::ColumnShape));
+    }
+
+    #[test]
+    fn a_class_id_reads_as_the_name_it_stands_for() {
+        let bytes: Vec<u8> = [7_i32, -1, 8, 9].iter().flat_map(|id| id.to_ne_bytes()).collect();
+        let names: [(i64, Name); 3] =
+            [(-1, Ok(Box::default())), (7, Ok(Box::from([1, 0, 0, 0]))), (8, Err(Reason::ClassNameTooLong))];
+        let column = Column::from_bytes(&bytes, 4);
+        let names = Names::Ids { column, number: Number::I32, swapped: false, names: &names };
+        let frame = Frame::new(4, Confidences::Missing, names).expect("columns of one length");
+        let mut buffer = Vec::new();
+        assert_eq!(frame.name(0, &mut buffer), Ok(&[1, 0, 0, 0][..]));
+        assert_eq!(frame.name(1, &mut buffer), Ok(&[][..]));
+        assert_eq!(frame.name(2, &mut buffer), Err(Reason::ClassNameTooLong));
+        assert_eq!(frame.name(3, &mut buffer), Err(Reason::ClassIdInvalid));
     }
 }

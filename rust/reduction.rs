@@ -2,7 +2,7 @@
 //!
 //! A window is shared and takes atomics; a frame is not and takes none. So a frame of a thousand detections in twenty classes is first
 //! reduced to twenty winners, and only these are published. Rows of one column are compared by their raw bytes, since one column has one
-//! encoding; the canonical form of a name is made for winners only.
+//! encoding; the canonical form of a name is made for winners only. Class ids that share a name have a winner each and meet in the window.
 
 use crate::column::{Number, read};
 use crate::frame::{Confidences, Frame, Names};
@@ -51,14 +51,10 @@ impl Reduction {
         self.table.clear();
         self.table.resize(Self::SMALLEST_TABLE, 0);
         match frame.confidences {
-            Confidences::Missing => self.reduce_confidences(frame, tally, |_| Ok(0.0)),
-            Confidences::Values(values) => self.reduce_confidences(frame, tally, |row| values[row]),
             Confidences::Numbers { column, number: Number::F32, swapped: false } => {
                 self.reduce_confidences(frame, tally, |row| Ok(read(&column, row, Number::F32, false)));
             }
-            Confidences::Numbers { column, number, swapped } => {
-                self.reduce_confidences(frame, tally, |row| Ok(read(&column, row, number, swapped)));
-            }
+            confidences => self.reduce_confidences(frame, tally, |row| confidences.get(row)),
         }
     }
 
@@ -69,7 +65,9 @@ impl Reduction {
         confidence: impl Fn(usize) -> Result<f64, Reason>,
     ) {
         match frame.names {
-            Names::Rows { column, .. } => self.reduce_rows(frame, tally, confidence, |row| Ok(column.row(row))),
+            Names::Rows { column, .. } | Names::Ids { column, .. } => {
+                self.reduce_rows(frame, tally, confidence, |row| Ok(column.row(row)));
+            }
             names => self.reduce_rows(frame, tally, confidence, |row| names.raw(row)),
         }
     }

@@ -43,6 +43,8 @@ reasons! {
         "a class name holds a lone surrogate or an invalid code point; the row is skipped: pass valid Unicode",
     ClassNameTooLong "class_name_too_long"
         "a class name is longer than 1,024 characters; the row is skipped: pass a label, not a document",
+    ClassIdInvalid "class_id_invalid"
+        "a class id is no whole number, or the confidences do not reach it; the row is skipped: check the model's class ids",
     TooManyClasses "too_many_classes"
         "the window holds as many classes as PEAKHOLD_MAX_CLASSES allows; rows of further classes are skipped: raise it, or report more often",
     TooManyModels "too_many_models"

@@ -48,14 +48,23 @@ class PeakAggregator:
         floats, integers and booleans; `U` and `S` text; strided or not, in either byte
         order. Arrays of objects, lists and tuples are converted item by item.
 
+        Tensor-native predictions are the dataclasses of `inference_models`, known by
+        their fields: detections (alone, or second in a pair with key points) have
+        `class_id`, `confidence` and `image_metadata`; single-label classification has
+        `images_metadata` instead; multi-label has `class_ids`. Class names come from
+        `"class_names"` of the metadata by id, `""` for one that is not in there. torch
+        is not imported. Tensors on the CPU are read in place, but for types unknown to
+        NumPy (bfloat16); of those elsewhere, confidences and class ids are copied.
+
         What cannot be used is skipped and counted in `rejected`; the first of each kind
         is logged as a warning. A running stream never raises for what is in a frame.
 
         Args:
             predictions: An `sv.Detections` (anything with its `confidence` and
                 `data`), a classification dict whose `"predictions"` is a list
-                (single-label) or a dict (multi-label), or None. Anything else truthy
-                has no rows, but gives its model its place in the order of the report.
+                (single-label) or a dict (multi-label), a tensor-native prediction, or
+                None. Anything else truthy has no rows, but gives its model its place in
+                the order of the report.
             model_id: The model, as in `"project/3"`.
 
         Returns:
@@ -125,8 +134,9 @@ def unique_inference_ids(predictions: Any, /) -> list[str]:
     """Return the inference ids of a frame, each once, in first-seen order.
 
     Args:
-        predictions: An `sv.Detections` (`data["inference_id"]` of shape `(n,)`) or a
-            dict (its `"inference_id"`); anything else has none.
+        predictions: An `sv.Detections` (`data["inference_id"]` of shape `(n,)`), a dict
+            (its `"inference_id"`), or a tensor-native prediction (that of its metadata,
+            of the first image if there are several); anything else has none.
 
     Returns:
         The ids as str. None and `""` are not ids; what is no text is skipped, and the

@@ -1,7 +1,7 @@
 //! `peakhold.PeakAggregator`.
 
 use super::snapshot::{WindowSnapshot, detached_if_large, report};
-use super::{classification, detections, items, texts, warnings};
+use super::{classification, detections, items, tensors, texts, warnings};
 use crate::{Aggregator, Confidences, DEFAULT_MAX_CLASSES, Frame, Names, Reason, Rejections, Snapshot, Tally};
 use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -111,6 +111,13 @@ impl PeakAggregator {
             let aggregator = &self.aggregator;
             let outcome = detections::observe(aggregator, predictions, confidence, &data, model_id, tally)?;
             if outcome.is_err() && predictions.is_truthy()? {
+                self.place(model_id, tally);
+            }
+            return Ok(outcome);
+        }
+        if let Some(prediction) = tensors::recognize(predictions)? {
+            let outcome = prediction.observe(&self.aggregator, model_id, tally)?;
+            if !matches!(outcome, Ok(1..)) && predictions.is_truthy()? {
                 self.place(model_id, tally);
             }
             return Ok(outcome);

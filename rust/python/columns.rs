@@ -56,6 +56,11 @@ impl<'a> View<'a> {
         Some((self.column, encoding))
     }
 
+    /// The rows as numbers, and whether in the other byte order, if the array holds numbers that are read in place.
+    pub(super) fn numbers(&self) -> Option<(Column<'a>, Number, bool)> {
+        self.number().map(|number| (self.column, number, self.swapped))
+    }
+
     fn number(&self) -> Option<Number> {
         Some(match (self.kind, self.width) {
             (b'f', 2) => Number::F16,
@@ -149,9 +154,8 @@ impl<'py> Held<'py, f64> {
             Self::Missing => Ok(Confidences::Missing),
             Self::Converted(values) => Ok(Confidences::Values(values)),
             Self::Array(array) => {
-                let view = View::new(array)?;
-                let number = view.number().ok_or(Reason::ColumnShape)?;
-                Ok(Confidences::Numbers { column: view.column, number, swapped: view.swapped })
+                let (column, number, swapped) = View::new(array)?.numbers().ok_or(Reason::ColumnShape)?;
+                Ok(Confidences::Numbers { column, number, swapped })
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::columns::{TextColumn, View};
 use super::items::read_text;
-use super::{detections, warnings};
+use super::{detections, tensors, warnings};
 use crate::{Reason, Rejections, Tally, label, unique_rows};
 use pyo3::exceptions::PyException;
 use pyo3::intern;
@@ -57,6 +57,10 @@ fn collect(predictions: &Bound<'_, PyAny>, tally: &mut Tally) -> PyResult<Vec<St
             }
             Err(reason) => tally.add(reason, 1),
         }
+    } else if let Some(prediction) = tensors::recognize(predictions)?
+        && let Some(id) = prediction.inference_id()?
+    {
+        unique.push_object(&id, tally);
     }
     Ok(unique.ids)
 }

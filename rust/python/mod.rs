@@ -4,9 +4,11 @@ mod aggregator;
 mod classification;
 mod columns;
 mod detections;
+mod distributions;
 mod ids;
 mod items;
 mod snapshot;
+mod tensors;
 mod texts;
 mod warnings;
 

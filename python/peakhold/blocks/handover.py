@@ -83,15 +83,23 @@ class Sink:
         if disable_sinks:
             return
         current()  # complains about its environment here rather than in a stream
+        self._sender = self._make_sender(
+            SHARED if cache is None else cache, api_key, platform_client
+        )
+
+    def _make_sender(
+        self, cache: Cache, api_key: str | None, platform_client: PlatformClient | None
+    ) -> Sender | None:
+        """Return who sends for the block; None without an api key."""
         if not api_key or platform_client is None:
             settings = Settings.from_environment()
             api_key = api_key or settings.api_key
         if not api_key:
-            return
-        self._sender = Sender(
+            return None
+        return Sender(
             _shared_client(settings) if platform_client is None else platform_client,
             api_key,
-            SHARED if cache is None else cache,
+            cache,
             injected=platform_client is not None,
         )
 

@@ -49,8 +49,8 @@ class PlatformClient(Protocol):
     def get_server_version(self) -> str:
         """Return the server version of reports."""
 
-    def get_system_info(self) -> dict[str, str]:
-        """Return the system information of reports."""
+    def get_system_info(self) -> dict[str, str] | None:
+        """Return the system information of reports, if there is any."""
 
 
 class EmptyWorkspaceError(PeakholdError):
@@ -114,7 +114,7 @@ class Sender:
         return {
             "device_id": self.client.get_device_id(),
             "inference_server_version": self.client.get_server_version(),
-            **self.client.get_system_info(),
+            **(self.client.get_system_info() or {}),
         }
 
     def look_up_workspace(self) -> str:

@@ -11,6 +11,7 @@ from peakhold.cli.findings import Finding, fail, ok, warn
 from peakhold.hosts import (
     CONFIGURE_CALL,
     IN_PLACE_VARIABLE,
+    ON,
     PATTERNS_VARIABLE,
     PLUGIN,
     PLUGINS_VARIABLE,
@@ -31,8 +32,6 @@ SUPPORTED = {
     "supervision": ((0, 26), (0, 32)),
 }
 """For each requirement the lowest version, and the lowest that is too high."""
-
-_ON = frozenset({"1", "true", "yes", "on"})
 
 
 def check_installation() -> Iterator[Finding]:
@@ -112,7 +111,7 @@ def _check_references() -> Finding:
         return ok("in place", "the reference blocks are removed")
     found = f"the reference {' and '.join(remaining)} not removed"
     remedy = _export(PATTERNS_VARIABLE)
-    if os.environ.get(IN_PLACE_VARIABLE, "").strip().lower() in _ON:
+    if os.environ.get(IN_PLACE_VARIABLE, "").strip().lower() in ON:
         return fail("in place", f"{found}, though {IN_PLACE_VARIABLE} is set", remedy)
     return warn("in place", f"{found}: peakhold has its own identifiers only", remedy)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from peakhold.errors import PeakholdError
 from peakhold.hosts import (
     IN_PLACE_VARIABLE,
+    ON,
     PATTERNS_VARIABLE,
     PLUGIN,
     REMOVING_PATTERNS,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("peakhold.workflows")
 
-_ON = frozenset({"1", "true", "yes", "on"})
 _OFF = frozenset({"", "0", "false", "no", "off"})
 
 
@@ -130,9 +130,9 @@ def remedy(patterns: Iterable[str]) -> str:
 
 def _in_place_is_required() -> bool:
     value = os.environ.get(IN_PLACE_VARIABLE, "").strip().lower()
-    if value not in _ON | _OFF:
+    if value not in ON | _OFF:
         raise ValueError(f"{IN_PLACE_VARIABLE} must be 1 or 0, not {value!r}")
-    return value in _ON
+    return value in ON
 
 
 def _identifiers_of(manifest: Any) -> tuple[Any, ...]:

@@ -41,7 +41,7 @@ class PeakAggregator:
     """
 
     def __new__(cls) -> PeakAggregator: ...
-    def observe(self, predictions: Any, model_id: str, /) -> int:
+    def observe(self, predictions: Any, model_id: str) -> int:
         """Take one frame of a model.
 
         Confidences and class names are read in place from NumPy arrays of shape `(n,)`:
@@ -130,7 +130,7 @@ class WindowSnapshot:
     def peaks(self) -> int:
         """Classes held, counted per model."""
 
-def unique_inference_ids(predictions: Any, /) -> list[str]:
+def unique_inference_ids(predictions: Any) -> list[str]:
     """Return the inference ids of a frame, each once, in first-seen order.
 
     Args:

@@ -34,7 +34,7 @@ impl PeakAggregator {
     }
 
     /// Take one frame of a model; return the number of rows taken.
-    #[pyo3(signature = (predictions, model_id, /))]
+    #[pyo3(signature = (predictions, model_id))]
     fn observe(&self, predictions: &Bound<'_, PyAny>, model_id: &Bound<'_, PyAny>) -> PyResult<usize> {
         let model_id = model_id.cast::<PyString>().map_err(|_| {
             let kind = model_id.get_type();

@@ -16,7 +16,7 @@ static REJECTIONS: LazyLock<Rejections> = LazyLock::new(Rejections::default);
 
 /// Return the inference ids of a frame, each once, in first-seen order.
 #[pyfunction]
-#[pyo3(signature = (predictions, /))]
+#[pyo3(signature = (predictions))]
 pub(super) fn unique_inference_ids<'py>(predictions: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
     let py = predictions.py();
     let mut tally = Tally::default();

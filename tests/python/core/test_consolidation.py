@@ -14,7 +14,7 @@ import pytest
 from core_columns import foreign
 from core_model import ModelWindow
 
-from peakhold._peakhold import PeakAggregator
+from peakhold._peakhold import PeakAggregator, unique_inference_ids
 
 
 @pytest.fixture(params=[PeakAggregator, ModelWindow], ids=["rust", "model"])
@@ -383,3 +383,10 @@ def test_a_window_does_not_see_a_frame_changed_after_it_was_observed(
     frame.data["class_name"][:] = "van"
     frame.data["inference_id"][:] = "id-2"
     assert walk(window.drain()) == [("m", "car", 0.5, "id-1")]
+
+
+def test_arguments_may_be_named(make_detections):
+    frame = make_detections(["a"], [0.5], "id", "type")
+    window = PeakAggregator()
+    assert window.observe(predictions=frame, model_id="m") == 1
+    assert unique_inference_ids(predictions=frame) == ["id"]

@@ -13,16 +13,24 @@ _VERSION = "import sys; print('%d.%d' % sys.version_info[:2]); print(sys.executa
 
 
 def run(
-    *command: str | Path, cwd: Path | None = None, log: IO[str] | None = None
+    *command: str | Path,
+    cwd: Path | None = None,
+    log: IO[str] | None = None,
+    timeout: float | None = None,
 ) -> None:
-    """Run a command; CalledProcessError if it fails. Its output goes to `log`."""
-    subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        check=True,
-        stdout=log,
-        stderr=subprocess.STDOUT if log else None,
-    )
+    """Run a command, its output going to `log`.
+
+    Raises:
+        CalledProcessError: It failed, or was ended after `timeout` seconds.
+    """
+    words = [str(part) for part in command]
+    output = subprocess.STDOUT if log else None
+    try:
+        subprocess.run(
+            words, cwd=cwd, check=True, stdout=log, stderr=output, timeout=timeout
+        )
+    except subprocess.TimeoutExpired as error:
+        raise subprocess.CalledProcessError(124, words) from error
 
 
 def create(directory: Path, python: Path, log: IO[str] | None = None) -> Path:

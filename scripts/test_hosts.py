@@ -37,6 +37,9 @@ _PYTHONS = ("3.11", "3.12", "3.10")
 
 _ATTEMPTS = 3
 _PAUSE = 10.0
+_LONGEST_TEST = 1800.0
+"""Seconds for all tests of one host, which take 3 to 7 minutes on two idle cores."""
+
 _GIB = 1 << 30
 _SHARED_SPACE = 16 * _GIB
 """Cache and three environments that are linked to it, with room for the downloads."""
@@ -128,7 +131,8 @@ class Host:
         """
         pytest = ("-m", "pytest", "-p", "no:cacheprovider", "--durations", "5")
         # Elsewhere than in the checkout, so that nothing of it is importable.
-        run(self.python, *pytest, *arguments, _TESTS, cwd=self.directory)
+        command = (self.python, *pytest, *arguments, _TESTS)
+        run(*command, cwd=self.directory, timeout=_LONGEST_TEST)
 
 
 def prepare_environment(directory: Path) -> None:

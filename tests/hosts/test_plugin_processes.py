@@ -93,6 +93,7 @@ def told_by():
             capture_output=True,
             text=True,
             check=False,
+            timeout=300,
             env={
                 **clean,
                 **QUIET,
@@ -301,3 +302,71 @@ facts["kinds"], facts["native_kinds"] = (
         "roboflowcustommetadata",
     ]
     assert "called too late" in facts["other"]
+
+
+DESCRIBE = """
+names = ("model_monitoring_inference_aggregator@v1", "roboflow_custom_metadata@v1")
+blocks = host.blocks_loader.describe_available_blocks(dynamic_blocks=[]).blocks
+facts["described"] = {
+    block.manifest_type_identifier: json.loads(block.model_dump_json())
+    for block in blocks if block.manifest_type_identifier.endswith(names)
+}
+"""
+
+PROSE = {
+    *("description", "examples", "title", "note"),
+    *("short_description", "long_description"),
+}
+
+
+def differences(mine, theirs, path=""):
+    """Return the paths at which two descriptions differ, prose left out."""
+    if isinstance(mine, dict) and isinstance(theirs, dict):
+        found = [
+            differences(mine.get(key), theirs.get(key), f"{path}/{key}")
+            for key in sorted((mine.keys() | theirs.keys()) - PROSE)
+        ]
+        return [difference for each in found for difference in each]
+    if isinstance(mine, list) and isinstance(theirs, list) and len(mine) == len(theirs):
+        found = [
+            differences(*pair, f"{path}/{at}")
+            for at, pair in enumerate(zip(mine, theirs, strict=True))
+        ]
+        return [difference for each in found for difference in each]
+    return [] if mine == theirs else [path]
+
+
+@pytest.mark.parametrize("kind", ["aggregator", "metadata"])
+def test_the_host_describes_ours_as_the_references(side_by_side_descriptions, kind):
+    name = {
+        "aggregator": "model_monitoring_inference_aggregator@v1",
+        "metadata": "roboflow_custom_metadata@v1",
+    }[kind]
+    mine = side_by_side_descriptions[f"peakhold/{name}"]
+    theirs = side_by_side_descriptions[f"roboflow_core/{name}"]
+    found = differences(mine, theirs)
+    # Who they are; then the literal model id, the only difference in what they take.
+    identity = [
+        path
+        for path in found
+        if path.startswith(
+            (
+                "/block_source",
+                "/fully_qualified",
+                "/human_friendly",
+                "/manifest_type_identifier",
+                "/block_schema/name",
+                "/block_schema/properties/type",
+            )
+        )
+    ]
+    taken = sorted(set(found) - set(identity))
+    print(found)  # noqa: T201 - shown if it is not as expected
+    model_id = "/block_schema/properties/model_id/"
+    assert all(path.startswith(model_id) for path in taken)
+    assert bool(taken) is (kind == "aggregator")
+
+
+@pytest.fixture(scope="module")
+def side_by_side_descriptions(told_by):
+    return told_by(DESCRIBE, WORKFLOWS_PLUGINS=PLUGIN)["described"]

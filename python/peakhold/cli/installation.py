@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from typing import TYPE_CHECKING
 
 from peakhold._peakhold import __version__, build_profile
@@ -126,7 +127,7 @@ def _unseen(host: Host) -> Finding:
 
 
 def _export(name: str) -> str:
-    return f"export {name}={variables(os.environ)[name]}"
+    return f"export {name}={shlex.quote(variables(os.environ)[name])}"
 
 
 def _dotted(numbers: tuple[int, ...]) -> str:

@@ -131,8 +131,12 @@ class Host:
         """
         pytest = ("-m", "pytest", "-p", "no:cacheprovider", "--durations", "5")
         # Elsewhere than in the checkout, so that nothing of it is importable.
-        command = (self.python, *pytest, *arguments, _TESTS)
-        run(*command, cwd=self.directory, timeout=_LONGEST_TEST)
+        run(
+            *(self.python, *pytest, *arguments),
+            _TESTS,
+            cwd=self.directory,
+            timeout=_LONGEST_TEST,
+        )
 
 
 def prepare_environment(directory: Path) -> None:

@@ -132,7 +132,9 @@ class Host:
         pytest = ("-m", "pytest", "-p", "no:cacheprovider", "--durations", "5")
         # Elsewhere than in the checkout, so that nothing of it is importable.
         run(
-            *(self.python, *pytest, *arguments),
+            self.python,
+            *pytest,
+            *arguments,
             _TESTS,
             cwd=self.directory,
             timeout=_LONGEST_TEST,

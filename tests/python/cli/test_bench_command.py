@@ -85,8 +85,10 @@ def test_both_agree_and_the_tables_fit_a_narrow_terminal(peakhold):
 
 
 def test_json_is_one_document_and_nothing_else(peakhold, tmp_path):
-    plot = tmp_path / "frames.svg"
-    ended = peakhold("bench", *QUICK, "--json", "--plot", plot, **HOSTILE)
+    plot, state = tmp_path / "frames.svg", tmp_path / "state"
+    state.mkdir()
+    surroundings = {**HOSTILE, "PEAKHOLD_STATE_DIR": str(state)}
+    ended = peakhold("bench", *QUICK, "--json", "--plot", plot, **surroundings)
 
     results = json.loads(ended.stdout)
     assert ended.returncode == 0, ended.stderr.decode()
@@ -101,6 +103,7 @@ def test_json_is_one_document_and_nothing_else(peakhold, tmp_path):
         assert figures["window_end_us"]["max"] <= frame["max"]
         assert 1 < figures["frames"] <= 130
         assert figures["reports_agree"] is True
+    assert list(state.iterdir()) == []
     drawn = ET.parse(plot).getroot()
     assert len(drawn.findall(f".//{SVG}g/{SVG}circle")) == 4  # two in the legend
 
@@ -229,6 +232,7 @@ def test_a_wrong_argument_is_told_in_one_line(peakhold, told, arguments, part):
         (["--soak", "1", "--plot", "{folder}/x.svg"], ["omit it"]),
         (["--fps", "1e6", "--detections", "10000"], ["in a window", "lower"]),
         (["--fps", "1e6", "--seconds", "3600"], ["frames", "lower --fps"]),
+        (["--seconds", "1e-9"], ["raise --seconds"]),
     ],
 )
 def test_what_cannot_be_done_is_told_before_anything_is_measured(

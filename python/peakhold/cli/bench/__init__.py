@@ -159,10 +159,13 @@ def _measure(contender: Contender, source: FrameSource, load: Load) -> Measured:
 
     try:
         with progress_bar(f"Timing {contender.name}", load.frames) as progress:
-            return measure(contender, source, load, progress)
+            measured = measure(contender, source, load, progress)
     finally:
         # After Ctrl-C as well: what is pending belongs to surroundings that go away.
         contender.finish()
+    if not measured.frames:
+        raise CommandError("the time was over before the first frame: raise --seconds")
+    return measured
 
 
 def _soak(load: Load, *, as_json: bool) -> int:

@@ -6,7 +6,7 @@ import threading
 import time
 from array import array
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from peakhold.blocks.model_monitoring import NOT_IN_RANGE
@@ -61,7 +61,7 @@ class Measured:
     """
 
     timings: list[Timings]
-    seconds: float = field(default=0.0)
+    seconds: float = 0.0
 
     @property
     def frames(self) -> int:

@@ -62,7 +62,7 @@ def write_plot(path: Path, load: Load, measured: Mapping[str, Measured]) -> None
     Args:
         path: The file.
         load: What they had to take.
-        measured: What they did, by name.
+        measured: What they did, by name; at least a frame each.
 
     Raises:
         CommandError: The file cannot be written.
@@ -78,14 +78,12 @@ def write_plot(path: Path, load: Load, measured: Mapping[str, Measured]) -> None
 
 def _draw(load: Load, measured: Mapping[str, Measured]) -> Iterator[str]:
     times = [
-        duration
+        memoryview(timings.durations)[: timings.frames]
         for each in measured.values()
         for timings in each.timings
-        for duration in timings.durations[: timings.frames]
+        if timings.frames
     ]
-    if not times:
-        raise CommandError("no frame was timed, there is nothing to draw")
-    scale = _Scale(load.seconds, min(times), max(times))
+    scale = _Scale(load.seconds, min(map(min, times)), max(map(max, times)))
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
         'role="img">'
@@ -104,7 +102,7 @@ def _draw(load: Load, measured: Mapping[str, Measured]) -> Iterator[str]:
         "end",
         kind="small",
     )
-    # The slower one lies below, or it would hide the other.
+    # The first is drawn last, over the others.
     for place, (letter, (name, each)) in reversed(
         list(enumerate(zip("ab", measured.items(), strict=True)))
     ):

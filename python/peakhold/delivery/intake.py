@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from peakhold.delivery.encode import UnencodableError, encode
-from peakhold.delivery.store import Counts
+from peakhold.delivery.ledger import Counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from peakhold.delivery.store import Limits, Store
 from peakhold.errors import PeakholdError
@@ -18,10 +18,10 @@ from peakhold.errors import PeakholdError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
+    from peakhold.delivery.ledger import Counts
     from peakhold.delivery.notices import Notices
     from peakhold.delivery.record import Destination, Kind, Record
     from peakhold.delivery.state import StateDirectory
-    from peakhold.delivery.store import Counts
 
 MEMORY_BYTES = 16 * 1024 * 1024
 """Bound of what waits in memory."""
@@ -155,10 +155,16 @@ class Outbox:
 
     def counts(self) -> Counts:
         """Return the figures of the conservation equation; without those of a disk
-        that fails."""
+        that fails.
+        """
         counts = self._memory.counts()
         on_disk = self._on_disk(Store.counts, None)
         return counts + on_disk if on_disk else counts
+
+    def overview(self) -> list[dict[str, Any]]:
+        """Return figures per destination; without those of a disk that fails."""
+        on_disk = self._on_disk(Store.overview, None) or []
+        return on_disk + self._memory.overview()
 
     def _tell(self, committed: Iterable[Callable[[], None]]) -> None:
         for tell in committed:

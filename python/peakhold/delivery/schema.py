@@ -13,6 +13,7 @@ from peakhold.errors import PeakholdError
 if TYPE_CHECKING:
     from pathlib import Path
 
+FILE_NAME = "outbox.sqlite3"
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x706B6864
 """The letters pkhd in the header of the file: it is ours."""

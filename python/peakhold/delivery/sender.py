@@ -107,7 +107,8 @@ class Sender:
     @property
     def settings(self) -> Settings | None:
         """How the package's client reaches the API; None of another, which may have
-        anything there."""
+        anything there.
+        """
         settings = getattr(self.client, "settings", None)
         return settings if isinstance(settings, Settings) else None
 

@@ -67,7 +67,7 @@ def listed(
 
 
 def shown(state: StateDirectory, record_id: str) -> dict[str, Any]:
-    """Return one record with its ``body`` as the request's JSON says it.
+    """Return one record with its ``body`` as the request's JSON, None if damaged.
 
     Raises:
         OutboxError: If there is no such record, or no outbox.
@@ -150,11 +150,11 @@ def problems(state: StateDirectory) -> list[str]:
     with _opened(state) as database:
         found = [text for (text,) in database.execute("PRAGMA integrity_check(10)")]
         found = [] if found == ["ok"] else found
-        for record in _found(database):
-            try:
-                json.loads(unpack(record["body"]))
-            except (ValueError, UNREADABLE) as error:
-                found.append(f"the body of record {record['id']} is damaged: {error}")
+        found += [
+            f"the body of record {record['id']} is damaged"
+            for record in map(_with_body, _found(database))
+            if record["body"] is None
+        ]
     return found
 
 
@@ -211,6 +211,6 @@ def _without_body(record: dict[str, Any]) -> dict[str, Any]:
 def _with_body(record: dict[str, Any]) -> dict[str, Any]:
     try:
         body = json.loads(unpack(record["body"]))
-    except UNREADABLE as error:
-        body = f"damaged: {error}"
+    except (ValueError, UNREADABLE):
+        body = None
     return {**record, "body": body}

@@ -136,14 +136,14 @@ class Dispatcher:
             return error
         failed: Exception | None = None
         try:
-            with self._wake:
-                for part in parts:
-                    lane.committed(part)
+            self._note(parts)
             while parts and failed is None:
                 failed = self._attempts.attempt(parts.pop(0), lane, sender)
         finally:
             for part in parts:
                 self.outbox.release(part)
+            with self._wake:  # a worker may have looked while they were on lease
+                lane.ready.add(record.kind)
             self._workers.signal()
         return failed
 
@@ -287,7 +287,10 @@ class Dispatcher:
 
     def _commit(self, *, wait: bool = True) -> None:
         """Have the outbox take in what was sealed."""
-        committed = self._intake.commit(wait=wait)
+        self._note(self._intake.commit(wait=wait))
+
+    def _note(self, committed: Iterable[Record]) -> None:
+        """Let the lanes know what is in the outbox now."""
         with self._wake:
             self._commits += 1
             for record in committed:
@@ -379,11 +382,11 @@ class Dispatcher:
                     self._seal(lane, lane.batch.seal())
             self._commit()
             record = self.outbox.lease(sender.destination, kind)
-        if record is not None and kind == "metadata" and not sender.sends_bodies:
-            # A client that takes one entry a call: the others wait for their turn.
-            if parts := split(record, first_entry=True):
-                self.outbox.replace(record, parts)
-                record = self.outbox.lease(sender.destination, kind)
+        by_call = kind == "metadata" and not sender.sends_bodies
+        if record and by_call and (parts := split(record, first_entry=True)):
+            # The client takes one entry a call: the others wait for their turn.
+            self.outbox.replace(record, parts)
+            record = self.outbox.lease(sender.destination, kind)
         if record is not None:
             with self._wake:
                 lane.ready.add(kind)

@@ -59,9 +59,9 @@ PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 COMMIT;
 """
-# `merge_key` tells the window of a report; it is NULL once the report may have been sent,
-# for then its body is final. `sealed_at` is on the outbox's own clock, see `Store`;
-# `created` is for people.
+# `merge_key` tells the window of a report; it is NULL once the report may have been
+# sent, for then its body is final. `sealed_at` is on the outbox's own clock, see
+# `Store`; `created` is for people.
 
 
 class NewerSchemaError(PeakholdError):

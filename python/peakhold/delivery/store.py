@@ -59,6 +59,17 @@ _SELECT = (
 )
 
 
+_MERGEABLE = """
+WHERE owner = ?1 AND (destination, merge_key) = (
+    SELECT destination, merge_key FROM records
+    WHERE owner = ?1 AND merge_key IS NOT NULL AND state = 'pending'
+    GROUP BY destination, merge_key HAVING count(*) > 1
+    ORDER BY min(number) LIMIT 1
+)
+ORDER BY records.number LIMIT ?2
+"""
+
+
 @dataclass(frozen=True)
 class Limits:
     """What is too much, and too old.
@@ -347,8 +358,7 @@ class Store:
         marks = ",".join("?" * len(old))
         ids = [record.id for record in old]
         number, sealed_at, many = database.execute(
-            "SELECT min(number), max(sealed_at), count(*) FROM records"
-            f" WHERE id IN ({marks})",
+            f"SELECT min(number), max(sealed_at), count(*) FROM records WHERE id IN ({marks})",  # noqa: S608, E501 - question marks
             ids,
         ).fetchone()
         if many < len(old):  # somebody at the command line was faster
@@ -364,12 +374,7 @@ class Store:
     def _merge(self, database: sqlite3.Connection) -> bool:
         """Merge the oldest reports of one window, if there are some that shrink."""
         rows = database.execute(
-            _SELECT + "WHERE owner = ?1 AND (destination, merge_key) = ("
-            "  SELECT destination, merge_key FROM records"
-            "  WHERE owner = ?1 AND merge_key IS NOT NULL AND state = 'pending'"
-            "  GROUP BY destination, merge_key HAVING count(*) > 1"
-            "  ORDER BY min(number) LIMIT 1)"
-            " ORDER BY records.number LIMIT ?2",
+            _SELECT + _MERGEABLE,
             (self._owner, MERGED_AT_ONCE),
         ).fetchall()
         try:

@@ -1,202 +1,231 @@
-"""The outbox: order, leases, bounds, and the conservation of seals."""
+"""Disks that fail, fill up and heal; files that cannot be used."""
 
 from __future__ import annotations
 
+import logging
 import random
+import sqlite3
+import time
 
 import pytest
-from stand_ins import PlainSnapshot, conserved
+from stand_ins import conserved, eventually, report, sent
 
-from peakhold.delivery.encode import encode, split
-from peakhold.delivery.outbox import MemoryOutbox
-from peakhold.delivery.record import (
-    Destination,
-    MetadataEntry,
-    merge_reports,
-    seal_metadata,
-    seal_report,
-)
-
-HERE = Destination("http://here", "0123456789abcdef")
-THERE = Destination("http://there", "0123456789abcdef")
+from peakhold.delivery import Dispatcher
+from peakhold.delivery.outbox import PATIENCE
+from peakhold.delivery.schema import KEPT_DAMAGED
+from peakhold.delivery.state import StateDirectory
 
 
-def report(window="w", destination=HERE, **best):
-    return seal_report(destination, window, PlainSnapshot(best or {"a": 0.5}))
+@pytest.fixture
+def state(tmp_path):
+    directory = StateDirectory(tmp_path / "state")
+    yield directory
+    directory.release()
 
 
-def metadata(value="v", destination=HERE):
-    return seal_metadata(destination, (MetadataEntry(("id",), "f", value),))
+@pytest.fixture
+def durable(state, clock):
+    """A dispatcher on disk, without a thread, on the test's clock."""
+    return Dispatcher(state, clock=clock, jitter=lambda low, high: high, worker=False)
 
 
-def drained(outbox, destination=HERE, kind="report"):
-    found = []
-    while record := outbox.lease(destination, kind):
-        found.append(record)
-    return found
+@pytest.fixture
+def file(state):
+    return state.path / "outbox.sqlite3"
 
 
-def test_records_are_leased_in_the_order_of_their_sealing():
-    outbox = MemoryOutbox()
-    records = [report(f"w{index}") for index in range(3)]
-    for record in records:
-        outbox.append(record)
-    assert drained(outbox) == records
+def full(dispatcher):
+    """Let the disk take nothing more; returns how to make it take all again."""
+    with dispatcher.outbox._disk.transaction() as database:
+        pages = database.execute("PRAGMA page_count").fetchone()[0]
+    database.execute(f"PRAGMA max_page_count = {pages}")
+    return lambda: database.execute("PRAGMA max_page_count = 1000000")
 
 
-def test_a_leased_record_is_leased_to_nobody_else_until_released():
-    outbox = MemoryOutbox()
-    first, second = report("w1"), report("w2")
-    outbox.append(first)
-    outbox.append(second)
-    assert outbox.lease(HERE, "report") == first
-    assert outbox.lease(HERE, "report") == second
-    assert outbox.lease(HERE, "report") is None
-    outbox.release(first)
-    assert outbox.lease(HERE, "report") == first
+def blocked(dispatcher, sender, client, count):
+    """Seal reports that nobody sends yet."""
+    for index in range(count):
+        dispatcher.deliver(report(sender, f"w{index}", **{f"c{index}": 0.5}), sender)
+    dispatcher._commit()
 
 
-def test_destinations_and_kinds_are_kept_apart():
-    outbox = MemoryOutbox()
-    outbox.append(report())
-    outbox.append(metadata())
-    outbox.append(report(destination=THERE))
-    assert outbox.waiting(HERE, "report") == 1
-    assert outbox.waiting(HERE, "metadata") == 1
-    assert [record.kind for record in drained(outbox, kind="metadata")] == ["metadata"]
-    assert outbox.waiting(HERE, "metadata") == 0
-    assert outbox.waiting(THERE, "report") == 1
+def test_a_full_disk_leaves_reports_in_memory_until_it_has_room(
+    durable, sender, client, clock, caplog
+):
+    blocked(durable, sender, client, 1)
+    heal = full(durable)
+    told = []
+    with caplog.at_level(logging.INFO, "peakhold.delivery"):
+        blocked(durable, sender, client, 60)
+        late = report(sender, "late")
+        durable.deliver(
+            late.__class__(**{**late.__dict__, "on_committed": lambda: told.append(1)}),
+            sender,
+        )
+        durable._commit()
+        assert durable.durability == "memory"
+        counts = durable.counts()
+        assert (counts.sealed, counts.pending) == (62, 62)
+        assert told == []
+        heal()
+        clock.now += PATIENCE
+        durable._tend(clock.now)
+    assert durable.durability == "process"
+    assert told == [1]
+    assert durable.outbox._memory.counts().pending == 0
+    assert durable.outbox._disk.counts().pending == 62
+    assert conserved(durable.counts())
+    texts = [record.getMessage() for record in caplog.records]
+    assert len(texts) == 2
+    assert "cannot be used" in texts[0]
+    assert "can be used again" in texts[1]
 
 
-def test_a_record_appended_as_leased_is_not_waiting():
-    outbox = MemoryOutbox()
-    outbox.append(report(), leased=True)
-    assert outbox.waiting(HERE, "report") == 0
-    assert outbox.lease(HERE, "report") is None
-    assert outbox.counts().pending == 1
+def test_what_is_in_memory_is_delivered_while_the_disk_is_full(
+    durable, sender, client, clock
+):
+    blocked(durable, sender, client, 1)
+    full(durable)
+    blocked(durable, sender, client, 60)
+    for _ in range(400):
+        durable.step()
+        clock.now += 0.1
+    assert sent(client) >= 60
+    assert conserved(durable.counts())
 
 
-def test_past_the_bound_reports_of_one_window_merge_before_any_is_dropped():
-    outbox = MemoryOutbox(max_records=3)
-    outbox.append(report("w", a=0.2, b=0.9))
-    outbox.append(report("other"))
-    outbox.append(report("w", a=0.7))
-    assert outbox.append(report("w", c=0.1)) == 0
-    merged, other, last = drained(outbox)
-    assert merged.content.snapshot.best == {"a": 0.7, "b": 0.9}
-    assert other.content.window == "other"
-    assert last.content.snapshot.best == {"c": 0.1}
-    assert outbox.counts().pending == outbox.counts().sealed == 4
-    assert outbox.counts().dropped == {}
+def test_what_was_settled_while_the_disk_failed_is_settled_later(
+    durable, sender, client, clock, monkeypatch
+):
+    blocked(durable, sender, client, 1)
+    disk = durable.outbox._disk
+
+    def broken(record):
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "acknowledge", broken)
+        durable.step()
+        assert sent(client) == 1
+        for _ in range(5):
+            clock.now += PATIENCE
+            durable.step()
+        assert sent(client) == 1  # on lease until it is settled
+    clock.now += PATIENCE
+    durable.step()
+    assert durable.counts().delivered == 1
+    assert durable.counts().pending == 0
+    assert sent(client) == 1
 
 
-def test_the_oldest_is_dropped_and_counted_when_nothing_can_merge():
-    outbox = MemoryOutbox(max_records=2)
-    for index in range(4):
-        outbox.append(report(f"w{index}"))
-    windows = [record.content.window for record in drained(outbox)]
-    assert windows == ["w2", "w3"]
-    assert outbox.counts().dropped == {"overflow": 2}
-    assert conserved(outbox.counts())
-
-
-def test_a_report_that_was_attempted_does_not_merge():
-    outbox = MemoryOutbox(max_records=2)
-    outbox.append(report("w", a=0.1))
-    attempted = outbox.lease(HERE, "report")
-    (frozen,) = encode(attempted, {})
-    outbox.replace(attempted, [frozen], leased=1)
-    outbox.release(frozen)
-    outbox.append(report("w", a=0.2))
-    outbox.append(report("w", a=0.3))
-    first, merged = drained(outbox)
-    assert first.body == frozen.body
-    assert merged.content.snapshot.best == {"a": 0.3}
-
-
-def test_a_merged_record_that_is_dropped_counts_for_all_its_seals():
-    outbox = MemoryOutbox(max_records=2)
-    for window in ("w", "w", "w", "x", "y"):
-        outbox.append(report(window))
-    assert outbox.counts().dropped == {"overflow": 3}
-    assert conserved(outbox.counts())
-
-
-def test_the_bound_in_bytes_drops_as_well():
-    outbox = MemoryOutbox(max_bytes=3_000)
+def test_without_a_writable_directory_memory_does_and_one_warning_says_so(
+    tmp_path, sender, client, clock, caplog
+):
+    (tmp_path / "file").write_text("no directory")
+    dispatcher = Dispatcher(
+        StateDirectory(tmp_path / "file" / "state"), clock=clock, worker=False
+    )
     for index in range(5):
-        outbox.append(report(f"w{index}"))
-    assert len(drained(outbox)) == 3
-    assert outbox.counts().dropped == {"overflow": 2}
+        dispatcher.deliver(report(sender, f"w{index}"), sender)
+        dispatcher.step()
+        clock.now += 1
+    assert sent(client) == 5
+    assert dispatcher.counts().delivered == 5
+    assert len(caplog.records) == 1
+    assert dispatcher.durability == "memory"
 
 
-def test_one_record_larger_than_the_bound_is_kept():
-    outbox = MemoryOutbox(max_bytes=100)
-    outbox.append(report("small"))
-    outbox.append(report("large"))
-    assert [record.content.window for record in drained(outbox)] == ["large"]
+def damage(draw, data):
+    """Return a file as chance leaves it: flipped, cut, empty, or foreign."""
+    way = draw.randrange(10)
+    if way == 0:
+        return data[: draw.randrange(len(data))]
+    if way == 1:
+        return b"\x00" * len(data)
+    if way == 2:
+        return b"not a database, but a text of somebody's" * 100
+    data = bytearray(data)
+    for _ in range(draw.choice([1, 1, 10, 1_000])):
+        data[draw.randrange(len(data))] = draw.randrange(256)
+    return bytes(data)
 
 
-def test_leased_records_are_never_dropped():
-    outbox = MemoryOutbox(max_records=1)
-    outbox.append(report("w1"))
-    leased = outbox.lease(HERE, "report")
-    outbox.append(report("w2"))
-    outbox.append(report("w3"))
-    outbox.acknowledge(leased)
-    assert outbox.counts().delivered == 1
-    assert outbox.counts().dropped == {"overflow": 1}
+def test_a_damaged_file_never_stops_anything(state, sender, client, file):
+    draw = random.Random(5)
+    original = Dispatcher(state, worker=False)
+    for index in range(40):
+        original.deliver(report(sender, f"w{index}"), sender)
+    original._commit()
+    data = file.read_bytes()
+    slowest = 0.0
+    for _ in range(150):
+        file.write_bytes(damage(draw, data))
+        started = time.monotonic()
+        dispatcher = Dispatcher(state, worker=False)
+        dispatcher.deliver(report(sender), sender)
+        while dispatcher.step() == 0.0:
+            pass
+        slowest = max(slowest, time.monotonic() - started)
+        assert conserved(dispatcher.counts())
+        dispatcher.outbox._disk.close()
+    assert slowest < 1.0
+    file.unlink()
+    before = sent(client)
+    last = Dispatcher(state, worker=False)
+    last.deliver(report(sender), sender)
+    last.step()
+    assert sent(client) == before + 1
+    quarantined = list(state.path.glob("outbox.sqlite3.corrupt-*Z"))
+    assert len(quarantined) == KEPT_DAMAGED
 
 
-def test_parts_stand_where_the_whole_stood_and_count_as_sealed():
-    outbox = MemoryOutbox()
-    outbox.append(report("w", a=0.1, b=0.2))
-    outbox.append(report("later"))
-    whole = outbox.lease(HERE, "report")
-    (frozen,) = encode(whole, {})
-    outbox.replace(whole, [frozen], leased=1)
-    halves = split(frozen)
-    outbox.replace(frozen, halves, leased=0)
-    assert drained(outbox)[:2] == halves
-    assert outbox.counts().sealed == outbox.counts().pending == 3
+def test_a_damaged_file_is_put_aside_and_a_new_one_is_begun(
+    state, sender, client, file, caplog
+):
+    state.outbox.write_bytes(b"foreign" * 1_000)
+    dispatcher = Dispatcher(state, worker=False)
+    dispatcher.deliver(report(sender), sender)
+    dispatcher._commit()
+    (put_aside,) = state.path.glob("outbox.sqlite3.corrupt-*Z")
+    assert put_aside.read_bytes() == b"foreign" * 1_000
+    assert len(caplog.records) == 1
+    assert dispatcher.counts().pending == 1
+    dispatcher.outbox._next_trial = 0.0
+    dispatcher._tend(0.0)
+    assert dispatcher.outbox._disk.counts().pending == 1
 
 
-def test_only_reports_without_a_body_can_be_merged():
-    (frozen,) = encode(report(), {})
-    with pytest.raises(TypeError, match="body is not made"):
-        merge_reports(frozen, report())
+def test_a_newer_file_is_left_alone(state, sender, client, file, caplog):
+    dispatcher = Dispatcher(state, worker=False)
+    dispatcher.deliver(report(sender), sender)
+    dispatcher._commit()
+    dispatcher.outbox._disk.close()
+    with sqlite3.connect(file) as database:
+        database.execute("PRAGMA user_version = 99")
+    database.close()
+    before = file.read_bytes()
+    newer = Dispatcher(state, worker=False)
+    newer.deliver(report(sender), sender)
+    newer.step()
+    assert sent(client) == 1
+    assert newer.durability == "memory"
+    assert file.read_bytes() == before
+    (record,) = caplog.records
+    assert "later version" in record.getMessage()
+    assert "PEAKHOLD_STATE_DIR" in record.getMessage()
 
 
-def test_conservation_holds_whatever_happens():  # noqa: C901 - a random walk
-    rng = random.Random(7)
-    outbox = MemoryOutbox(max_records=12, max_bytes=12_000)
-    leased = []
-    for _ in range(3_000):
-        step = rng.randrange(7)
-        if step <= 1:
-            outbox.append(report(f"w{rng.randrange(4)}", a=0.1, b=0.2))
-        elif step == 2:
-            outbox.append(metadata(str(rng.random())))
-        elif step == 3:
-            record = outbox.lease(HERE, rng.choice(["report", "metadata"]))
-            if record:
-                leased.append(record)
-        elif leased:
-            record = leased.pop(rng.randrange(len(leased)))
-            if step == 4:
-                outbox.acknowledge(record)
-            elif step == 5:
-                outbox.release(record)
-            elif record.body is None:
-                (frozen,) = encode(record, {})
-                outbox.replace(record, [frozen], leased=1)
-                leased.append(frozen)
-            elif halves := split(record):
-                outbox.replace(record, halves, leased=0)
-            else:
-                outbox.drop(record, "split")
-        assert conserved(outbox.counts())
-    counts = outbox.counts()
-    # The control: everything that can happen to a record did.
-    assert min(counts.delivered, counts.pending, *counts.dropped.values()) > 0
-    assert set(counts.dropped) == {"overflow", "split"}
+def test_the_frame_s_thread_never_touches_the_disk(state, sender, client):
+    """The disk hangs for as long as the test holds the store's lock."""
+    dispatcher = Dispatcher(state)
+    dispatcher.deliver(report(sender, "first"), sender)
+    assert eventually(lambda: sent(client) == 1)
+    with dispatcher.outbox._disk._lock:
+        started = time.monotonic()
+        for index in range(200):
+            dispatcher.deliver(report(sender, f"w{index}"), sender)
+            dispatcher.add_metadata([f"{index}"], "f", "v", sender)
+        assert time.monotonic() - started < 0.5
+        assert not eventually(lambda: sent(client) > 1, 0.2)  # the control: it hangs
+    assert eventually(lambda: sent(client) > 1)
+    dispatcher.close(0)

@@ -209,7 +209,6 @@ class Dispatcher:
         for entries in lane.batch.seal_all():
             self._intake.put(seal_metadata(sender.destination, entries), sender)
             lane.ready.add("metadata")
-        lane.used = self._clock()
 
     def _lane(self, sender: Sender) -> Lane:
         now = self._clock()

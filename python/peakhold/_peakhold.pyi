@@ -46,7 +46,8 @@ class PeakAggregator:
     Args:
         journal: What the files' paths begin with; `-`, the number of the window and
             `.journal` follow. No other aggregator may use the same.
-        about: Stands at the head of each file, for whoever recovers it.
+        about: Stands at the head of each file, for whoever recovers it; nothing by
+            default.
         sync: Whether to wait for the disk, so that the loss of power loses none either.
 
     Raises:
@@ -57,7 +58,7 @@ class PeakAggregator:
         cls,
         *,
         journal: str | PathLike[str] | None = None,
-        about: bytes = b"",
+        about: bytes = ...,
         sync: bool = False,
     ) -> PeakAggregator: ...
     def observe(self, predictions: Any, model_id: str) -> int:

@@ -19,6 +19,7 @@ from peakhold.delivery.journal import Journals
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from peakhold._peakhold import WindowSnapshot
     from peakhold.delivery import Dispatcher, Record, Sender
 
 CLOCK_GRACE = 1.0
@@ -164,16 +165,33 @@ class Window:
 
     def _close(self) -> Callable[[], Record]:
         self._closed += 1
-        seal = partial(
-            self._journals.seal,
-            self._sender.destination,
-            self.key,
+        self.interval.last_report = monotonic()
+        return partial(
+            self._seal,
             self.aggregator.snapshot(),
-            partial(self._reported, self._closed, self._sender, self.period),
-            datetime.now(),  # noqa: DTZ005 - as the request has it
+            datetime.now(),  # noqa: DTZ005 - as cache and request have it
+            self._sender,
+            self.period,
+            self._closed,
         )
-        self.interval.restart(self._sender.cache, self.period)
-        return seal
+
+    def _seal(
+        self,
+        snapshot: WindowSnapshot,
+        closed_at: datetime,
+        sender: Sender,
+        period: int,
+        closed: int,
+    ) -> Record:
+        """Do what closing need not wait for: tell the cache, and make the record."""
+        self.interval.tell(sender.cache, period, closed_at)
+        return self._journals.seal(
+            sender.destination,
+            self.key,
+            snapshot,
+            partial(self._reported, closed, sender, period),
+            closed_at,
+        )
 
     def _reported(self, closed: int, sender: Sender, period: int) -> None:
         """Count the interval from the successful send, unless a newer close did."""

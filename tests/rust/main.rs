@@ -2,5 +2,7 @@
 
 mod concurrency;
 mod consolidation;
+mod model;
+mod operations;
 mod snapshot;
 mod support;

@@ -43,7 +43,7 @@ pub(crate) struct Reduction<M, C> {
     names: Vec<Winner<C>>,
     /// What these take.
     bytes: usize,
-    /// The winners of the frame as places in `names`, in the order in which their classes appear.
+    /// The winners of the frame as places in `names`, in the order in which their classes appear, or of their rows if classes are ids.
     order: Vec<u32>,
     /// Open addressing: one more than a place in `names`, or zero.
     table: Vec<u32>,
@@ -130,6 +130,11 @@ impl<M, C> Reduction<M, C> {
                 self.reduce_rows(frame, tally, column.iter().map(Ok));
             }
             names => self.reduce_rows(frame, tally, (0..frame.rows()).map(|row| names.raw(row))),
+        }
+        if matches!(frame.names, Names::Ids { .. }) {
+            // Winners that share a name meet in the window, where the one published first stays among equals.
+            let names = &self.names;
+            self.order.sort_unstable_by_key(|&number| names[number as usize].row);
         }
     }
 

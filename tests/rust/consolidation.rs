@@ -1,8 +1,8 @@
 //! The consolidation of a window, by example.
 
 use crate::model::{Plain, Rule};
-use crate::support::{Line, Row, line, observe};
-use peakhold::{Aggregator, Tally};
+use crate::support::{Ids, Line, Row, line, observe};
+use peakhold::{Aggregator, Column, Confidences, Frame, Name, Names, Number, Tally};
 
 #[test]
 fn the_report_is_the_one_that_was_seen() {
@@ -40,4 +40,22 @@ fn a_window_holds_no_more_classes_than_its_limit() {
     let snapshot = aggregator.drain();
     assert!(snapshot.report().iter().all(|line| (line.peak.confidence - 0.75).abs() < f64::EPSILON));
     assert_eq!(observe(&aggregator, "m", &rows, 8, &mut tally), 3, "a new window has room again");
+}
+
+#[test]
+fn among_equals_of_one_name_the_first_row_is_reported_whatever_their_ids() {
+    // Both ids are "a"; the greatest confidence comes with id 2 first, whose class appears second.
+    let ids: Vec<u8> = [1_i32, 2, 1].iter().flat_map(|id| id.to_ne_bytes()).collect();
+    let names: [(i64, Name); 2] = [1, 2].map(|id| (id, Ok(u32::from('a').to_ne_bytes().into())));
+    let column = Column::from_bytes(&ids, 4);
+    let names = Names::Ids { column, number: Number::I32, swapped: false, names: &names };
+    let frame =
+        Frame::new(3, Confidences::Values(&[Ok(0.25), Ok(0.5), Ok(0.5)]), names).expect("columns of one length");
+    let rows: [Row; 3] = ["id1", "id2", "id3"].map(|id| (String::new(), 0.0, id.to_owned()));
+    let aggregator = Aggregator::default();
+    assert_eq!(aggregator.observe("m", &frame, &mut Ids(&rows), &mut Tally::default()), 3);
+    let snapshot = aggregator.drain();
+    let report = snapshot.report();
+    let [line] = &report[..] else { panic!("one class, not {report:?}") };
+    assert_eq!((line.peak.inference_id.as_str(), line.peak.at.arrival, line.peak.first.arrival), ("id2", 1, 0));
 }

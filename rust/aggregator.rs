@@ -8,10 +8,11 @@
 //! Windows are numbered by a relaxed counter; everything else is in [`crate::rotation`] and below.
 
 use crate::frame::Frame;
+use crate::mutants::mutant;
 use crate::reject::Tally;
 use crate::rotation::{Current, Replaced};
 use crate::snapshot::Snapshot;
-use crate::sync::{AtomicU64, Ordering, mutant, thread_local};
+use crate::sync::{AtomicU64, Ordering, thread_local};
 use crate::window::{FrameReduction, Texts, Window};
 use std::cell::Cell;
 

@@ -31,6 +31,7 @@ mod label;
 mod loom;
 mod memo;
 mod memory;
+mod mutants;
 mod peak;
 #[cfg(feature = "python")]
 mod python;

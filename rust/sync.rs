@@ -14,35 +14,6 @@ pub(crate) use self::tracked::AtomicPtr;
 #[cfg(peakhold_loom)]
 pub(crate) use loom::sync::atomic::{AtomicIsize, AtomicU32, AtomicU64, Ordering};
 
-/// Whether the mutant of this name is being checked, which a model in `loom.rs` must catch; never outside the model checker.
-#[cfg(not(peakhold_loom))]
-macro_rules! mutant {
-    ($name:literal) => {
-        false
-    };
-}
-
-#[cfg(peakhold_loom)]
-macro_rules! mutant {
-    ($name:literal) => {
-        $crate::sync::MUTANT.as_deref() == Some($name)
-    };
-}
-
-/// The mutant to be checked, by its name.
-#[cfg(peakhold_loom)]
-pub(crate) static MUTANT: std::sync::LazyLock<Option<String>> =
-    std::sync::LazyLock::new(|| std::env::var("LOOM_MUTANT").ok());
-
-/// An ordering, or a weaker one in the mutant of this name.
-macro_rules! ordering {
-    ($strong:ident, $($name:literal => $weak:ident),+) => {
-        $(if $crate::sync::mutant!($name) { $crate::sync::Ordering::$weak } else)+ { $crate::sync::Ordering::$strong }
-    };
-}
-
-pub(crate) use {mutant, ordering};
-
 /// Plain memory whose owner is decided by an atomic elsewhere.
 ///
 /// Access goes through raw pointers in closures, so that a model checker sees where it begins and ends.

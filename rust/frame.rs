@@ -2,6 +2,7 @@
 
 use crate::column::{Column, Number, read, read_integer};
 use crate::label::Encoding;
+use crate::mutants::mutant;
 use crate::reject::Reason;
 
 /// A class name in its canonical form, or why it cannot be used.
@@ -120,7 +121,7 @@ impl<'a> Frame<'a> {
             Names::Ids { column, number, swapped, names } => {
                 let id = read_integer(column.row(row), number, swapped).ok_or(Reason::ClassIdInvalid)?;
                 let at = names.binary_search_by_key(&id, |&(id, _)| id).map_err(|_| Reason::ClassIdInvalid)?;
-                names[at].1.as_deref().map_err(|&reason| reason)
+                names[if mutant!("misread_class_id") { 0 } else { at }].1.as_deref().map_err(|&reason| reason)
             }
             names => names.raw(row),
         }

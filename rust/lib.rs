@@ -25,6 +25,8 @@ mod aggregator;
 mod cells;
 mod column;
 mod frame;
+#[cfg(feature = "fuzz")]
+pub mod fuzzing;
 mod ids;
 mod label;
 #[cfg(all(test, peakhold_loom))]

@@ -7,7 +7,8 @@ and `mutant!`) where an ordering is weakened or a step left out while the enviro
 variable PEAKHOLD_MUTANT says so; only the model checker's build contains them. Every
 model must pass as the sources stand, and fail under each of its mutants; every mutant
 in the sources must be some model's. MODEL selects models by a part of their name.
-LOOM_MAX_PREEMPTIONS bounds the preemptions of one thread by another (2 unless set).
+LOOM_MAX_PREEMPTIONS bounds the preemptions of one thread by another (3 unless set, and
+fewer in the largest models).
 """
 
 from __future__ import annotations

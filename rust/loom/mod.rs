@@ -6,7 +6,7 @@
 //! was allocated, and values count themselves.
 //!
 //! # Limitations
-//! Three threads at most, as many preemptions as `LOOM_MAX_PREEMPTIONS` says (2 unless set, 1 in one model), small chunks and small branches.
+//! Three threads at most, as many preemptions as `LOOM_MAX_PREEMPTIONS` says (3 unless set, fewer in the largest models), small chunks and small branches.
 //! docs/concurrency.md lists what the checker cannot model, and what is relied on in its place.
 #![allow(unsafe_code)]
 
@@ -23,10 +23,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 /// Explores a model, which fails under each of `mutants`, and passes otherwise.
 fn check<const N: usize>(mutants: [&str; N], model: impl Fn() + Send + Sync + 'static) {
-    check_within(2, mutants, model);
+    check_within(3, mutants, model);
 }
 
-/// Likewise, with at most so many preemptions: for models that have too many interleavings otherwise.
+/// Likewise, with at most so many preemptions: for models that have too many interleavings within three.
 fn check_within<const N: usize>(preemptions: usize, mutants: [&str; N], model: impl Fn() + Send + Sync + 'static) {
     if CHOSEN.as_deref() == Some("list") {
         println!("catches {}", mutants.join(" "));

@@ -64,7 +64,7 @@ fn register(current: &Current<Trie<Payload>>, model: u8, live: &Arc<AtomicUsize>
 
 #[test]
 fn three_models_register_while_the_window_turns() {
-    check(["closing_unacquired", "lost_leaf_kept"], || {
+    check(["closing_unacquired", "closed_place_filled", "lost_leaf_kept"], || {
         let live = Arc::new(AtomicUsize::new(0));
         let current = Arc::new(Current::new(Trie::new()));
         let other = spawn({

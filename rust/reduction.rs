@@ -28,7 +28,8 @@ pub(crate) struct Winner<C> {
     /// Number of the frame that the rest is about.
     frame: u64,
     hash: u64,
-    name: Box<[u8]>,
+    /// The class name as its rows spell it.
+    pub(crate) name: Box<[u8]>,
 }
 
 /// Working memory for one reduction at a time, kept between frames; `M` and `C` are what a window holds for models and classes.
@@ -381,11 +382,12 @@ mod tests {
 
     /// First row, best row, rows and confidence of each winner.
     fn winners(reduction: &mut Reduction<(), ()>) -> Vec<(usize, usize, usize, f64)> {
+        let count = reduction.winners();
         let winner = |number| {
             let (winner, _) = reduction.winner(number);
             (winner.first, winner.row, winner.rows, winner.confidence)
         };
-        (0..reduction.winners()).map(winner).collect()
+        (0..count).map(winner).collect()
     }
 
     #[test]

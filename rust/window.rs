@@ -199,7 +199,7 @@ impl Window {
         if let Some(class) = unsafe { winner.class.get(model.number) } {
             return Ok(class);
         }
-        let name = frame.name(winner.row, name).map_err(Refusal::Rejected)?;
+        let name = frame.name(&winner.name, name).map_err(Refusal::Rejected)?;
         let class = self.class(model, name, before + winner.first as u64)?;
         winner.class.set(model.number, class);
         Ok(class)

@@ -2,7 +2,7 @@
 
 use crate::model::{Plain, Rule};
 use crate::support::{Ids, Line, Row, line, observe};
-use peakhold::{Aggregator, Column, Confidences, Frame, Name, Names, Number, Tally};
+use peakhold::{Aggregator, Column, Confidences, Encoding, Frame, Name, Names, Number, Tally, Texts};
 
 #[test]
 fn the_report_is_the_one_that_was_seen() {
@@ -58,4 +58,39 @@ fn among_equals_of_one_name_the_first_row_is_reported_whatever_their_ids() {
     let report = snapshot.report();
     let [line] = &report[..] else { panic!("one class, not {report:?}") };
     assert_eq!((line.peak.inference_id.as_str(), line.peak.at.arrival, line.peak.first.arrival), ("id2", 1, 0));
+}
+
+/// Inference ids that are missing; when one is read, another thread might write the array just then.
+struct Overwriting(*mut u8);
+
+impl Texts for Overwriting {
+    fn inference_id(&mut self, _: usize, _: &mut String) -> bool {
+        // SAFETY: the test's own memory, which nobody looks at while texts are read.
+        unsafe { self.0.write(b'c') };
+        false
+    }
+
+    fn prediction_type(&mut self, _: usize, _: &mut String) -> bool {
+        false
+    }
+}
+
+#[test]
+fn a_name_that_is_overwritten_after_it_was_read_is_not_read_again() {
+    let mut memory = *b"ab";
+    let first = memory.as_mut_ptr();
+    let observe = |aggregator: &Aggregator| {
+        // SAFETY: two rows of one byte, alive until the end of the test.
+        let column = unsafe { Column::from_raw(first, 1, 2, 1) };
+        let names = Names::Rows { column, encoding: Encoding::Utf8 };
+        let frame = Frame::new(2, Confidences::Missing, names).expect("columns of one length");
+        // SAFETY: the second row.
+        let mut texts = Overwriting(unsafe { first.add(1) });
+        aggregator.observe("m", &frame, &mut texts, &mut Tally::default());
+        let window = aggregator.drain();
+        window.report().iter().map(|line| line.class_name.to_owned()).collect::<Vec<_>>()
+    };
+    let aggregator = Aggregator::default();
+    assert_eq!(observe(&aggregator), ["a", "b"]);
+    assert_eq!(observe(&aggregator), ["a", "c"]);
 }

@@ -6,8 +6,9 @@
 //! holder, and it keeps what it holds.
 #![allow(unsafe_code)]
 
+use crate::sync::Ordering;
+use crate::sync::unmodelled::AtomicU64;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The number of a holder, of which there is one in the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,13 +6,29 @@ pub(crate) use std::sync::atomic::{AtomicIsize, AtomicPtr, AtomicU32, AtomicU64,
 #[cfg(not(peakhold_loom))]
 pub(crate) use std::thread_local;
 
+/// A thread's own value; the model checker's macro knows no constants.
 #[cfg(peakhold_loom)]
-pub(crate) use loom::thread_local;
+macro_rules! tracked_thread_local {
+    ($(#[$attribute:meta])* static $name:ident: $type:ty = const $value:block;) => {
+        ::loom::thread_local! {
+            $(#[$attribute])*
+            static $name: $type = $value;
+        }
+    };
+}
+
+#[cfg(peakhold_loom)]
+pub(crate) use tracked_thread_local as thread_local;
 
 #[cfg(peakhold_loom)]
 pub(crate) use self::tracked::AtomicPtr;
 #[cfg(peakhold_loom)]
 pub(crate) use loom::sync::atomic::{AtomicIsize, AtomicU32, AtomicU64, Ordering};
+
+/// Atomics that the model checker does not see: for statics, which outlive its executions, and numbers that only have to differ.
+pub(crate) mod unmodelled {
+    pub(crate) use std::sync::atomic::AtomicU64;
+}
 
 /// Plain memory whose owner is decided by an atomic elsewhere.
 ///

@@ -32,10 +32,10 @@ fn a_key_first_seen_by_two_is_added_once() {
                 spawn(move || add(&map, NEAR[0], b"a", &live))
             });
             let found = map.get(NEAR[0], b"a").map(Payload::read);
-            assert!(found.is_none_or(|value| value == b'a'.into()));
+            assert!(found.is_none_or(|value| value == u64::from(b'a')));
             let added = others.map(|other| other.join().expect("no panic").expect("open"));
             assert_eq!(usize::from(added[0].1) + usize::from(added[1].1), 1);
-            assert!(added.iter().all(|&(value, _)| value == b'a'.into()));
+            assert!(added.iter().all(|&(value, _)| value == u64::from(b'a')));
             assert_eq!(live.load(SeqCst), 1);
         });
     });
@@ -55,7 +55,7 @@ fn keys_that_want_one_place_come_apart() {
                 assert!(other.join().expect("no panic").is_ok_and(|(_, added)| added));
             }
             for (hash, key) in keys {
-                assert_eq!(map.get(hash, key).map(Payload::read), Some(key[0].into()));
+                assert_eq!(map.get(hash, key).map(Payload::read), Some(u64::from(key[0])));
             }
         });
     });
@@ -71,7 +71,7 @@ fn what_is_not_refused_is_visited() {
             });
             let mut visited = Vec::new();
             map.close(|key, value| {
-                assert_eq!(value.read(), key[0].into());
+                assert_eq!(value.read(), u64::from(key[0]));
                 visited.push(key[0]);
             });
             let mut added: Vec<_> = others.into_iter().filter_map(|other| other.join().expect("no panic")).collect();

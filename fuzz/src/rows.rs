@@ -42,6 +42,12 @@ impl Rows {
         Self { memory, first, stride, count: rows, width }
     }
 
+    /// Lays out `rows` rows of `width` bytes one after the other.
+    pub fn contiguous(input: &mut Input<'_>, rows: usize, width: usize) -> Self {
+        let memory = Guarded::new(&input.filling(rows * width), input.flag());
+        Self { memory, first: 0, stride: width.cast_signed(), count: rows, width }
+    }
+
     #[must_use]
     pub const fn len(&self) -> usize {
         self.count

@@ -15,6 +15,11 @@ struct TextColumn {
 
 impl TextColumn {
     fn new(input: &mut Input<'_>, rows: usize) -> Self {
+        if input.flag() {
+            // As most arrays are.
+            let width = 4 * (1 + input.below(20));
+            return Self { rows: Rows::contiguous(input, rows, width), encoding: Encoding::Native };
+        }
         let encoding = input.encoding();
         let units = 1 + input.below(24);
         let width = if encoding == Encoding::Utf8 { units } else { 4 * units };
@@ -31,6 +36,10 @@ struct NumberColumn {
 
 impl NumberColumn {
     fn new(input: &mut Input<'_>, rows: usize) -> Self {
+        if input.flag() {
+            // As most arrays are.
+            return Self { rows: Rows::contiguous(input, rows, 4), number: Number::F32, swapped: false };
+        }
         let (number, swapped) = (input.number(), input.flag());
         let width = number.width() + input.below(5);
         Self { rows: Rows::exactly(input, rows, width), number, swapped }
@@ -109,7 +118,11 @@ fn observe(input: &mut Input<'_>, aggregator: &Aggregator, model: &str, detectio
         Confidences::Numbers { column: rows.column(), number: *number, swapped: *swapped }
     });
     // A column that is far apart may have fewer rows, and then the frame is refused.
-    let Ok(frame) = Frame::new(ids.rows.len(), core, labels.names()) else { return };
+    let Ok(mut frame) = Frame::new(ids.rows.len(), core, labels.names()) else { return };
+    let hints = input.flag().then(|| Rows::contiguous(input, frame.rows(), 8));
+    if let Some(hints) = &hints {
+        frame = frame.with_hints(hints.column());
+    }
     let before = detections.len();
     for row in 0..frame.rows() {
         let confidence = confidences

@@ -92,6 +92,22 @@ fn what_returned_before_a_drain_is_not_in_a_later_one() {
 }
 
 #[test]
+fn what_a_thread_remembers_is_not_taken_for_the_next_window() {
+    check(["memo_of_another_window"], || {
+        let aggregator = Arc::new(Aggregator::new(9));
+        let other = spawn({
+            let aggregator = aggregator.clone();
+            move || [0.5, 0.75].map(|confidence| observe(&aggregator, "m", 'a', confidence))
+        });
+        let first = aggregator.drain();
+        other.join().expect("no panic");
+        let windows = [first, aggregator.drain()];
+        assert_eq!(held(&windows, "m a", 0.75), 1);
+        assert!(aggregator.drain().is_empty());
+    });
+}
+
+#[test]
 fn an_observation_between_two_drains_is_in_one_window() {
     check(["slot_left_open"], || {
         let aggregator = Arc::new(Aggregator::new(9));

@@ -46,8 +46,8 @@ impl<T> Memo<T> {
     /// The holder lives during `'a`, and neither moves nor drops what is found in it.
     pub(crate) unsafe fn get<'a>(&self, holder: Holder) -> Option<&'a T> {
         match self.found {
-            // SAFETY: it was found in the very holder that the caller has hold of.
             Some((remembered, found)) if remembered == holder || mutant!("memo_of_another_window") => {
+                // SAFETY: it was found in the very holder that the caller has hold of.
                 Some(unsafe { found.as_ref() })
             }
             _ => None,

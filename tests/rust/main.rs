@@ -2,6 +2,7 @@
 
 mod concurrency;
 mod consolidation;
+mod journal;
 mod model;
 mod operations;
 mod snapshot;

@@ -140,7 +140,8 @@ class Lane:
             times.append((earliest, "report"))
         if "metadata" in self.ready or self.batch:
             times.append((max(earliest, self._metadata_pace.next_at()), "metadata"))
-        return min(times, default=None)
+        # Of two that may go now the first: a report stands for a whole window.
+        return min(times, key=lambda time: time[0], default=None)
 
 
 def _nothing() -> None:

@@ -52,8 +52,20 @@ test-rust: $(DONE)/cargo ## Run the tests of the Rust core alone, no Python invo
 	cargo test --locked --quiet
 
 .PHONY: test-loom
-test-loom: $(DONE)/cargo ## Model-check the lock-free parts, then see that each of their mutants is caught (some minutes)
-	$(VPY) scripts/test_loom.py
+test-loom: $(DONE)/cargo ## Model-check the lock-free parts, and see that the models catch their mutants (some minutes)
+	$(VPY) scripts/test_loom.py $(ARGS)
+
+.PHONY: test-stress
+test-stress: $(DONE)/cargo ## Conserve totals over a hundred million observations by racing threads (OBSERVATIONS=...)
+	PEAKHOLD_STRESS_OBSERVATIONS=$(or $(OBSERVATIONS),100000000) cargo test --locked --quiet --test stress -- --nocapture
+
+.PHONY: test-valgrind
+test-valgrind: $(DONE)/cargo ## Check the memory of a small stress run with valgrind
+	$(VPY) scripts/test_valgrind.py $(ARGS)
+
+.PHONY: fuzz
+fuzz: $(DONE)/cargo ## Fuzz the column readers, half a minute each (FUZZ_SECONDS=600 for longer; Linux)
+	$(VPY) scripts/fuzz.py --seconds $(or $(FUZZ_SECONDS),30) $(ARGS)
 
 .PHONY: test-matrix
 test-matrix: $(DONE)/wheel ## Test the wheel under each supported Python, NumPy and supervision
@@ -80,14 +92,17 @@ lint: $(DONE)/lint ## Check style: ruff, rustfmt, clippy
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --quiet --all-targets -- -D warnings
 	PYO3_PYTHON=$(CURDIR)/$(VPY) cargo clippy --locked --quiet --all-targets --features python,abi3 -- -D warnings
+	cargo clippy --locked --quiet --manifest-path fuzz/Cargo.toml --no-default-features --target-dir target/fuzz -- -D warnings
 
 .PHONY: format
 format: $(DONE)/lint ## Rewrite the sources in the project's style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 	cargo fmt
+	cargo fmt --manifest-path fuzz/Cargo.toml
 
 .PHONY: typecheck
 typecheck: $(DONE)/lint $(DONE)/package $(DONE)/extension ## Check types, and the stub against the compiled module

@@ -26,6 +26,8 @@ mod aggregator;
 mod cells;
 mod column;
 mod frame;
+#[cfg(feature = "fuzz")]
+pub mod fuzzing;
 mod ids;
 mod journal;
 mod label;
@@ -33,6 +35,7 @@ mod label;
 mod loom;
 mod memo;
 mod memory;
+mod mutants;
 mod peak;
 #[cfg(feature = "python")]
 mod python;

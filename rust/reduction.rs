@@ -28,7 +28,8 @@ pub(crate) struct Winner<C> {
     /// Number of the frame that the rest is about.
     frame: u64,
     hash: u64,
-    name: Box<[u8]>,
+    /// The class name as its rows spell it.
+    pub(crate) name: Box<[u8]>,
 }
 
 /// Working memory for one reduction at a time, kept between frames; `M` and `C` are what a window holds for models and classes.
@@ -43,7 +44,7 @@ pub(crate) struct Reduction<M, C> {
     names: Vec<Winner<C>>,
     /// What these take.
     bytes: usize,
-    /// The winners of the frame as places in `names`, in the order in which their classes appear.
+    /// The winners of the frame as places in `names`, in the order in which their classes appear, or of their rows if classes are ids.
     order: Vec<u32>,
     /// Open addressing: one more than a place in `names`, or zero.
     table: Vec<u32>,
@@ -130,6 +131,11 @@ impl<M, C> Reduction<M, C> {
                 self.reduce_rows(frame, tally, column.iter().map(Ok));
             }
             names => self.reduce_rows(frame, tally, (0..frame.rows()).map(|row| names.raw(row))),
+        }
+        if matches!(frame.names, Names::Ids { .. }) {
+            // Winners that share a name meet in the window, where the one published first stays among equals.
+            let names = &self.names;
+            self.order.sort_unstable_by_key(|&number| names[number as usize].row);
         }
     }
 

@@ -16,11 +16,8 @@
 //! * closing a place (acquire) pairs with the same: the drain sees the leaf that it visits.
 #![allow(unsafe_code)]
 
+use crate::seed::Quality;
 use crate::sync::{AtomicPtr, Ordering, mutant, ordering};
-#[cfg(peakhold_loom)]
-use foldhash::quality::FixedState as RandomState;
-#[cfg(not(peakhold_loom))]
-use foldhash::quality::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::ptr;
 use std::sync::LazyLock;
@@ -34,7 +31,7 @@ const CLOSED: usize = 1;
 const BRANCH: usize = 2;
 const TAGS: usize = CLOSED | BRANCH;
 
-static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+static SEED: LazyLock<Quality> = LazyLock::new(Quality::default);
 
 /// The hash of a key, as [`Trie`] wants it.
 pub(crate) fn hash(key: &[u8]) -> u64 {

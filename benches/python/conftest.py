@@ -1,0 +1,48 @@
+"""Records each contender's correctness beside its time, and where it was taken."""
+
+from __future__ import annotations
+
+import loopback
+import pytest
+import reference
+import sinks
+from run_info import run_info
+
+
+@pytest.fixture(scope="session")
+def server():
+    with loopback.serving() as serving:
+        sinks.connect(serving.url)
+        yield serving
+        sinks.finish()
+
+
+@pytest.fixture(scope="session")
+def blocks(server):
+    return sinks.make(server)
+
+
+@pytest.fixture
+def record(benchmark):
+    """Notes what a row of a table is about, and whether the contender is right."""
+
+    def note(table, scenario, contender, *, correct, frames):
+        benchmark.group = f"{table}: {scenario}"
+        benchmark.extra_info.update(
+            table=table,
+            scenario=scenario,
+            contender=contender,
+            correct=bool(correct),
+            frames=frames,
+        )
+
+    return note
+
+
+def pytest_benchmark_update_machine_info(machine_info):
+    machine_info["run"] = run_info()
+
+
+def pytest_terminal_summary(terminalreporter):
+    if not reference.installed():
+        terminalreporter.write_line(f"bench: {reference.MISSING}", yellow=True)

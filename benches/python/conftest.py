@@ -9,6 +9,16 @@ import sinks
 from run_info import run_info
 
 
+def pytest_addoption(parser):
+    parser.addoption("--quick", action="store_true", help="few rounds")
+
+
+@pytest.fixture
+def rounds(request):
+    """Makes a number of rounds a small one if it is to go quickly."""
+    return lambda wanted: 2 if request.config.option.quick else wanted
+
+
 @pytest.fixture(scope="session")
 def server():
     with loopback.serving() as serving:

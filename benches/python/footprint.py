@@ -21,7 +21,7 @@ import sinks
 
 if TYPE_CHECKING:
     from loopback import Loopback
-    from speed import Line
+    from measuring import Line, Surroundings
 
 _MIB = 1 << 20
 _IMPORT = """
@@ -45,15 +45,16 @@ def _fresh(server: Loopback, *arguments: object) -> Any:
     return json.loads(done.stdout)
 
 
-def memory(line: Line, server: Loopback, *, quick: bool) -> None:
+def memory(line: Line, around: Surroundings) -> None:
     """Measure growth over ten million detections with masks."""
-    frames = 2_000 if quick else 100_000
-    grown, reports = _fresh(server, "memory", frames)
+    frames = 2_000 if around.quick else 100_000
+    grown, reports = _fresh(around.server, "memory", frames)
     line.add(
         f"memory over {frames * 100:,} detections with masks",
         grown / _MIB,
         1.0,
         unit="MiB",
+        ours=f"{grown / 1024:,.0f} KiB",
         note=f"resident growth, {reports} windows reported",
     )
 
@@ -95,10 +96,10 @@ def _resident() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def start_up(line: Line, *, quick: bool) -> None:
+def start_up(line: Line, around: Surroundings) -> None:
     """Compare imports, the two in turn."""
     times: dict[str, list[float]] = {"peakhold": [], "requests": []}
-    for _ in range(3 if quick else 15):
+    for _ in range(3 if around.quick else 15):
         for module, took in times.items():
             done = subprocess.run(
                 [sys.executable, "-c", _IMPORT, module],
@@ -113,28 +114,32 @@ def start_up(line: Line, *, quick: bool) -> None:
         ours / theirs,
         0.3,
         unit="x `import requests`",
-        note=f"{ours:.1f} ms against {theirs:.1f} ms, medians",
+        ours=f"{ours:.1f} ms",
+        theirs=f"{theirs:.1f} ms",
+        note="medians of fresh interpreters",
     )
 
 
-def interpreter_held(line: Line, server: Loopback, *, quick: bool) -> None:
+def interpreter_held(line: Line, around: Surroundings) -> None:
     """Measure the longest pause of a spinning thread while windows are delivered.
 
     A pause is also what the system makes; so the same thread spins without peakhold.
     """
-    seconds, rounds = (1.5, 1) if quick else (4.0, 5)
+    seconds, rounds = (1.5, 1) if around.quick else (4.0, 5)
     pauses: dict[str, list[float]] = {"with": [], "without": []}
     for _ in range(rounds):
         for kind, longest in pauses.items():
-            longest.append(_fresh(server, "spin", kind, seconds) * 1000)
+            longest.append(_fresh(around.server, "spin", kind, seconds) * 1000)
     ours, theirs = median(pauses["with"]), median(pauses["without"])
     line.add(
         "longest time a background thread holds the interpreter",
         max(0.0, ours - theirs),
         1.0,
         unit="ms",
-        note=f"longest pause {ours:.2f} ms against {theirs:.2f} ms without peakhold, "
-        f"medians of {rounds} runs",
+        ours=f"{ours:.2f} ms",
+        theirs=f"{theirs:.2f} ms",
+        note="longest pause of a spinning thread, and without peakhold; medians of "
+        f"{rounds} runs",
     )
 
 

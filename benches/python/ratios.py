@@ -12,6 +12,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 import frames as make
+from measuring import Line, Surroundings, microseconds
 from sinks import observing, registering
 
 import peakhold
@@ -19,8 +20,6 @@ import peakhold
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sinks import Sinks
-    from speed import Line
 
 _ROOT = Path(__file__).resolve().parents[2]
 NO_FLOOR = (
@@ -97,7 +96,7 @@ def _repeats(rows: int, *, quick: bool) -> int:
     return 40 if quick else max(300, 6000 // (1 + rows // 20))
 
 
-def against_floor(line: Line, *, quick: bool) -> None:
+def against_floor(line: Line, around: Surroundings) -> None:
     """Compare `observe` and `unique_inference_ids` with the floor in C."""
     floor = load_floor()
     if floor is None:
@@ -107,13 +106,13 @@ def against_floor(line: Line, *, quick: bool) -> None:
         ours = _each(peakhold.PeakAggregator().observe, frames, make.MODEL_ID)
         theirs = _each(floor.collect, frames) if floor else None
         what = f"`observe`, {rows:,} detections"
-        _compare(line, what, target, (ours, theirs), rows, quick=quick)
+        _compare(line, what, target, (ours, theirs), rows, quick=around.quick)
     for rows in (100, 1000):
         frames = make.several(make.detections, rows)
         what = f"`unique_inference_ids`, {rows:,} detections"
         ours = _each(peakhold.unique_inference_ids, frames)
         theirs = _each(floor.uniq, frames) if floor else None
-        _compare(line, what, 1.5, (ours, theirs), rows, quick=quick)
+        _compare(line, what, 1.5, (ours, theirs), rows, quick=around.quick)
 
 
 def _compare(
@@ -133,22 +132,27 @@ def _compare(
     best = {name: min(values) / make.FRAMES for name, values in times.items()}
     line.noise(best["ours"], best["ours again"])
     figure = best["ours"] / best["floor"] if floor else None
-    took = f"{best['ours']:,.0f} ns"
-    note = f"{took} against {best['floor']:,.0f} ns" if floor else took
-    line.add(what, figure, target, unit="x the floor", note=note)
+    line.add(
+        what,
+        figure,
+        target,
+        unit="x the floor",
+        ours=f"{best['ours']:,.0f} ns",
+        theirs=f"{best['floor']:,.0f} ns" if floor else "",
+    )
 
 
-def between_reports(line: Line, blocks: dict[str, Sinks], *, quick: bool) -> None:
+def between_reports(line: Line, around: Surroundings) -> None:
     """Compare `run()` that only takes a frame in."""
     frames = make.several(make.detections, 10)
     sweeps = {
         name: observing(sinks.aggregator, "ratio", frames)
-        for name, sinks in blocks.items()
+        for name, sinks in around.blocks.items()
     }
     for sweep in sweeps.values():
         sweep()
     sweeps["again"] = sweeps["peakhold"]
-    times = interleaved(sweeps, _repeats(10, quick=quick))
+    times = interleaved(sweeps, _repeats(10, quick=around.quick))
     best = {name: min(values) / len(frames) for name, values in times.items()}
     line.noise(best["peakhold"], best["again"])
     theirs = best.get("reference")
@@ -157,24 +161,26 @@ def between_reports(line: Line, blocks: dict[str, Sinks], *, quick: bool) -> Non
         best["peakhold"] / theirs if theirs else None,
         0.7,
         unit="x the reference",
-        note=_beside(best["peakhold"], theirs),
+        ours=microseconds(best["peakhold"]),
+        theirs=microseconds(theirs),
     )
 
 
-def metadata(line: Line, blocks: dict[str, Sinks], *, quick: bool) -> None:
+def metadata(line: Line, around: Surroundings) -> None:
     """Compare `run()` of custom metadata, each frame with a new id."""
     for rows, target in ((100, 10.0), (1000, 15.0)):
         frames = make.several(make.detections, rows)
         sweeps = {
-            name: registering(sinks.metadata, frames) for name, sinks in blocks.items()
+            name: registering(sinks.metadata, frames)
+            for name, sinks in around.blocks.items()
         }
 
         def prepare(frames: list[Any] = frames) -> None:
-            for sinks in blocks.values():
+            for sinks in around.blocks.values():
                 sinks.deliver()
             make.renew_ids(frames)
 
-        times = interleaved(sweeps, 5 if quick else 30, prepare)
+        times = interleaved(sweeps, 5 if around.quick else 30, prepare)
         prepare()
         best = {name: min(values) / len(frames) for name, values in times.items()}
         theirs = best.get("reference")
@@ -184,10 +190,7 @@ def metadata(line: Line, blocks: dict[str, Sinks], *, quick: bool) -> None:
             target,
             unit="x as fast as the reference",
             at_least=True,
-            note=_beside(best["peakhold"], theirs),
+            ours=microseconds(best["peakhold"]),
+            theirs=microseconds(theirs),
+            note="each frame with a new id; sending not included",
         )
-
-
-def _beside(ours: float, theirs: float | None) -> str:
-    took = f"{ours / 1000:,.2f} us"
-    return f"{took} against {theirs / 1000:,.2f} us" if theirs else took

@@ -11,7 +11,6 @@ from sinks import CLOSED, NEVER, observer, observing, registering, wait_for_clos
 from windows import Plain
 
 CONTENDERS = ["peakhold", *(["reference"] if reference.installed() else [])]
-ROUNDS = 40
 
 
 def lines(report):
@@ -33,7 +32,7 @@ def test_run_between_reports(rows, contender, blocks, benchmark, record):
 
 
 @pytest.mark.parametrize("contender", CONTENDERS)
-def test_run_that_closes(contender, blocks, server, benchmark, record):
+def test_run_that_closes(contender, blocks, server, benchmark, record, rounds):
     """The call at the end of a second in which 15,000 detections came."""
     frames = make.several(make.detections, 100)
     stream = (frames * 3)[:150]
@@ -62,13 +61,15 @@ def test_run_that_closes(contender, blocks, server, benchmark, record):
     )
     scenario = "15,000 detections"
     record("run that closes a window", scenario, contender, correct=right, frames=1)
-    benchmark.pedantic(run, args=(stream[-1],), setup=fill, rounds=5)
+    benchmark.pedantic(run, args=(stream[-1],), setup=fill, rounds=rounds(5))
     sinks.deliver()
 
 
 @pytest.mark.parametrize("contender", CONTENDERS)
 @pytest.mark.parametrize("rows", [100, 1000])
-def test_custom_metadata_run(rows, contender, blocks, server, benchmark, record):
+def test_custom_metadata_run(
+    rows, contender, blocks, server, benchmark, record, rounds
+):
     frames = make.several(make.detections, rows)
     sinks = blocks[contender]
     before = len(server.settle())
@@ -89,5 +90,5 @@ def test_custom_metadata_run(rows, contender, blocks, server, benchmark, record)
         make.renew_ids(frames)
 
     benchmark.pedantic(
-        registering(sinks.metadata, frames), setup=new_frames, rounds=ROUNDS
+        registering(sinks.metadata, frames), setup=new_frames, rounds=rounds(40)
     )

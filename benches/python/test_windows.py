@@ -7,9 +7,11 @@ prediction at 100 detections and 20 classes.
 
 from __future__ import annotations
 
+from functools import cache
+
 import frames as make
 import pytest
-from windows import UNIQUE, WINDOWS, Plain, unique_by_loop
+from windows import UNIQUE, WINDOWS, unique_by_loop
 
 SCENARIOS = {
     "1 detection": (make.detections, 1),
@@ -43,26 +45,31 @@ def contend(scenarios, contenders):
     ]
 
 
-def report_of(window, frames):
-    for frame in frames:
+@cache
+def frames_of(scenario):
+    return make.several(*SCENARIOS[scenario])
+
+
+@cache
+def report_of(contender, scenario):
+    window = WINDOWS[contender]()
+    for frame in frames_of(scenario):
         window.observe(frame, make.MODEL_ID)
     return window.drain()
 
 
-def is_right(contender, scenario, frames):
+def is_right(contender, scenario):
     """Compare with the reference's report, or the oracle's where that has a NaN."""
     oracle = "reference"
     if oracle not in WINDOWS or "NaN" in scenario:
         oracle = "plain Python"
-    return report_of(WINDOWS[contender](), frames) == report_of(
-        WINDOWS[oracle](), frames
-    )
+    return report_of(contender, scenario) == report_of(oracle, scenario)
 
 
 @pytest.mark.parametrize(("scenario", "contender"), contend(SCENARIOS, WINDOWS))
 def test_observe(scenario, contender, benchmark, record):
-    frames = make.several(*SCENARIOS[scenario])
-    right = is_right(contender, scenario, frames)
+    frames = frames_of(scenario)
+    right = is_right(contender, scenario)
     record("observe", scenario, contender, correct=right, frames=len(frames))
     window = WINDOWS[contender]()
     observe, model_id = window.observe, make.MODEL_ID
@@ -92,16 +99,15 @@ def test_unique_ids(scenario, contender, benchmark, record):
 
 
 @pytest.mark.parametrize("contender", WINDOWS)
-def test_drain(contender, benchmark, record):
+def test_drain(contender, benchmark, record, rounds):
     """The report of a window of 15,000 detections, on whoever asks for it."""
-    frames = make.several(make.detections, 100)
-    stream = (frames * 3)[:150]
+    stream = (frames_of("100 detections") * 3)[:150]
     window = WINDOWS[contender]()
-    right = report_of(window, stream) == report_of(Plain(), stream)
+    right = is_right(contender, "100 detections")
     record("drain", "15,000 detections", contender, correct=right, frames=1)
 
     def fill():
         for frame in stream:
             window.observe(frame, make.MODEL_ID)
 
-    benchmark.pedantic(window.drain, setup=fill, rounds=10)
+    benchmark.pedantic(window.drain, setup=fill, rounds=rounds(10))

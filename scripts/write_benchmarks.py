@@ -25,6 +25,7 @@ _README_LINES = {
     "custom metadata run(), 100 detections": "custom metadata `run()`, 100 ",
     "worst frame of a stream at 500 FPS": "worst frame ",
 }
+_NUMBER = re.compile(r"\d+")
 _README_ROWS = re.compile(
     r"(?<=<!-- results -->\n).*?(?=<!-- end of results -->)", re.DOTALL
 )
@@ -102,6 +103,13 @@ def page(results: Results, template: str) -> str:
         "append": median("observe", "1 detection", "reference"),
         "observe_1": median("observe", "1 detection", "peakhold"),
         "plain_1": median("observe", "1 detection", "plain Python"),
+        **{
+            f"{contender}_{threads}": f"{microseconds(row['p50'])} us"
+            for contender in ("peakhold", "mutex")
+            for threads in (1, 8)
+            for row in results.rust["rows"]
+            if (row["group"], row["case"]) == (f"contention/{contender}", str(threads))
+        },
         "cpu": results.targets["run"]["CPU"],
     }
     return template.format_map(fields)
@@ -169,7 +177,9 @@ def cell(row: dict[str, Any] | None, ours: dict[str, Any] | None) -> str:
 def core_table(rows: list[dict[str, Any]]) -> str:
     """Return what criterion measured of the core alone, as a table."""
     chosen = [row for row in rows if not row["group"].startswith("contention/")]
-    chosen.sort(key=lambda row: (row["group"], row["p50"]))
+    chosen.sort(
+        key=lambda row: (row["group"], [int(n) for n in _NUMBER.findall(row["case"])])
+    )
     return table(
         ["", "us"], [[f"{row['group']}, {row['case']}", times(row)] for row in chosen]
     )

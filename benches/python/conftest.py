@@ -27,8 +27,9 @@ def server():
         sinks.finish()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def blocks(server):
+    """Made anew: the reference reports all frames that a block has ever seen."""
     return sinks.make(server)
 
 

@@ -178,5 +178,5 @@ def worst_frame(line: Line, around: Surroundings) -> None:
             unit="ms",
             ours=f"{median(_tail(late, share) for late in all_late):.2f} ms",
             theirs=other,
-            note=f"median of {runs} runs of {seconds:.0f} s",
+            note=f"median of {runs} runs of {seconds:g} s",
         )

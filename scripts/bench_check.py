@@ -27,6 +27,7 @@ HOT_PATHS = (
     "observe_10",
     "observe_100",
     "observe_1000",
+    "observe_1000_names_alone",
     "unique_rows_one_of_100",
     "unique_rows_8_of_1000",
     "drain_20_classes",

@@ -2,7 +2,7 @@
 //!
 //! `scripts/bench_check.py` builds this with fixed hash seeds and runs it under valgrind, collecting inside `measured` alone.
 
-use peakhold::{Aggregator, Tally, unique_rows};
+use peakhold::{Aggregator, Frame, Tally, unique_rows};
 use peakhold_benches::{Columns, OneInference, id_column, inference_ids};
 use std::hint::black_box;
 use std::process::ExitCode;
@@ -18,11 +18,11 @@ fn measured<T>(work: impl FnOnce() -> T) -> T {
 }
 
 /// Observes frames into a window that has seen them once, as all but the first second of a stream is.
-fn observe(rows: usize) -> u64 {
+fn observe(rows: usize, frame: fn(&Columns) -> Frame<'_>) -> u64 {
     let frames = Columns::several(FRAMES, rows, CLASSES);
     let aggregator = Aggregator::default();
     let mut tally = Tally::default();
-    let mut each = |columns: &Columns| aggregator.observe("bench/1", &columns.frame(), &mut OneInference, &mut tally);
+    let mut each = |columns: &Columns| aggregator.observe("bench/1", &frame(columns), &mut OneInference, &mut tally);
     for columns in &frames {
         assert_eq!(each(columns), rows);
     }
@@ -53,9 +53,10 @@ fn drain() -> u64 {
 fn main() -> ExitCode {
     let name = std::env::args().nth(1).unwrap_or_default();
     let entered = match name.as_str() {
-        "observe_10" => observe(10),
-        "observe_100" => observe(100),
-        "observe_1000" => observe(1_000),
+        "observe_10" => observe(10, Columns::frame),
+        "observe_100" => observe(100, Columns::frame),
+        "observe_1000" => observe(1_000, Columns::frame),
+        "observe_1000_names_alone" => observe(1_000, Columns::frame_of_names),
         "unique_rows_one_of_100" => unique(100, 1),
         "unique_rows_8_of_1000" => unique(1_000, 8),
         "drain_20_classes" => drain(),

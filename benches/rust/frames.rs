@@ -6,6 +6,7 @@ use peakhold::{Column, Confidences, Encoding, Frame, Names, Number, Texts};
 pub const NAME_WIDTH: usize = 32;
 
 const CONFIDENCE_WIDTH: usize = size_of::<f32>();
+const CLASS_ID_WIDTH: usize = size_of::<u64>();
 const ID_WIDTH: usize = 144;
 
 /// The columns of one frame.
@@ -13,6 +14,7 @@ pub struct Columns {
     rows: usize,
     names: Vec<u8>,
     confidences: Vec<u8>,
+    class_ids: Vec<u8>,
 }
 
 impl Columns {
@@ -20,9 +22,11 @@ impl Columns {
     #[must_use]
     pub fn new(rows: usize, classes: u64, seed: u64) -> Self {
         let mut random = Random(seed + 1);
-        let mut columns = Self { rows, names: Vec::new(), confidences: Vec::new() };
+        let mut columns = Self { rows, names: Vec::new(), confidences: Vec::new(), class_ids: Vec::new() };
         for _ in 0..rows {
-            columns.names.extend(code_points(&format!("class{:03}", random.below(classes))));
+            let class = random.below(classes);
+            columns.names.extend(code_points(&format!("class{class:03}")));
+            columns.class_ids.extend(class.to_ne_bytes());
             // A multiple of 2^-20 is exact in an f32.
             let numerator = u16::try_from(random.below(1 << 16)).unwrap_or(u16::MAX);
             columns.confidences.extend((f32::from(numerator) / 65_536.0).to_ne_bytes());
@@ -36,12 +40,18 @@ impl Columns {
         (0..count).map(|seed| Self::new(rows, classes, seed)).collect()
     }
 
-    /// The frame, borrowed.
+    /// The frame with its class ids, as a model makes it.
+    #[must_use]
+    pub fn frame(&self) -> Frame<'_> {
+        self.frame_of_names().with_hints(Column::from_bytes(&self.class_ids, CLASS_ID_WIDTH))
+    }
+
+    /// The frame as it is when nobody kept the class ids.
     ///
     /// # Panics
     /// Never: the columns are of one length.
     #[must_use]
-    pub fn frame(&self) -> Frame<'_> {
+    pub fn frame_of_names(&self) -> Frame<'_> {
         let confidences = Confidences::Numbers {
             column: Column::from_bytes(&self.confidences, CONFIDENCE_WIDTH),
             number: Number::F32,

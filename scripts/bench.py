@@ -155,11 +155,14 @@ def main() -> int:
     let_numpy_be_fast()
     _BUILD.mkdir(parents=True, exist_ok=True)
     python = prepare(wheels[0], interpreter)
-    for name, measure in MEASURED.items():
-        if options.only in (None, name):
-            result = measure(python, quick=options.quick)
-            if options.results:
-                write(options.results / f"{name}.json", result)
+    results = {
+        name: measure(python, quick=options.quick)
+        for name, measure in MEASURED.items()
+        if options.only in (None, name)
+    }
+    # Last: a run names the commit it is of, which a file that changed makes "dirty".
+    for name, result in results.items() if options.results else ():
+        write(options.results / f"{name}.json", result)
     if options.plot:
         seconds = "3" if options.quick else "10"
         run(

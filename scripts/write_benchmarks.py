@@ -131,7 +131,7 @@ def targets_table(targets: list[dict[str, Any]]) -> str:
         [
             [
                 line["what"],
-                "-" if line["figure"] is None else f"{line['figure']:,.3g}",
+                "-" if line["figure"] is None else three_digits(line["figure"]),
                 target(line),
                 line["verdict"],
                 line["ours"],
@@ -170,7 +170,11 @@ def cell(row: dict[str, Any] | None, ours: dict[str, Any] | None) -> str:
     """Return times, ratio, and whether the result was right."""
     if row is None:
         return ""
-    ratio = f" ({row['p50'] / ours['p50']:.2g}x)" if ours and row is not ours else ""
+    ratio = (
+        f" ({three_digits(row['p50'] / ours['p50'])}x)"
+        if ours and row is not ours
+        else ""
+    )
     return times(row) + ratio + ("" if row["correct"] else " **wrong**")
 
 
@@ -220,10 +224,13 @@ def times(row: dict[str, Any]) -> str:
 
 
 def microseconds(nanoseconds: float) -> str:
-    """Return a time to three digits."""
-    took = nanoseconds / 1000
-    digits = 2 if took < 10 else 1 if took < 100 else 0  # noqa: PLR2004
-    return f"{took:,.{digits}f}"
+    """Return a time."""
+    return three_digits(nanoseconds / 1000)
+
+
+def three_digits(number: float) -> str:
+    """Return a number to three digits, all of those before its point."""
+    return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"  # noqa: PLR2004
 
 
 def table(head: list[str], lines: list[list[str]]) -> str:

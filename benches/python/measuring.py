@@ -93,7 +93,7 @@ class Line:
         """Add a line."""
         made = Target(what, figure, target, unit, at_least, ours, theirs, note)
         self.targets.append(made)
-        shown = "-" if figure is None else f"{figure:,.3g}"
+        shown = "-" if figure is None else three_digits(figure)
         sign = ">=" if at_least else "<="
         print(f"{what}: {shown}, to reach {sign} {target:g} {unit}: {made.verdict}")
         facts = [ours, f"against {theirs}" if theirs else "", note]
@@ -104,10 +104,11 @@ class Line:
         self.spreads.append(abs(one / again - 1))
 
 
+def three_digits(number: float) -> str:
+    """Return a number to three digits, all of those before its point."""
+    return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"  # noqa: PLR2004
+
+
 def microseconds(nanoseconds: float | None) -> str:
-    """Return a time to three digits; nothing for none."""
-    if nanoseconds is None:
-        return ""
-    took = nanoseconds / 1000
-    digits = 2 if took < 10 else 1 if took < 100 else 0  # noqa: PLR2004
-    return f"{took:,.{digits}f} us"
+    """Return a time; nothing for none."""
+    return "" if nanoseconds is None else f"{three_digits(nanoseconds / 1000)} us"

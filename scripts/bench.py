@@ -40,8 +40,16 @@ _WHOLE = (
 _COLUMNS = "--benchmark-columns=min,median,max,rounds"
 
 
-def prepare(wheel: Path, interpreter: Path) -> Path:
-    """Return the interpreter of an environment with the wheel and the reference."""
+def prepare(wheel: Path) -> Path:
+    """Return the interpreter of an environment with the wheel and the reference.
+
+    Without the reference, where that cannot be installed; it says why.
+    """
+    found = (find_python(version) for version in PYTHONS)
+    interpreter = next(filter(None, found), None)
+    if interpreter is None:
+        print(f"bench: no Python {', '.join(PYTHONS)} for a host", file=sys.stderr)
+        return alone(wheel, Path(sys.executable))
     hosts = _ROOT / "build" / "hosts"
     prepare_environment(hosts)
     host = Host("workflows", hosts / "workflows", [])
@@ -147,14 +155,9 @@ def main() -> int:
     if len(wheels) != 1:
         print(f"one wheel expected in {options.directory}; `make wheel` builds it")
         return 1
-    found = (find_python(version) for version in PYTHONS)
-    interpreter = next(filter(None, found), None)
-    if interpreter is None:
-        print(f"no Python {', '.join(PYTHONS)} found")
-        return 1
     let_numpy_be_fast()
     _BUILD.mkdir(parents=True, exist_ok=True)
-    python = prepare(wheels[0], interpreter)
+    python = prepare(wheels[0])
     results = {
         name: measure(python, quick=options.quick)
         for name, measure in MEASURED.items()

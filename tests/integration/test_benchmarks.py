@@ -22,7 +22,13 @@ def scripts(monkeypatch):
         return __import__(name)
 
     yield load
-    for name in ("bench", "bench_check", "write_benchmarks", "environments"):
+    for name in (
+        "bench",
+        "bench_check",
+        "write_benchmarks",
+        "environments",
+        "test_hosts",
+    ):
         sys.modules.pop(name, None)
 
 
@@ -49,6 +55,21 @@ def test_a_target_is_measured_judged_and_written(tmp_path):
     if "roboflow-workflows" not in result["run"]["versions"]:
         assert between["verdict"] == "not judged"
         assert "no column for the reference" in done.stderr
+
+
+def test_without_a_host_the_wheel_is_timed_alone(scripts, monkeypatch, capsys):
+    pytest.importorskip("uv")
+    module = scripts("bench")
+
+    def refuse(*_, **__):
+        raise subprocess.CalledProcessError(1, "uv")
+
+    monkeypatch.setattr(module.Host, "is_ready", lambda _: False)
+    monkeypatch.setattr(module.Host, "build", refuse)
+    monkeypatch.setattr(module, "missing_space", lambda _: None)
+    monkeypatch.setattr(module, "alone", lambda wheel, _: wheel)
+    assert module.prepare(Path("the.whl")) == Path("the.whl")
+    assert "no environment with the reference" in capsys.readouterr().err
 
 
 def test_without_the_floor_the_harness_says_so(tmp_path):

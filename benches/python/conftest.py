@@ -21,8 +21,8 @@ def rounds(request):
 
 @pytest.fixture(scope="session")
 def server():
-    with loopback.serving() as serving:
-        sinks.connect(serving.url)
+    with loopback.serving() as serving, sinks.scratch() as state:
+        sinks.connect(serving.url, state)
         yield serving
         sinks.finish()
 

@@ -1,6 +1,6 @@
 """Time of a workflow whose only step is the sink: what peakhold cannot make quicker.
 
-    python engine.py URL
+    python engine.py URL STATE
 
 Prints microseconds of one call of the engine. In an interpreter of its own, because
 the engine fixes its configuration when it is imported.
@@ -46,22 +46,23 @@ def engine_call(line: Line, around: Surroundings) -> None:
     """Note the microseconds of a call, where there is an engine."""
     if not reference.installed():
         return
-    done = subprocess.run(
-        # It warns at length while it is imported, and logs.
-        [sys.executable, "-W", "ignore", __file__, around.server.url],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with sinks.scratch() as state:
+        done = subprocess.run(
+            # It warns at length while it is imported, and logs.
+            [sys.executable, "-W", "ignore", __file__, around.server.url, state],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     if done.returncode:
         raise RuntimeError(f"no engine could be called:\n{done.stderr}")
     line.engine_call = float(done.stdout.splitlines()[-1])
     print(f"a call of the engine with the sink alone: {line.engine_call:,.0f} us")
 
 
-def main(url: str) -> None:
+def main(url: str, state: str) -> None:
     """Measure in this interpreter."""
-    sinks.connect(url)
+    sinks.connect(url, state)
     import peakhold.workflows
 
     peakhold.workflows.configure()
@@ -86,4 +87,4 @@ def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

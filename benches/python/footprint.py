@@ -1,6 +1,6 @@
 """What the package takes of a process: memory, start, and the interpreter.
 
-    python footprint.py memory|spin ...
+    python footprint.py URL STATE memory|spin ...
 
 Each is measured in interpreters of their own.
 """
@@ -36,12 +36,13 @@ print(time.perf_counter() - began)
 
 def _fresh(server: Loopback, *arguments: object) -> Any:
     """Run this file in a fresh interpreter and return what it prints."""
-    done = subprocess.run(
-        [sys.executable, __file__, server.url, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
+    with sinks.scratch() as state:
+        done = subprocess.run(
+            [sys.executable, __file__, server.url, state, *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
     return json.loads(done.stdout)
 
 
@@ -174,8 +175,8 @@ def _run_spin(kind: str, seconds: float) -> float:
 
 def main(arguments: list[str]) -> None:
     """Measure one thing in this interpreter and print it."""
-    url, what, *rest = arguments
-    sinks.connect(url)
+    url, state, what, *rest = arguments
+    sinks.connect(url, state)
     if what == "memory":
         print(json.dumps(_run_memory(url, int(rest[0]))))
     else:

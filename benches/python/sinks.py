@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import reference
@@ -18,7 +20,7 @@ import peakhold
 from peakhold.delivery import current
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from loopback import Loopback
 
@@ -64,11 +66,22 @@ class Sinks(NamedTuple):
     """Sends what is waiting, so that it does not fall into what is timed next."""
 
 
-def connect(url: str) -> None:
-    """Point peakhold at a server; before the first block is made."""
+def connect(url: str, state: str) -> None:
+    """Point peakhold at a server; before the first block is made.
+
+    Its outbox is on disk, as by default, but not the one of the user.
+    """
     os.environ["API_BASE_URL"] = url
+    os.environ["PEAKHOLD_STATE_DIR"] = state
     os.environ["ROBOFLOW_API_KEY"] = KEY
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
+
+
+@contextmanager
+def scratch() -> Iterator[str]:
+    """Make a directory for the outbox of one process."""
+    with TemporaryDirectory(prefix="peakhold-bench-") as directory:
+        yield directory
 
 
 def make_peakhold() -> Sinks:

@@ -45,8 +45,8 @@ MEASUREMENTS = {
 
 def measure(line: Line, names: Iterable[str], *, quick: bool) -> None:
     """Measure what is named."""
-    with loopback.serving() as server:
-        sinks.connect(server.url)
+    with loopback.serving() as server, sinks.scratch() as state:
+        sinks.connect(server.url, state)
         for name in names:
             # New blocks: the reference reports all frames that a block has ever seen.
             MEASUREMENTS[name](line, Surroundings(server, sinks.make(server), quick))

@@ -93,7 +93,9 @@ lint: $(DONE)/lint ## Check style: ruff, rustfmt, clippy
 	$(BIN)/ruff format --check
 	cargo fmt --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
+	cargo fmt --check --manifest-path benches/rust/Cargo.toml
 	cargo clippy --locked --quiet --all-targets -- -D warnings
+	cargo clippy --locked --quiet --all-targets --manifest-path benches/rust/Cargo.toml --target-dir target/benches -- -D warnings
 	PYO3_PYTHON=$(CURDIR)/$(VPY) cargo clippy --locked --quiet --all-targets --features python,abi3 -- -D warnings
 	cargo clippy --locked --quiet --manifest-path fuzz/Cargo.toml --no-default-features --target-dir target/fuzz -- -D warnings
 
@@ -103,6 +105,7 @@ format: $(DONE)/lint ## Rewrite the sources in the project's style
 	$(BIN)/ruff format
 	cargo fmt
 	cargo fmt --manifest-path fuzz/Cargo.toml
+	cargo fmt --manifest-path benches/rust/Cargo.toml
 
 .PHONY: typecheck
 typecheck: $(DONE)/lint $(DONE)/package $(DONE)/extension ## Check types, and the stub against the compiled module
@@ -110,8 +113,22 @@ typecheck: $(DONE)/lint $(DONE)/package $(DONE)/extension ## Check types, and th
 	$(VPY) -m mypy.stubtest --mypy-config-file pyproject.toml peakhold._peakhold
 
 .PHONY: bench
-bench: $(DONE)/package $(DONE)/extension ## Time the frame path on this machine
-	$(VPY) benches/python/observe.py
+bench: $(DONE)/wheel ## Time the wheel beside the reference blocks and judge the targets (ARGS=--quick shows that it works)
+	$(VPY) scripts/bench.py dist $(ARGS)
+
+.PHONY: bench-rust
+bench-rust: $(DONE)/cargo ## Time the core without Python, threads included
+	$(VPY) scripts/bench_rust.py $(ARGS)
+
+.PHONY: bench-check
+bench-check: $(DONE)/cargo ## Count the instructions of the hot paths; fails if one grew by more than 5 % (needs valgrind)
+	$(VPY) scripts/bench_check.py $(ARGS)
+
+.PHONY: benchmarks
+benchmarks: $(DONE)/wheel ## Measure everything and write BENCHMARKS.md anew (12 minutes on an idle machine)
+	$(VPY) scripts/bench.py dist --results benches/results --plot docs/benchmarks.svg $(ARGS)
+	$(VPY) scripts/bench_rust.py --results benches/results $(ARGS)
+	$(VPY) scripts/write_benchmarks.py
 
 .PHONY: docs
 docs: $(DONE)/docs $(DONE)/package $(DONE)/extension ## Build the documentation into site, warnings being errors

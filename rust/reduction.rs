@@ -11,6 +11,7 @@ use crate::column::Number;
 use crate::frame::{Confidences, Frame, Names};
 use crate::memo::Memo;
 use crate::reject::{Reason, Tally};
+use crate::seed::Unguessable;
 use std::hash::BuildHasher;
 use std::hint::select_unpredictable;
 
@@ -312,7 +313,7 @@ struct RowHasher {
 
 impl Default for RowHasher {
     fn default() -> Self {
-        let random = std::hash::RandomState::new();
+        let random = Unguessable::default();
         Self { seeds: [random.hash_one(0), random.hash_one(1)] }
     }
 }

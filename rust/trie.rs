@@ -20,11 +20,8 @@
 #![allow(unsafe_code)]
 
 use crate::mutants::{mutant, ordering};
+use crate::seed::Quality;
 use crate::sync::{AtomicPtr, Ordering};
-#[cfg(peakhold_loom)]
-use foldhash::quality::FixedState as RandomState;
-#[cfg(not(peakhold_loom))]
-use foldhash::quality::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::ptr;
 use std::sync::LazyLock;
@@ -38,7 +35,7 @@ const CLOSED: usize = 1;
 const BRANCH: usize = 2;
 const TAGS: usize = CLOSED | BRANCH;
 
-static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+static SEED: LazyLock<Quality> = LazyLock::new(Quality::default);
 
 /// The hash of a key, as [`Trie`] wants it.
 pub(crate) fn hash(key: &[u8]) -> u64 {

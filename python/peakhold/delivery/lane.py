@@ -140,8 +140,7 @@ class Lane:
             times.append((earliest, "report"))
         if "metadata" in self.ready or self.batch:
             times.append((max(earliest, self._metadata_pace.next_at()), "metadata"))
-        # Of two that may go now the first: a report stands for a whole window.
-        return min(times, key=lambda time: time[0], default=None)
+        return min(times, default=None)
 
 
 def _nothing() -> None:

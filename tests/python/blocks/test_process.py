@@ -332,7 +332,10 @@ def test_forks_while_threads_observe_and_deliver_never_hang(api, finished):
         """,
         api.url,
     )
-    assert "child" not in [name for report in reported(api) for name in report]
+    # A child that is gone before it reports leaves a window of its own to others; the
+    # parent's windows have nothing of it.
+    mixed = [report for report in reported(api) if {"child"} < set(report)]
+    assert mixed == []
 
 
 @needs_fork

@@ -79,7 +79,7 @@ def test_health_of_a_process_that_did_nothing_is_good():
 
 
 def test_errors_and_drops_are_told_without_the_key(
-    callbacks, stepped, sender, client, clock, api_key
+    callbacks, stepped, sender, client, clock, api_key, monkeypatch
 ):
     errors, drops = [], []
     assert peakhold.on_error(errors.append) == errors.append
@@ -87,7 +87,8 @@ def test_errors_and_drops_are_told_without_the_key(
     client.failures = [StatusError(503, text=f"?api_key={api_key}")]
     stepped.deliver(report(sender, "x"), sender)
     clock.now += stepped.step()
-    stepped.deliver(report(sender, "y", a=float("nan")), sender)
+    monkeypatch.setattr(client, "get_system_info", lambda: {"load": float("nan")})
+    stepped.deliver(report(sender, "y"), sender)
     stepped.step()
     (failure,) = errors
     assert (failure.kind, failure.state) == ("report", "pending")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -248,12 +249,17 @@ def stay():
 
 
 @pytest.fixture
-def troubled(leave, refusing_api):
-    """Leave records in each state; returns their address."""
+def troubled(leave, refusing_api, state_directory, tmp_path_factory):
+    """Leave records in each state; returns the address of the one that is pending."""
     url = "http://127.0.0.1:9"
-    leave("waits", API_BASE_URL=url, OFFLINE_MODE="True")
-    for name, status in (("refused", 422), ("unpaid", 402)):
-        leave(name, API_BASE_URL=refusing_api(status))
+    # Made once: what processes that are dead have left can be copied.
+    template = tmp_path_factory.getbasetemp() / "troubled"
+    if not template.exists():
+        leave("waits", API_BASE_URL=url, OFFLINE_MODE="True")
+        for name, status in (("refused", 422), ("unpaid", 402)):
+            leave(name, API_BASE_URL=refusing_api(status))
+        shutil.copytree(state_directory, template)
+    shutil.copytree(template, state_directory, dirs_exist_ok=True)
     return url
 
 

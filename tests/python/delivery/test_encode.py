@@ -6,7 +6,7 @@ import json
 from datetime import datetime
 
 import pytest
-from stand_ins import PlainSnapshot, RecordingClient
+from stand_ins import PlainSnapshot
 
 from peakhold.delivery.encode import (
     UnencodableError,
@@ -21,6 +21,7 @@ from peakhold.delivery.record import (
     seal_metadata,
     seal_report,
 )
+from peakhold.testing import RecordingClient
 
 HERE = Destination("http://here", "0123456789abcdef")
 FACTS = {

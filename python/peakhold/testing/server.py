@@ -87,6 +87,9 @@ class Peer(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         length = int(self.headers.get("Content-Length", 0))
         body = self.rfile.read(length)
+        if len(body) < length:  # its sender was killed
+            self.hang_up()
+            return
         target = self.requestline.split(" ")[1]
         self.asked = Request(self.command, target, self.headers, body, self.number)
         self.server.owner.next_behaviour(self.asked).perform(self)
@@ -154,7 +157,7 @@ class MisbehavingServer:
     """The server; a context manager that starts and stops it.
 
     Attributes:
-        requests: What arrived, in order of arrival.
+        requests: What arrived whole, in order of arrival.
         otherwise: What happens to requests beyond the script.
         problems: Exceptions of the server itself, other than lost connections.
     """

@@ -1,11 +1,18 @@
-"""Deliver what earlier processes left, until nothing is pending."""
+"""Deliver what earlier processes left, until nothing of theirs is pending."""
 
 from __future__ import annotations
 
-from common import say, sink
+import time
 
-from peakhold.delivery import current
+from common import say
+from sealing import prepare, seal
 
-aggregator = sink()
-current().flush(30.0)
-say("drained", current().counts())
+dispatcher, sender = prepare()
+dispatcher.deliver(seal(sender, "drained"), sender)
+deadline = time.monotonic() + 40
+while dispatcher.counts().pending and time.monotonic() < deadline:
+    time.sleep(0.02)
+counts = dispatcher.counts()
+settled = counts.delivered + counts.pending + counts.parked + counts.dead
+unexplained = counts.sealed - settled - sum(counts.dropped.values())
+say("drained", counts.sealed, counts.delivered, counts.pending, unexplained)

@@ -13,6 +13,7 @@ from http.client import (
     IncompleteRead,
     RemoteDisconnected,
 )
+from socket import SHUT_WR, create_connection
 
 import pytest
 
@@ -72,6 +73,14 @@ def test_what_arrived_is_kept_as_it_came(server):
     assert request.target == "/a%20b?x=1&x=2"
     assert request.query == {"x": ["1", "2"]}
     assert request.json() == {"a": 1}
+
+
+def test_a_request_that_did_not_arrive_whole_is_none(server):
+    with create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nhalf")
+        connection.shutdown(SHUT_WR)
+        assert connection.recv(1) == b""
+    assert server.requests == []
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from peakhold.delivery.encode import encode, first_entry_apart, split
+from peakhold.delivery.encode import split
+from peakhold.delivery.notices import Failure
 from peakhold.delivery.policy import (
     NOT_FOUND,
     Verdict,
+    reason_of,
     status_of,
     verdict,
     verdict_of_others,
@@ -57,71 +59,33 @@ class Attempts:
         self._clock = clock
         self._lock = lock
 
-    def attempt(
-        self, record: Record, lane: Lane, sender: Sender, *, every_part: bool
-    ) -> Exception | None:
+    def attempt(self, record: Record, lane: Lane, sender: Sender) -> Exception | None:
         """Make the request of a leased record; returns why it failed, or None.
-
-        Args:
-            record: The record. It becomes several if its body is too long, or if the
-                client takes one metadata entry a call and there are more.
-            lane: Its destination.
-            sender: Who makes the request.
-            every_part: Whether to send all of those, or the first and let the others
-                wait.
 
         Raises:
             BaseException: Whatever a client raises that is no ``Exception``. The record
                 is pending again.
         """
-        parts = [record]
-        try:
-            return self._attempt(parts, lane, sender, every_part=every_part)
-        except BaseException as error:
-            self._notices.warn(
-                "attempt",
-                "An attempt at a %s ended in an unexpected %s",
-                record.kind,
-                type(error).__name__,
-            )
-            if parts:  # else it was about what comes after a delivery
-                self._put_off(lane, error, Verdict.RETRY)
-            if not isinstance(error, Exception):  # the thread's end, and the like
-                raise
-            return error if parts else None
-        finally:
-            for part in parts:
-                self._outbox.release(part)
-
-    def _attempt(
-        self, parts: list[Record], lane: Lane, sender: Sender, *, every_part: bool
-    ) -> Exception | None:
-        """Make the requests of ``parts``, of which those that are settled leave it."""
-        first = parts[0].body is None and (every_part or not lane.backoff.failures)
+        first_success = lane.take_first_success(record)
         try:
             workspace = _beforehand(lane.workspace.get, sender)
-            while parts:
-                if parts[0].body is None:
-                    self._encode(parts, sender, every_part=every_part)
-                self._send(parts[0], lane, sender, workspace)
-                self._outbox.acknowledge(parts[0])
-                delivered = parts.pop(0)
+            self._send(record, lane, sender, workspace)
         except Exception as error:  # noqa: BLE001 - an injected client may raise any
-            return self._failed(parts, lane, sender, error)
-        self._answered(lane)
-        if first and delivered.on_first_success:
-            delivered.on_first_success()
+            return self._failed(record, lane, sender, error)
+        except BaseException as error:
+            self._unexpected(record, error)
+            self._put_off(lane, error, Verdict.RETRY)
+            raise
+        else:
+            self._outbox.acknowledge(record)
+            self._answered(lane)
+        finally:
+            self._outbox.release(record)
+        try:
+            first_success()
+        except Exception as error:  # noqa: BLE001 - the record is delivered all the same
+            self._unexpected(record, error)
         return None
-
-    def _encode(self, parts: list[Record], sender: Sender, *, every_part: bool) -> None:
-        """Put records, of which the next has its body, in place of the next one."""
-        whole = parts[0]
-        entries = [whole] if sender.sends_bodies else first_entry_apart(whole)
-        facts = _beforehand(Sender.facts, sender)
-        encoded = [*encode(entries[0], facts), *entries[1:]]
-        leased = len(encoded) if every_part else 1
-        self._outbox.replace(whole, encoded, leased=leased)
-        parts[:1] = encoded[:leased]
 
     def _send(self, record: Record, lane: Lane, sender: Sender, workspace: str) -> None:
         try:
@@ -134,39 +98,55 @@ class Attempts:
             sender.send(record, renamed)
 
     def _failed(
-        self, parts: list[Record], lane: Lane, sender: Sender, error: Exception
+        self, record: Record, lane: Lane, sender: Sender, error: Exception
     ) -> Exception:
+        """Do what the failure means for the record and for its destination."""
         judge = verdict
         if isinstance(error, _BeforehandError):
             judge, error = verdict_of_others, error.cause
+        text = f"{type(error).__name__}: {sender.describe(error)}"
         judged = judge(error)
-        record = parts[0]
-        endpoint = record.destination.endpoint
-        why = (type(error).__name__, sender.describe(error))
-        if judged in (Verdict.RETRY, Verdict.PARK):
-            self._notices.warn(
-                judged.value,
-                "Delivering to %s failed (%s: %s); the next attempt is in %.0f s",
-                endpoint,
-                *why,
-                self._put_off(lane, error, judged),
-            )
+        if judged is Verdict.TOO_LARGE and (parts := split(record)):
+            self._outbox.replace(record, parts)
+            self._answered(lane)
             return error
-        halves = split(record) if judged is Verdict.TOO_LARGE else []
-        if halves:
-            self._outbox.replace(record, halves, leased=0)
-        else:
-            self._outbox.drop(record, judged.value)
+        if judged in (Verdict.RETRY, Verdict.PARK):
+            state = "parked" if judged is Verdict.PARK else "pending"
+            try:
+                delay = self._put_off(lane, error, judged)
+            except Exception as bug:  # noqa: BLE001 - of the error's own attributes
+                self._unexpected(record, bug)
+                delay = self._put_off(lane, bug, judged)
             self._notices.warn(
                 judged.value,
-                "%s does not take a %s, which is dropped (%s: %s)",
-                endpoint,
-                record.kind,
-                *why,
+                "Delivering to %s failed (%s); the next attempt is in %.0f s",
+                record.destination.endpoint,
+                text,
+                delay,
             )
-        del parts[0]
-        self._answered(lane)
+        else:
+            state = "dead"
+            self._notices.warn(
+                judged.value,
+                "%s does not take a %s, which is kept as a dead letter (%s)",
+                record.destination.endpoint,
+                record.kind,
+                text,
+            )
+            self._answered(lane)
+        self._outbox.failed(record, state, reason_of(error, judged), text)
+        self._notices.failed(
+            Failure(record.destination.endpoint, record.kind, record.id, state, text)
+        )
         return error
+
+    def _unexpected(self, record: Record, error: BaseException) -> None:
+        self._notices.warn(
+            "attempt",
+            "An attempt at a %s ended in an unexpected %s",
+            record.kind,
+            type(error).__name__,
+        )
 
     def _put_off(self, lane: Lane, error: BaseException, judged: Verdict) -> float:
         """Leave a destination alone for a while; returns for how many seconds."""

@@ -12,24 +12,29 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from peakhold.delivery.attempt import Attempts
+from peakhold.delivery.encode import UnencodableError, split
+from peakhold.delivery.intake import Intake
 from peakhold.delivery.lane import Lane
 from peakhold.delivery.notices import Notices
-from peakhold.delivery.outbox import MemoryOutbox
+from peakhold.delivery.outbox import Outbox
 from peakhold.delivery.record import seal_metadata
+from peakhold.delivery.settings import DeliverySettings
+from peakhold.delivery.store import Limits
 from peakhold.delivery.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from peakhold.delivery.outbox import Counts, Outbox
-    from peakhold.delivery.record import Destination, Record
+    from peakhold.delivery.record import Destination, Kind, MetadataEntry, Record
     from peakhold.delivery.sender import Sender
+    from peakhold.delivery.state import StateDirectory
+    from peakhold.delivery.store import Counts
 
 HOST_GRACE = 5.0
 """Seconds a host's task has to start before the worker delivers in its place."""
-EXIT_BUDGET = 2.0
-"""Seconds for what is pending when the process exits."""
-METADATA_REQUESTS_PER_SECOND = 4.0
+TENDING = 15.0
+"""Seconds after which the outbox is looked through again: for what dead processes
+left, what somebody at the command line wants tried, and what is too old."""
 LANE_IDLE = 600.0
 """Seconds after which a destination that has nothing to send is forgotten."""
 
@@ -51,33 +56,42 @@ class Dispatcher:
 
     def __init__(
         self,
-        outbox: Outbox | None = None,
+        state: StateDirectory | None = None,
+        settings: DeliverySettings | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[float, float], float] = random.uniform,
-        metadata_rate: float = METADATA_REQUESTS_PER_SECOND,
         worker: bool = True,
     ) -> None:
         """Start without a thread; they come with the first work.
 
         Args:
-            outbox: Where records wait; by default a bounded memory.
+            state: Where the outbox is; None keeps it in memory.
+            settings: Bounds and rates.
             clock: Monotonic time in seconds.
             jitter: Draws a number between two others.
-            metadata_rate: Metadata requests a second and destination.
             worker: Whether to start threads; without them call ``step``.
         """
-        self.outbox: Outbox = MemoryOutbox() if outbox is None else outbox
+        self.state = state
+        self.settings = settings or DeliverySettings()
         self.notices = Notices(clock)
+        self.outbox = Outbox(
+            self.notices,
+            Limits(round(self.settings.outbox_mib * 2**20), self.settings.ttl),
+            state,
+            sync="FULL" if self.settings.durability == "power" else "OFF",
+            clock=clock,
+        )
+        self._intake = Intake(self.outbox, self.notices, clock)
         self._wake = threading.Condition()
         self._attempts = Attempts(self.outbox, self.notices, clock, self._wake)
         self._clock = clock
         self._jitter = jitter
-        self._metadata_rate = metadata_rate
         self._workers = Workers(self.step, self._wake, self.notices, wanted=worker)
         self._lanes: dict[Destination, Lane] = {}
-        self._timers: dict[Timer, float] = {}
+        self._timers: dict[Timer, float] = {self._tend: float("inf")}
         self._timing = False
+        self._commits = 0
         self._closers: list[Callable[[], None]] = []
 
     # Handing over -----------------------------------------------------------------
@@ -92,26 +106,44 @@ class Dispatcher:
             sender: Who sends it, and from now on everything to its destination.
             schedule: Hands a task to the host, if the host is to deliver.
         """
+        self._intake.put(record, sender)
         with self._wake:
-            self._append(record)
             lane = self._lane(sender)
+            lane.ready.add(record.kind)
             task = self._host_task(lane) if schedule else None
         self._workers.signal()
         if schedule and task:
             self._hand(task, lane, schedule)
 
     def deliver_now(self, record: Record, sender: Sender) -> Exception | None:
-        """Make one attempt on the caller's thread; what fails stays pending.
+        """Commit a record and make one attempt, on the caller's thread.
+
+        What fails stays in the outbox.
 
         Returns:
             Why it failed, or None.
         """
-        self._append(record, leased=True)
         with self._wake:
             lane = self._lane(sender)
-        error = self._attempts.attempt(record, lane, sender, every_part=True)
-        self._workers.signal()
-        return error
+        try:
+            parts = self._intake.seal(record, sender, leased=True)
+        except UnencodableError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - of an injected client
+            self.deliver(record, sender)
+            return error
+        failed: Exception | None = None
+        try:
+            with self._wake:
+                for part in parts:
+                    lane.committed(part)
+            while parts and failed is None:
+                failed = self._attempts.attempt(parts.pop(0), lane, sender)
+        finally:
+            for part in parts:
+                self.outbox.release(part)
+            self._workers.signal()
+        return failed
 
     def add_metadata(
         self,
@@ -134,34 +166,41 @@ class Dispatcher:
             lane = self._lane(sender)
             idle = not lane.batch
             for entries in lane.batch.add(inference_ids, field_name, field_value):
-                self._append(seal_metadata(sender.destination, entries))
+                self._seal(lane, entries)
+            if idle:
+                lane.batch_since = lane.used
             task = self._host_task(lane) if schedule else None
         if idle:  # else the worker knows, and frames come by the hundreds a second
             self._workers.signal()
         if schedule and task:
             self._hand(task, lane, schedule)
 
-    def _append(self, record: Record, *, leased: bool = False) -> None:
-        if dropped := self.outbox.append(record, leased=leased):
-            self.notices.warn(
-                "overflow",
-                "Too much is waiting to be delivered: %d sealed before were dropped",
-                dropped,
-            )
+    def _seal(self, lane: Lane, entries: tuple[MetadataEntry, ...]) -> None:
+        sender = lane.sender
+        self._intake.put(seal_metadata(sender.destination, entries), sender)
+        lane.ready.add("metadata")
 
     def _lane(self, sender: Sender) -> Lane:
+        now = self._clock()
         lane = self._lanes.get(sender.destination)
         if lane is None:
-            lane = Lane(sender, self.notices, self._jitter, self._metadata_rate)
+            lane = Lane(
+                sender,
+                self.notices,
+                self._jitter,
+                self.settings.rate,
+                self.settings.metadata_rate,
+            )
             self._lanes[sender.destination] = lane
-        lane.sender = sender
-        lane.used = self._clock()
+            # Others may have left something for it.
+            self._timers[self._tend] = now
+        lane.lend(sender, now)
         return lane
 
     def _host_task(self, lane: Lane) -> Task | None:
         """Make a task for the host if the lane may send now and there is none yet."""
         now = self._clock()
-        due = lane.next_kind(self.outbox)
+        due = lane.next_kind()
         outstanding = lane.host_task is not None and lane.host_task() is not None
         if due is None or due[0] > now or outstanding:
             return None
@@ -187,6 +226,7 @@ class Dispatcher:
         with self._wake:  # the workers leave it alone, between its turns as well
             lane.host_until = self._clock() + HOST_GRACE
         try:
+            self._commit()
             while self._turn(lane):
                 pass
         finally:
@@ -217,21 +257,59 @@ class Dispatcher:
 
     def step(self) -> float | None:
         """Do what is due; returns the seconds until there is more, None if nothing."""
+        self._seal_batches()
+        if self._intake.next_at <= self._clock():
+            with self._workers.engaged():  # a disk may hang, or a client
+                self._commit(wait=False)
         self._run_timers()
         for lane in list(self._lanes.values()):
             self._turn(lane, as_worker=True)
         with self._wake:
             now = self._clock()
             self._forget_idle_lanes(now)
-            dues = map(self._due, self._lanes.values())
+            lanes = self._lanes.values()
+            dues = [at for at in map(self._due, lanes) if at is not None]
             # Who is at the timers signals when they are through.
             timers = () if self._timing else self._timers.values()
-            times = [*timers, *(at for at in dues if at is not None)]
-            return max(0.0, min(times) - now) if times else None
+            times = [*timers, *dues, *(lane.seal_at() for lane in lanes)]
+            soonest = min([*times, self._intake.next_at])
+            return max(0.0, soonest - now) if soonest < float("inf") else None
+
+    def _seal_batches(self, *, every: bool = False) -> None:
+        """Seal open metadata that is old enough, or all of it."""
+        with self._wake:
+            now = self._clock()
+            for lane in self._lanes.values():
+                if lane.batch and (every or lane.seal_at() <= now):
+                    self._seal(lane, lane.batch.seal())
+
+    def _commit(self, *, wait: bool = True) -> None:
+        """Have the outbox take in what was sealed."""
+        committed = self._intake.commit(wait=wait)
+        with self._wake:
+            self._commits += 1
+            for record in committed:
+                if lane := self._lanes.get(record.destination):
+                    lane.committed(record)
+
+    def _tend(self, now: float) -> float | None:
+        """Look through the outbox, for what is this process's to deliver."""
+        commits = self._commits
+        found = self.outbox.tend(list(self._lanes))
+        with self._wake:
+            if self._commits == commits:
+                for lane in self._lanes.values():
+                    lane.ready.clear()
+            for destination, kind, at_once in found:
+                if lane_found := self._lanes.get(destination):
+                    lane_found.ready.add(kind)
+                    if at_once:
+                        lane_found.backoff.not_before = 0.0
+        return now + TENDING if self.state else None
 
     def _due(self, lane: Lane) -> float | None:
         """Return when the worker may next send on a lane; None: nothing to send."""
-        due = lane.next_kind(self.outbox)
+        due = lane.next_kind()
         return max(due[0], lane.host_until, 0.0) if due else None
 
     def _run_timers(self) -> None:
@@ -268,48 +346,69 @@ class Dispatcher:
         """Send one request on a lane if that may be now; returns whether it was."""
         with self._wake:
             now = self._clock()
-            due = lane.next_kind(self.outbox)
+            due = lane.next_kind()
             if due is None or due[0] > now:
                 return False
             if as_worker and lane.host_until > now:
                 return False
             kind, sender = due[1], lane.sender
-            if kind == "metadata" and not self.outbox.waiting(sender.destination, kind):
-                self._append(seal_metadata(sender.destination, lane.batch.seal()))
-            record = self.outbox.lease(sender.destination, kind)
-            if record is None:
-                return False
             lane.busy = True
-            lane.paces[kind].sent(now)
         try:
             with self._workers.engaged() if as_worker else nullcontext():
-                error = self._attempts.attempt(record, lane, sender, every_part=False)
+                record = self._next_record(lane, kind, sender)
+                if record is None:
+                    return False
+                error = self._attempts.attempt(record, lane, sender)
         finally:
             with self._wake:
                 lane.busy = False
             self._workers.signal()
         return error is None
 
+    def _next_record(self, lane: Lane, kind: Kind, sender: Sender) -> Record | None:
+        """Lease what is sent next on a lane, if there is something after all."""
+        with self._wake:
+            lane.ready.discard(kind)
+        self._commit()
+        record = self.outbox.lease(sender.destination, kind)
+        if record is None and kind == "metadata":
+            with self._wake:
+                if lane.batch:
+                    self._seal(lane, lane.batch.seal())
+            self._commit()
+            record = self.outbox.lease(sender.destination, kind)
+        if record is not None and kind == "metadata" and not sender.sends_bodies:
+            # A client that takes one entry a call: the others wait for their turn.
+            if parts := split(record, first_entry=True):
+                self.outbox.replace(record, parts)
+                record = self.outbox.lease(sender.destination, kind)
+        if record is not None:
+            with self._wake:
+                lane.ready.add(kind)
+                lane.sent(kind, self._clock())
+        return record
+
     def _forget_idle_lanes(self, now: float) -> None:
         for destination, lane in list(self._lanes.items()):
-            if lane.busy or now - lane.used <= LANE_IDLE:
+            if lane.busy or lane.batch or now - lane.used <= LANE_IDLE:
                 continue
-            if lane.batch:  # cannot be sent, so it is put where there is a bound
-                self._append(seal_metadata(destination, lane.batch.seal()))
-            if not any(lane.has_work(self.outbox, kind) for kind in lane.paces):
+            if lane.ready:  # or so it was; much may have been dropped since
+                lane.used = self._timers[self._tend] = now
+            else:
                 del self._lanes[destination]
 
     # Ending -----------------------------------------------------------------------
 
     def counts(self) -> Counts:
         """Return what became of the records so far."""
-        return self.outbox.counts()
+        return self._intake.counts() + self.outbox.counts()
 
     def flush(self, timeout: float) -> bool:
-        """Wait until nothing is pending, for at most ``timeout`` seconds.
+        """Wait until this process has nothing to deliver, for ``timeout`` seconds.
 
         Returns:
-            Whether nothing is. Early False means that nothing more can go out in time.
+            Whether it has nothing. Early False means that nothing more can go out in
+            time.
         """
         deadline = self._clock() + timeout
         self._workers.signal()
@@ -321,33 +420,50 @@ class Dispatcher:
                 self._wake.wait(min(_POLL, deadline - now))
         return True
 
-    def close(self, timeout: float = EXIT_BUDGET) -> None:
-        """Seal what is open and deliver what is pending, for ``timeout`` seconds."""
+    def close(self, timeout: float | None = None) -> None:
+        """Seal and commit what is open, then deliver what there is time for.
+
+        Args:
+            timeout: Seconds to deliver; None for those of the settings.
+        """
         self._workers.exiting = True
         for closer in self._closers:
             closer()
+        self._seal_batches(every=True)
+        self._commit()
         with self._wake:
             for lane in self._lanes.values():
                 lane.backoff.not_before = 0.0
                 lane.host_until = float("-inf")
-        if not self.flush(timeout):
-            with self._wake:
-                ids = sum(len(lane.batch) for lane in self._lanes.values())
+        if not self.flush(self.settings.exit_seconds if timeout is None else timeout):
+            counts = self.counts()
             self.notices.warn(
                 "exit",
-                "Exiting with %d reports and metadata requests, and %d more inference "
-                "ids, not delivered",
-                self.counts().pending,
-                ids,
+                "Exiting with %d reports and metadata requests not delivered; %s",
+                counts.pending + counts.parked,
+                "they are lost with the process"
+                if self.state is None or self.outbox.disk_error
+                else "they wait in the outbox",
             )
         self._workers.stop()
 
     def _anything_left(self) -> bool:
-        open_metadata = any(lane.batch for lane in list(self._lanes.values()))
-        return open_metadata or self.outbox.counts().pending > 0
+        return (
+            self._timing
+            or self._timers.get(self._tend, float("inf")) <= self._clock()
+            or self._intake.counts().pending > 0
+            or any(
+                lane.busy or lane.ready or lane.batch for lane in self._lanes.values()
+            )
+        )
 
     def _may_progress(self, deadline: float) -> bool:
-        return any(
-            lane.busy or ((at := self._due(lane)) is not None and at < deadline)
-            for lane in self._lanes.values()
+        return (
+            self._timing
+            or self._timers.get(self._tend, float("inf")) < deadline
+            or self._intake.next_at < deadline
+            or any(
+                lane.busy or ((at := self._due(lane)) is not None and at < deadline)
+                for lane in self._lanes.values()
+            )
         )

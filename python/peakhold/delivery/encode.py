@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -17,12 +18,11 @@ from peakhold.delivery.record import (
     MetadataEntry,
     Record,
     ReportContent,
-    seal_metadata,
 )
 from peakhold.errors import PeakholdError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 REPORT_BODY_LIMIT = 512 * 1024
 """Bytes of a request body; what is larger goes as several requests."""
@@ -36,12 +36,15 @@ class UnencodableError(PeakholdError):
     """A record holds what no JSON can say; no later attempt would do better."""
 
 
-def encode(record: Record, facts: Mapping[str, object]) -> list[Record]:
+def encode(
+    record: Record, facts: Mapping[str, object], *, entries_apart: bool = False
+) -> list[Record]:
     """Return the record with its body made, as several records where it is too long.
 
     Args:
         record: A record that has its content.
         facts: Device id, server version and system information for reports.
+        entries_apart: Whether every metadata entry is to be a record of its own.
 
     Raises:
         UnencodableError: If there is a number that JSON does not have.
@@ -55,13 +58,23 @@ def encode(record: Record, facts: Mapping[str, object]) -> list[Record]:
         }
         results = record.content.snapshot.report()
         bodies = list(_report_bodies(head, results))
+        window = repr(record.content.window).encode("utf-8", "surrogatepass")
+        record = replace(record, merge_key=sha256(window).hexdigest()[:16])
     else:
-        bodies = [_metadata_body(part) for part in packed(record.content or ())]
+        entries = record.content or ()
+        groups = [(entry,) for entry in entries] if entries_apart else packed(entries)
+        bodies = [_metadata_body(group) for group in groups]
     return _with_bodies(record, bodies)
 
 
-def split(record: Record) -> list[Record]:
-    """Return two records for an encoded one; none if nothing would be in the first."""
+def split(record: Record, *, first_entry: bool = False) -> list[Record]:
+    """Return two or more records for an encoded one, or none if it cannot be split.
+
+    Args:
+        record: The record.
+        first_entry: Whether the first one is to be the first metadata entry, and not
+            half of it all.
+    """
     head = json.loads(record.body or b"{}")
     if record.kind == "report":
         results = head.pop(_RESULTS)
@@ -69,30 +82,37 @@ def split(record: Record) -> list[Record]:
         halves = (results[:at], results[at:])
         bodies = [body for half in halves for body in _report_bodies(head, half)]
     else:
-        single = [
-            replace(entry, inference_ids=(inference_id,))
-            for entry in metadata_entries(record)
-            for inference_id in entry.inference_ids
-        ]
-        at = len(single) // 2
-        parts = (*packed(single[:at]), *packed(single[at:]))
+        entries = metadata_entries(record)
+        if first_entry:
+            at = 1 if len(entries) > 1 else 0
+        else:
+            entries = tuple(
+                replace(entry, inference_ids=(inference_id,))
+                for entry in entries
+                for inference_id in entry.inference_ids
+            )
+            at = len(entries) // 2
+        parts = (*packed(entries[:at]), *packed(entries[at:]))
         bodies = [_metadata_body(part) for part in parts]
     return _with_bodies(record, bodies) if at else []
 
 
-def first_entry_apart(record: Record) -> list[Record]:
-    """Return two records for one of several metadata entries: the first, and the rest.
+def merge_reports(records: Sequence[Record]) -> list[Record]:
+    """Return as few records as hold the reports of some, the oldest of them first.
 
-    Any other record is returned as it is. The rest stays content, so that a backlog of
-    a thousand entries takes the room of two records, not of a thousand.
+    Of each class the highest confidence stays, and the oldest of equal ones.
     """
-    entries = record.content
-    if not isinstance(entries, tuple) or len(entries) == 1:
-        return [record]
-    return [
-        replace(seal_metadata(record.destination, part), created=record.created)
-        for part in (entries[:1], entries[1:])
-    ]
+    heads = [json.loads(record.body or b"{}") for record in records]
+    best: dict[str, dict[str, Any]] = {}
+    for head in heads:
+        for result in head.pop(_RESULTS):
+            known = best.setdefault(result["class_name"], result)
+            if result["confidence"] > known["confidence"]:
+                known.update(result)
+    bodies = list(_report_bodies(heads[-1], best.values()))
+    seals = sum(record.seals for record in records)
+    whole = replace(records[-1], seals=seals - len(bodies) + 1)
+    return _with_bodies(whole, bodies)
 
 
 def metadata_entries(record: Record) -> tuple[MetadataEntry, ...]:
@@ -107,16 +127,19 @@ def metadata_entries(record: Record) -> tuple[MetadataEntry, ...]:
 
 
 def _with_bodies(record: Record, bodies: list[bytes]) -> list[Record]:
-    """Freeze bodies; several get ids of their own, for an id names one body only."""
+    """Freeze bodies under ids of their own, for an id names one body only."""
     last = len(bodies) - 1
+    keeps_id = record.body is None and not last
     return [
         replace(
             record,
-            id=uuid4().hex if last else record.id,
+            id=record.id if keeps_id else uuid4().hex,
             content=None,
             body=body,
             size=len(body),
+            seals=1 if at else record.seals,
             on_first_success=record.on_first_success if at == last else None,
+            on_committed=record.on_committed if at == last else None,
         )
         for at, body in enumerate(bodies)
     ]

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from peakhold.delivery.notices import Notices
-    from peakhold.delivery.outbox import Outbox
-    from peakhold.delivery.record import Kind
+    from peakhold.delivery.record import Kind, Record
     from peakhold.delivery.sender import Sender
 
-REPORTS_PER_SECOND = 10
+BATCH_AGE = 5.0
+"""Seconds for which metadata that cannot be sent is collected in memory."""
 
 
 class Pace:
@@ -47,9 +47,13 @@ class Lane:
         sender: The one lent last.
         workspace: The destination's workspace.
         batch: Metadata that is not sealed yet.
+        batch_since: Monotonic time of its first id.
         backoff: When the destination may be tried again.
         busy: Whether a deliverer is at work on it.
         host_task: The host's task for it, until that ran or was thrown away.
+        ready: What may wait for it in the outbox.
+        first_successes: What to call when the newest report of a window arrives at
+            its first attempt, by window.
         host_until: Monotonic time until which the worker leaves it to the host's task.
         used: Monotonic time of the last use.
     """
@@ -59,40 +63,76 @@ class Lane:
         sender: Sender,
         notices: Notices,
         jitter: Callable[[float, float], float],
+        rate: float,
         metadata_rate: float,
     ) -> None:
         """Open a lane for the destination of ``sender``."""
         self.sender = sender
         self.workspace = Workspace(notices)
         self.batch = MetadataBatch()
+        self.batch_since = float("-inf")
         self.backoff = Backoff(jitter)
         self.busy = False
+        self.ready: set[Kind] = set()
+        self.first_successes: dict[str, tuple[str, Callable[[], None]]] = {}
         self.host_task: weakref.ref[object] | None = None
         self.host_until = float("-inf")
         self.used = float("-inf")
         # Reports come in bursts when windows close together; metadata never stops, and
         # even gaps coalesce it best.
-        self.paces: dict[Kind, Pace] = {
-            "report": Pace(REPORTS_PER_SECOND, 1.0),
-            "metadata": Pace(1, 1.0 / metadata_rate),
-        }
+        self._pace = Pace(max(1, round(rate)), max(1.0, 1.0 / rate))
+        self._metadata_pace = Pace(1, 1.0 / metadata_rate)
 
-    def has_work(self, outbox: Outbox, kind: Kind) -> bool:
-        """Whether anything of a kind waits to be sent."""
-        if kind == "metadata" and self.batch:
-            return True
-        return outbox.waiting(self.sender.destination, kind) > 0
+    def lend(self, sender: Sender, now: float) -> None:
+        """Have another sender from now on; one with new settings is tried at once."""
+        if sender.settings != self.sender.settings:
+            self.backoff.not_before = 0.0
+        self.sender = sender
+        self.used = now
 
-    def next_kind(self, outbox: Outbox) -> tuple[float, Kind] | None:
+    def committed(self, record: Record) -> None:
+        """Note a record that is in the outbox now."""
+        self.ready.add(record.kind)
+        if record.merge_key and record.on_first_success:
+            self.first_successes[record.merge_key] = (
+                record.id,
+                record.on_first_success,
+            )
+
+    def take_first_success(self, record: Record) -> Callable[[], None]:
+        """Return what to call if the first attempt at a record succeeds."""
+        key = record.merge_key or ""
+        record_id, call = self.first_successes.get(key, ("", _nothing))
+        if record_id != record.id:
+            return _nothing
+        del self.first_successes[key]
+        return call
+
+    def seal_at(self) -> float:
+        """Return when the open batch has to go to the outbox, sent or not."""
+        return self.batch_since + BATCH_AGE if self.batch else float("inf")
+
+    def sent(self, kind: Kind, now: float) -> None:
+        """Count a request."""
+        self._pace.sent(now)
+        if kind == "metadata":
+            self._metadata_pace.sent(now)
+
+    def next_kind(self) -> tuple[float, Kind] | None:
         """Return what may be sent next and when; None if there is nothing to do now.
 
         The host's task is not considered.
         """
         if self.busy or self.sender.offline:
             return None
-        times = [
-            (max(pace.next_at(), self.backoff.not_before), kind)
-            for kind, pace in self.paces.items()
-            if self.has_work(outbox, kind)
-        ]
-        return min(times, key=lambda time: time[0], default=None)
+        earliest = max(self._pace.next_at(), self.backoff.not_before)
+        times: list[tuple[float, Kind]] = []
+        if "report" in self.ready:
+            times.append((earliest, "report"))
+        if "metadata" in self.ready or self.batch:
+            times.append((max(earliest, self._metadata_pace.next_at()), "metadata"))
+        return min(times, default=None)
+
+
+def _nothing() -> None:
+    """Stand for a call that nobody wants."""

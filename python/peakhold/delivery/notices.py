@@ -6,15 +6,72 @@ import logging
 import threading
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable
 
 _logger = logging.getLogger("peakhold.delivery")
 
+_Event = TypeVar("_Event")
+
 INTERVAL = 60.0
 """Seconds between two warnings of one cause."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What ``on_error`` callbacks get; it holds no api key.
+
+    Attributes:
+        endpoint: Where the record was to go.
+        kind: ``report`` or ``metadata``.
+        id: The record's.
+        state: What the record is now: ``pending``, ``parked`` or ``dead``.
+        error: Type and text of the exception.
+    """
+
+    endpoint: str
+    kind: str
+    id: str
+    state: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Drop:
+    """What ``on_drop`` callbacks get.
+
+    Attributes:
+        reason: Why seals were given up, as in the counters.
+        seals: How many.
+    """
+
+    reason: str
+    seals: int
+
+
+ERROR_CALLBACKS: list[Callable[[Failure], object]] = []
+DROP_CALLBACKS: list[Callable[[Drop], object]] = []
+
+
+def on_error(callback: Callable[[Failure], object]) -> Callable[[Failure], object]:
+    """Have a function called after every failed attempt to deliver.
+
+    It runs on the thread that delivers, which it should not hold up. What it raises is
+    logged and goes no further. It stays for the life of the process and those forked
+    from it; to register it twice has it called twice.
+    """
+    ERROR_CALLBACKS.append(callback)
+    return callback
+
+
+def on_drop(callback: Callable[[Drop], object]) -> Callable[[Drop], object]:
+    """Have a function called when seals are given up; otherwise like ``on_error``."""
+    DROP_CALLBACKS.append(callback)
+    return callback
 
 
 class Notices:
@@ -52,3 +109,26 @@ class Notices:
     def info(self, message: str, *args: object) -> None:
         """Log a recovery."""
         _logger.info(message, *args)
+
+    def failed(self, failure: Failure) -> None:
+        """Tell the ``on_error`` callbacks."""
+        self._tell(ERROR_CALLBACKS, failure)
+
+    def dropped(self, reason: str, seals: int) -> None:
+        """Say that seals were given up, and tell the ``on_drop`` callbacks."""
+        self.warn(
+            f"dropped:{reason}",
+            "Gave up %d reports and metadata requests: %s",
+            seals,
+            reason,
+        )
+        self._tell(DROP_CALLBACKS, Drop(reason, seals))
+
+    def _tell(
+        self, callbacks: Iterable[Callable[[_Event], object]], event: _Event
+    ) -> None:
+        for callback in list(callbacks):
+            try:
+                callback(event)
+            except Exception as error:  # noqa: BLE001 - a user's function may raise any
+                self.warn("callback", "A callback raised %s", type(error).__name__)

@@ -1,224 +1,201 @@
-"""Where sealed records wait until they are delivered or dropped.
+"""Where sealed records wait: in the store on disk, or in memory while that fails.
 
-Conservation, at every moment: ``sealed == delivered + pending + dropped``. The figures
-count seals. A record that absorbed others in a merge stands for all of their seals; a
-record that is split passes its seals to its first part, and every further part counts
-as sealed once more.
+Nothing here raises because of the disk. What cannot be written waits in bounded memory
+and moves to the disk when it can be written again; what was settled meanwhile is settled
+there before anything else is done.
 """
 
 from __future__ import annotations
 
+import sqlite3
 import threading
-from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+import time
+from typing import TYPE_CHECKING, TypeVar
 
-from peakhold.delivery.record import ReportContent, merge_reports
+from peakhold.delivery.store import Limits, Store
+from peakhold.errors import PeakholdError
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
+    from peakhold.delivery.notices import Notices
     from peakhold.delivery.record import Destination, Kind, Record
+    from peakhold.delivery.state import StateDirectory
+    from peakhold.delivery.store import Counts
 
-MAX_RECORDS = 1_000
-MAX_BYTES = 16 * 1024 * 1024
-MERGES_PER_APPEND = 8
-"""A frame loop may be waiting for ``append``, and merging need not shrink anything."""
+MEMORY_BYTES = 16 * 1024 * 1024
+"""Bound of what waits in memory."""
+PATIENCE = 5.0
+"""Seconds between two trials of a disk that fails."""
 
-
-@dataclass(frozen=True)
-class Counts:
-    """What became of the seals so far."""
-
-    sealed: int
-    delivered: int
-    pending: int
-    dropped: dict[str, int] = field(default_factory=dict)
+_DISK_ERRORS = (sqlite3.Error, OSError, PeakholdError)
+_T = TypeVar("_T")
+_D = TypeVar("_D")
 
 
-class Outbox(Protocol):
-    """Records in the order of their sealing; every method is atomic.
+class Outbox:
+    """Sealed records until they are settled, by one deliverer who has them on lease.
 
-    A record is waiting, or leased to one deliverer, who then settles it by one of
-    ``acknowledge``, ``release`` and ``drop``.
-    """
-
-    def append(self, record: Record, *, leased: bool = False) -> int:
-        """Take a record in; returns how many seals were dropped to make room."""
-
-    def lease(self, destination: Destination, kind: Kind) -> Record | None:
-        """Lease the oldest waiting record of a kind, if there is one."""
-
-    def replace(self, record: Record, parts: Sequence[Record], *, leased: int) -> None:
-        """Put ``parts`` in place of a leased record, the first of them ``leased``."""
-
-    def acknowledge(self, record: Record) -> None:
-        """Forget a delivered record."""
-
-    def release(self, record: Record) -> None:
-        """Let a leased record wait again, in its old place."""
-
-    def drop(self, record: Record, reason: str) -> None:
-        """Give a leased record up."""
-
-    def waiting(self, destination: Destination, kind: Kind) -> int:
-        """Return the number of waiting records of a kind."""
-
-    def counts(self) -> Counts:
-        """Return the figures of the conservation equation."""
-
-
-@dataclass
-class _Entry:
-    record: Record
-    leased: bool
-    seals: int = 1
-
-
-class MemoryOutbox:
-    """An ``Outbox`` in bounded memory.
-
-    Past a bound, waiting reports of one window that were never attempted are merged,
-    two at a time; when there are none, the oldest waiting record is dropped. Leased
-    records and the newest one are left alone, so one window larger than the bound in
-    bytes still goes out.
+    Attributes:
+        disk_error: Why nothing can be written to the disk; None if it can.
     """
 
     def __init__(
-        self, max_records: int = MAX_RECORDS, max_bytes: int = MAX_BYTES
+        self,
+        notices: Notices,
+        limits: Limits | None = None,
+        state: StateDirectory | None = None,
+        *,
+        sync: str = "OFF",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Start empty."""
-        self._max_records = max_records
-        self._max_bytes = max_bytes
-        self._lock = threading.Lock()
-        self._entries: dict[str, _Entry] = {}
-        self._waiting: Counter[tuple[Destination, Kind]] = Counter()
-        self._bytes = 0
-        self._sealed = 0
-        self._delivered = 0
-        self._dropped: Counter[str] = Counter()
+        """Open nothing yet.
 
-    def append(self, record: Record, *, leased: bool = False) -> int:
-        """Take a record in; returns how many seals were dropped to make room."""
-        with self._lock:
-            before = self._dropped["overflow"]
-            self._sealed += 1
-            self._insert(_Entry(record, leased))
-            merges = MERGES_PER_APPEND
-            while self._over_bounds():
-                merges -= 1
-                if not (merges >= 0 and self._merge_two()) and not self._drop_oldest():
-                    break
-            return self._dropped["overflow"] - before
+        Args:
+            notices: Told about the disk, and about what is dropped.
+            limits: What is too much.
+            state: Where the store on disk is; None if there is to be none.
+            sync: SQLite's ``synchronous`` for it.
+            clock: Monotonic time in seconds.
+        """
+        limits = limits or Limits()
+        in_memory = Limits(min(MEMORY_BYTES, limits.max_bytes), limits.ttl)
+        self.disk_error: str | None = None
+        self._notices = notices
+        self._clock = clock
+        self._memory = Store(None, in_memory, dropped=notices.dropped, clock=clock)
+        self._disk = (
+            Store(state, limits, dropped=notices.dropped, clock=clock, sync=sync)
+            if state
+            else None
+        )
+        self._next_trial = float("-inf")
+        self._homes: dict[str, Store] = {}
+        self._unsettled: list[Callable[[Store], bool]] = []
+        self._settling = threading.Lock()
+        self._uncommitted: list[Callable[[], None]] = []
+
+    def add(self, records: Sequence[Record], *, leased: bool = False) -> None:
+        """Take encoded records in; those that want to know are told when it is safe."""
+
+        def add(store: Store) -> Store:
+            store.add(records, leased=leased)
+            return store
+
+        store = self._on_disk(add, None) or add(self._memory)
+        if leased:
+            self._homes.update((record.id, store) for record in records)
+        tell = [record.on_committed for record in records if record.on_committed]
+        if store is self._disk or self._disk is None:
+            self._tell(tell)
+        else:
+            self._uncommitted += tell
+
+    def lost(self, reason: str, seals: int) -> None:
+        """Count seals that were dropped on their way here."""
+        if seals:
+            self._notices.dropped(reason, seals)
+            if not self._on_disk(
+                lambda disk: disk.lost(reason, seals), otherwise=False
+            ):
+                self._memory.lost(reason, seals)
 
     def lease(self, destination: Destination, kind: Kind) -> Record | None:
         """Lease the oldest waiting record of a kind, if there is one."""
-        with self._lock:
-            if not self._waiting[destination, kind]:
-                return None
-            for entry in self._entries.values():
-                record = entry.record
-                if not entry.leased and (record.destination, record.kind) == (
-                    destination,
-                    kind,
-                ):
-                    entry.leased = True
-                    self._waiting[destination, kind] -= 1
-                    return record
-        return None
+        home = self._disk
+        record = self._on_disk(lambda disk: disk.lease(destination, kind), None)
+        if record is None:
+            home = self._memory
+            record = home.lease(destination, kind)
+        if record is not None and home is not None:
+            self._homes[record.id] = home
+        return record
 
-    def replace(self, record: Record, parts: Sequence[Record], *, leased: int) -> None:
-        """Put ``parts`` in place of a leased record, the first of them ``leased``."""
-        with self._lock:
-            entries = list(self._entries.values())
-            seals = self._entries[record.id].seals
-            self._clear()
-            for entry in entries:
-                if entry.record.id != record.id:
-                    self._insert(entry)
-                    continue
-                for at, part in enumerate(parts):
-                    self._insert(_Entry(part, at < leased, seals if at == 0 else 1))
-            self._sealed += len(parts) - 1
+    def release(self, record: Record) -> None:
+        """Let a leased record wait again, if it was not settled."""
+        if home := self._homes.pop(record.id, None):
+            home.release(record)
 
     def acknowledge(self, record: Record) -> None:
         """Forget a delivered record."""
-        with self._lock:
-            self._delivered += self._remove(record.id).seals
-
-    def release(self, record: Record) -> None:
-        """Let a leased record wait again, in its old place."""
-        with self._lock:
-            self._entries[record.id].leased = False
-            self._waiting[record.destination, record.kind] += 1
+        self._settle(record, lambda store: store.acknowledge(record))
 
     def drop(self, record: Record, reason: str) -> None:
         """Give a leased record up."""
-        with self._lock:
-            self._dropped[reason] += self._remove(record.id).seals
+        self._settle(record, lambda store: store.drop(record, reason))
 
-    def waiting(self, destination: Destination, kind: Kind) -> int:
-        """Return the number of waiting records of a kind."""
-        with self._lock:
-            return self._waiting[destination, kind]
+    def failed(self, record: Record, state: str, reason: str, error: str) -> None:
+        """Note a failed attempt: the record is pending, parked or dead from now on."""
+        self._settle(record, lambda store: store.failed(record, state, reason, error))
+
+    def replace(self, record: Record, parts: Sequence[Record]) -> None:
+        """Put parts in place of a leased record."""
+        self._settle(record, lambda store: store.replace(record, parts))
+
+    def tend(
+        self, destinations: Collection[Destination]
+    ) -> list[tuple[Destination, Kind, bool]]:
+        """Adopt what dead processes left, drop what is too old, move what is misplaced.
+
+        Args:
+            destinations: For which there is a sender.
+
+        Returns:
+            What there is to be delivered by this process, and whether somebody at the
+            command line wants it tried at once.
+        """
+        on_disk = self._on_disk(lambda disk: disk.adopt(destinations), None)
+        while self._disk and not self.disk_error and (moving := self._memory.take()):
+            self.add(moving)
+        waiting = [*(on_disk or ()), *self._memory.adopt(destinations)]
+        if self._uncommitted and self._memory.is_empty():
+            tell, self._uncommitted = self._uncommitted, []
+            self._tell(tell)
+        return waiting
 
     def counts(self) -> Counts:
-        """Return the figures of the conservation equation."""
-        with self._lock:
-            pending = sum(entry.seals for entry in self._entries.values())
-            dropped = {why: many for why, many in self._dropped.items() if many}
-            return Counts(self._sealed, self._delivered, pending, dropped)
+        """Return the figures of the conservation equation; without those of a disk
+        that fails."""
+        counts = self._memory.counts()
+        on_disk = self._on_disk(Store.counts, None)
+        return counts + on_disk if on_disk else counts
 
-    def _over_bounds(self) -> bool:
-        return len(self._entries) > self._max_records or self._bytes > self._max_bytes
+    def _tell(self, committed: Iterable[Callable[[], None]]) -> None:
+        for tell in committed:
+            try:
+                tell()
+            except Exception as error:  # noqa: BLE001 - the records are safe all the same
+                self._notices.warn(
+                    "committed", "After a commit: %s", type(error).__name__
+                )
 
-    def _clear(self) -> None:
-        self._entries = {}
-        self._waiting.clear()
-        self._bytes = 0
+    def _settle(self, record: Record, act: Callable[[Store], bool]) -> None:
+        if self._homes.pop(record.id, None) is self._memory:
+            act(self._memory)
+        elif not self._on_disk(act, otherwise=False):
+            self._unsettled.append(act)
 
-    def _insert(self, entry: _Entry) -> None:
-        record = entry.record
-        self._entries[record.id] = entry
-        self._bytes += record.size
-        if not entry.leased:
-            self._waiting[record.destination, record.kind] += 1
-
-    def _remove(self, record_id: str) -> _Entry:
-        entry = self._entries.pop(record_id)
-        record = entry.record
-        self._bytes -= record.size
-        if not entry.leased:
-            self._waiting[record.destination, record.kind] -= 1
-        if not self._waiting[record.destination, record.kind]:
-            del self._waiting[record.destination, record.kind]
-        return entry
-
-    def _merge_two(self) -> bool:
-        """Merge the two oldest mergeable reports of one window, if there are two."""
-        oldest: dict[tuple[Destination, Hashable], _Entry] = {}
-        for entry in self._entries.values():
-            content = entry.record.content
-            # Content is there until the first attempt; a made body never changes.
-            if entry.leased or not isinstance(content, ReportContent):
-                continue
-            window = (entry.record.destination, content.window)
-            first = oldest.setdefault(window, entry)
-            if first is entry:
-                continue
-            self._remove(entry.record.id)
-            self._bytes -= first.record.size
-            first.record = merge_reports(first.record, entry.record)
-            self._bytes += first.record.size
-            first.seals += entry.seals
-            return True
-        return False
-
-    def _drop_oldest(self) -> bool:
-        """Drop the oldest waiting record unless it is the newest of all."""
-        newest = next(reversed(self._entries))
-        for record_id, entry in self._entries.items():
-            if not entry.leased and record_id != newest:
-                self._dropped["overflow"] += self._remove(record_id).seals
-                return True
-        return False
+    def _on_disk(self, act: Callable[[Store], _T], otherwise: _D) -> _T | _D:
+        """Do something on the disk; returns ``otherwise`` if that cannot be."""
+        if self._disk is None or self._clock() < self._next_trial:
+            return otherwise
+        try:
+            with self._settling:
+                while self._unsettled:
+                    self._unsettled[0](self._disk)
+                    del self._unsettled[0]
+            result = act(self._disk)
+        except _DISK_ERRORS as error:
+            self._next_trial = self._clock() + PATIENCE
+            self._notices.warn(
+                "disk",
+                "The outbox on disk cannot be used, what is sealed waits in memory "
+                "meanwhile: %s",
+                error,
+            )
+            self.disk_error = str(error)
+            return otherwise
+        if self.disk_error is not None:
+            self.disk_error = None
+            self._notices.info("The outbox on disk can be used again")
+        return result

@@ -6,7 +6,6 @@ import random
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from peakhold.delivery.encode import UnencodableError
 from peakhold.roboflow.errors import TlsFailedError
 
 if TYPE_CHECKING:
@@ -40,6 +39,14 @@ def status_of(error: BaseException) -> int | None:
     return status if isinstance(status, int) else None
 
 
+def reason_of(error: BaseException, judged: Verdict) -> str:
+    """Return in a word why a record is where it is: a status, or what was the matter."""
+    status = status_of(error)
+    if status is not None:
+        return f"HTTP {status}"
+    return "TLS" if isinstance(error, TlsFailedError) else judged.value
+
+
 def verdict(error: BaseException) -> Verdict:
     """Judge a failed attempt; an exception of unknown meaning is worth a retry."""
     status = status_of(error)
@@ -47,8 +54,7 @@ def verdict(error: BaseException) -> Verdict:
         return Verdict.PARK
     if status == _TOO_LARGE:
         return Verdict.TOO_LARGE
-    refused = status in _CLIENT_ERRORS and status not in _PASSING
-    if refused or isinstance(error, UnencodableError):
+    if status in _CLIENT_ERRORS and status not in _PASSING:
         return Verdict.REFUSED
     return Verdict.RETRY
 
@@ -68,6 +74,7 @@ class Backoff:
     Attributes:
         not_before: Monotonic time of the next attempt.
         failures: Failed attempts since the last good one.
+        parked: Whether the last one says that a person is needed.
     """
 
     def __init__(
@@ -76,12 +83,14 @@ class Backoff:
         """Start healthy. ``jitter`` draws a number of seconds between two others."""
         self.not_before = 0.0
         self.failures = 0
+        self.parked = False
         self._delay = FIRST_DELAY
         self._jitter = jitter
 
     def failed(self, now: float, error: BaseException, judged: Verdict) -> None:
         """Plan the next attempt after a failed one."""
         self.failures += 1
+        self.parked = judged is Verdict.PARK
         if judged is Verdict.PARK:
             delay = PARKED_DELAY
         else:
@@ -98,4 +107,5 @@ class Backoff:
         failures, self.failures = self.failures, 0
         self._delay = FIRST_DELAY
         self.not_before = 0.0
+        self.parked = False
         return failures

@@ -7,45 +7,30 @@ import os
 import sys
 import threading
 
-from peakhold.delivery.dispatcher import METADATA_REQUESTS_PER_SECOND, Dispatcher
-
-METADATA_RATE_VARIABLE = "PEAKHOLD_METADATA_REQUESTS_PER_SECOND"
+from peakhold.delivery.dispatcher import Dispatcher
+from peakhold.delivery.settings import DeliverySettings
+from peakhold.delivery.state import StateDirectory
 
 _lock = threading.Lock()
 _current: Dispatcher | None = None
 
 
 def current() -> Dispatcher:
-    """Return the process's dispatcher.
+    """Return the process's dispatcher, made as the environment says.
 
     Raises:
-        ValueError: If ``PEAKHOLD_METADATA_REQUESTS_PER_SECOND`` is not a number
-            above 0.
+        ValueError: If a variable of the environment cannot be used.
     """
     global _current  # noqa: PLW0603 - one per process is the point
     if _current is None:
         with _lock:
             if _current is None:
-                _current = Dispatcher(metadata_rate=_metadata_rate())
+                settings = DeliverySettings.from_environment()
+                durable = settings.durability != "memory"
+                state = StateDirectory(settings.directory()) if durable else None
+                _current = Dispatcher(state, settings)
                 _close_at_exit()
     return _current
-
-
-def _metadata_rate() -> float:
-    text = os.environ.get(METADATA_RATE_VARIABLE, "").strip()
-    if not text:
-        return METADATA_REQUESTS_PER_SECOND
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = 0.0
-    if not 0.0 < rate < float("inf"):
-        message = (
-            f"{METADATA_RATE_VARIABLE} must be a number above 0, the metadata requests "
-            f"a second and destination, not {text!r}"
-        )
-        raise ValueError(message)
-    return rate
 
 
 def _close() -> None:

@@ -65,21 +65,25 @@ Content = ReportContent | tuple[MetadataEntry, ...]
 class Record:
     """One request to be made, for as long as it takes.
 
-    A record is sealed with its ``content``. The first deliverer that has everything
-    an encoder needs replaces the content by the ``body``, which then stays byte for
-    byte the same under the same ``id`` for every attempt.
+    A record is made of its ``content``. On its way to the outbox the content is replaced
+    by the ``body``, which then stays byte for byte the same under the same ``id`` for
+    every attempt, in this process and in those that come after it.
 
     Attributes:
         destination: Where it goes.
         kind: Which request it is.
-        content: What was sealed; None once the body is made.
+        content: What was collected; None once the body is made.
         body: The request body; None until it is made.
         size: Bytes it takes in memory, estimated until the body is made.
         id: Also the ``Idempotency-Key`` of the request.
         created: Time of sealing, UTC.
         encoding_version: Version of the encoding of ``body``.
+        seals: How many seals it stands for; merging and splitting change them.
+        merge_key: Reports with the same one are of one window and may be merged; None
+            once the record may have been sent.
         on_first_success: Called if the very first attempt succeeds. Lives in memory
-            only; a stored record comes back without it.
+            only, as the next one; a stored record comes back without them.
+        on_committed: Called once the record is safe in the outbox, or settled before.
     """
 
     destination: Destination
@@ -90,7 +94,12 @@ class Record:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
     encoding_version: int = ENCODING_VERSION
+    seals: int = 1
+    merge_key: str | None = None
     on_first_success: Callable[[], None] | None = field(
+        default=None, repr=False, compare=False
+    )
+    on_committed: Callable[[], None] | None = field(
         default=None, repr=False, compare=False
     )
 
@@ -104,6 +113,7 @@ def seal_report(
     window: Hashable,
     snapshot: WindowSnapshot,
     on_first_success: Callable[[], None] | None = None,
+    on_committed: Callable[[], None] | None = None,
 ) -> Record:
     """Return the record of a window that was closed just now."""
     # Local and without offset: the request's timestamp is a contract.
@@ -114,21 +124,7 @@ def seal_report(
         ReportContent(window, snapshot, sealed_at),
         size=_report_size(snapshot),
         on_first_success=on_first_success,
-    )
-
-
-def merge_reports(older: Record, newer: Record) -> Record:
-    """Return ``older`` with the peaks of both, neither of which has a body yet."""
-    first, second = older.content, newer.content
-    if not (isinstance(first, ReportContent) and isinstance(second, ReportContent)):
-        message = "only reports whose body is not made can be merged"
-        raise TypeError(message)
-    snapshot = first.snapshot.merge(second.snapshot)
-    return replace(
-        older,
-        content=replace(second, snapshot=snapshot),
-        size=_report_size(snapshot),
-        on_first_success=newer.on_first_success,
+        on_committed=on_committed,
     )
 
 

@@ -10,6 +10,7 @@ from peakhold.delivery.encode import metadata_entries
 from peakhold.delivery.record import Destination
 from peakhold.errors import PeakholdError
 from peakhold.roboflow.redaction import redact
+from peakhold.roboflow.settings import Settings
 
 if TYPE_CHECKING:
     from peakhold.delivery.cache import Cache
@@ -102,6 +103,13 @@ class Sender:
         """Whether the client was told to keep off the network."""
         settings = getattr(self.client, "settings", None)
         return getattr(settings, "offline", False) is True
+
+    @property
+    def settings(self) -> Settings | None:
+        """How the package's client reaches the API; None of another, which may have
+        anything there."""
+        settings = getattr(self.client, "settings", None)
+        return settings if isinstance(settings, Settings) else None
 
     @property
     def workspace_cache_key(self) -> str:

@@ -92,8 +92,9 @@ def eventually(condition, timeout=5.0):
 
 def conserved(counts):
     """Whether every seal is accounted for."""
+    kept = counts.pending + counts.parked + counts.dead
     dropped = sum(counts.dropped.values())
-    return counts.sealed == counts.delivered + counts.pending + dropped
+    return counts.sealed == counts.delivered + kept + dropped
 
 
 def results_of(request):

@@ -11,7 +11,7 @@ from stand_ins import PlainSnapshot
 from peakhold.delivery.encode import (
     UnencodableError,
     encode,
-    first_entry_apart,
+    metadata_entries,
     split,
 )
 from peakhold.delivery.metadata import MetadataBatch
@@ -171,21 +171,18 @@ def test_metadata_is_halved_by_ids():
     assert split(encoded_metadata(entry(1))) == []
 
 
-def test_the_first_of_several_entries_is_set_apart_and_the_rest_stays_content():
-    record = seal_metadata(HERE, (entry(2), entry(3, "w"), entry(1, "x")))
-    first, rest = first_entry_apart(record)
-    assert first.content == (entry(2),)
-    assert rest.content == (entry(3, "w"), entry(1, "x"))
-    assert first.body is rest.body is None
+def test_the_first_of_several_entries_is_split_from_the_rest():
+    record = encoded_metadata(entry(2), entry(3, "w"), entry(1, "x"))
+    first, rest = split(record, first_entry=True)
+    assert metadata_entries(first) == (entry(2),)
+    assert metadata_entries(rest) == (entry(3, "w"), entry(1, "x"))
     assert first.created == rest.created == record.created
     assert len({record.id, first.id, rest.id}) == 3
-    assert abs(first.size + rest.size - record.size) < 10
+    assert (first.seals, rest.seals) == (1, 1)
 
 
-def test_what_has_one_entry_or_none_is_not_set_apart():
-    one = seal_metadata(HERE, (entry(2),))
-    for record in (one, sealed(3), encoded_metadata(entry(1), entry(1, "w"))):
-        assert first_entry_apart(record) == [record]
+def test_what_has_one_entry_is_not_split_from_anything():
+    assert split(encoded_metadata(entry(2)), first_entry=True) == []
 
 
 def filled(batch, *args):

@@ -9,6 +9,7 @@ from stand_ins import PlainSnapshot
 
 from peakhold.delivery import process
 from peakhold.delivery.record import seal_report
+from peakhold.delivery.settings import METADATA_RATE_VARIABLE
 
 
 @pytest.fixture
@@ -40,19 +41,19 @@ def test_there_is_one_dispatcher_however_many_threads_ask(nobody_yet):
 def test_the_metadata_rate_comes_from_the_environment(
     nobody_yet, sender, client, value, seconds
 ):
-    nobody_yet.setenv(process.METADATA_RATE_VARIABLE, value)
+    nobody_yet.setenv(METADATA_RATE_VARIABLE, value)
     dispatcher = process.current()
     dispatcher.add_metadata(["i"], "f", "v", sender)
     (lane,) = dispatcher._lanes.values()
     assert dispatcher.flush(5)
-    sent_at = lane.paces["metadata"]._sent[0]
-    assert lane.paces["metadata"].next_at() - sent_at == pytest.approx(seconds)
+    sent_at = lane._metadata_pace._sent[0]
+    assert lane._metadata_pace.next_at() - sent_at == pytest.approx(seconds)
     dispatcher.close(0)
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "four", "inf", "nan"])
 def test_a_metadata_rate_that_is_none_is_an_error_with_the_remedy(nobody_yet, value):
-    nobody_yet.setenv(process.METADATA_RATE_VARIABLE, value)
+    nobody_yet.setenv(METADATA_RATE_VARIABLE, value)
     with pytest.raises(ValueError, match="must be a number above 0"):
         process.current()
 

@@ -23,7 +23,7 @@ def test_a_failing_workspace_lookup_is_returned_and_stays_pending(
 ):
     client.lookup_failures = [StatusError(401)]
     assert isinstance(stepped.deliver_now(report(sender), sender), StatusError)
-    assert stepped.counts().pending == 1
+    assert stepped.counts().parked == 1
     assert sent(client) == 0
 
 
@@ -72,7 +72,7 @@ def test_a_refused_lookup_is_returned_and_stays_pending(
     error = stepped.deliver_now(report(sender), sender)
     assert error.status == status
     counts = stepped.counts()
-    assert (counts.pending, counts.dropped) == (1, {})
+    assert (counts.parked, counts.dead, counts.dropped) == (1, 0, {})
     clock.now += stepped.step()
     stepped.step()
     assert stepped.counts().delivered == 1

@@ -110,7 +110,8 @@ def test_workers_end_when_they_are_not_needed_any_more(
     monkeypatch.setattr(workers, "IDLE", 0.1)
     for number in range(4):
         hang(number)
-    assert len(working._workers.threads) == 5
+    assert len(working._workers.threads) >= 5
+    assert eventually(lambda: len(working._workers.threads) == 5)
     time.sleep(0.3)
     assert len(working._workers.threads) == 5  # the control: needed, however idle
     let_go.set()
@@ -136,7 +137,7 @@ def test_no_exception_ends_a_worker(working, sender, client, end):
     assert working.flush(10)
     assert working.counts().delivered == 1
     assert sent(client) == 2
-    assert len(working._workers.threads) == workers.FEWEST
+    assert len(working._workers.threads) >= workers.FEWEST
     expected = 0 if end is StatusError else 1  # the control is a common failure
     assert working.notices.counts["attempt"] == expected
     assert working.notices.counts["worker"] == expected
@@ -152,7 +153,7 @@ def test_a_worker_that_cannot_be_started_is_told_and_the_others_go_on(
     dispatcher = Dispatcher()
     dispatcher.deliver(report(sender), sender)
     assert dispatcher.flush(5)
-    monkeypatch.setattr(workers, "FEWEST", 3)
+    monkeypatch.setattr(workers, "FEWEST", 9)
     monkeypatch.setattr(threading.Thread, "start", no_more_threads)
     dispatcher.deliver(report(sender), sender)
     assert dispatcher.flush(5)

@@ -1,0 +1,38 @@
+"""No fork while a database is in use.
+
+The child inherits SQLite's locks as they are at that moment, its own mutexes and what it
+knows of the files included: at rest, or the child could wait for ever, or write without
+a lock. Threads that a child does not have would have been the ones to give them back.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from threading import Lock
+
+_locks: weakref.WeakSet[Lock] = weakref.WeakSet()
+_taken: list[Lock] = []
+
+
+def wait_for(lock: Lock) -> None:
+    """Have every fork wait for a lock, which nobody holds together with another one."""
+    _locks.add(lock)
+
+
+def _before() -> None:
+    for lock in list(_locks):
+        lock.acquire()
+        _taken.append(lock)
+
+
+def _after() -> None:
+    while _taken:
+        _taken.pop().release()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after)

@@ -1,0 +1,143 @@
+"""Between the frame loop and the outbox: sealed content that waits to be written.
+
+A frame only appends to memory. A deliverer's thread, one at a time, makes the bodies
+and has the outbox commit them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from peakhold.delivery.encode import UnencodableError, encode
+from peakhold.delivery.store import Counts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from peakhold.delivery.notices import Notices
+    from peakhold.delivery.outbox import Outbox
+    from peakhold.delivery.record import Record
+    from peakhold.delivery.sender import Sender
+
+MAX_RECORDS = 1_000
+MAX_BYTES = 16 * 1024 * 1024
+"""What may wait here; past it the oldest is dropped. Usually it is nothing."""
+PAUSE = 5.0
+"""Seconds until a client that could not describe its device is asked again."""
+
+
+class Intake:
+    """Sealed records that have no body yet, and who will send them.
+
+    Attributes:
+        next_at: Monotonic time at which there is something to commit; infinity if
+            there is nothing.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        notices: Notices,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Start empty."""
+        self.next_at = float("inf")
+        self._outbox = outbox
+        self._notices = notices
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._committing = threading.Lock()
+        self._waiting: deque[tuple[Record, Sender]] = deque()
+        self._bytes = 0
+        self._writing = 0
+        self._overflowed = 0
+
+    def put(self, record: Record, sender: Sender) -> None:
+        """Take a record; takes microseconds."""
+        with self._lock:
+            self._waiting.append((record, sender))
+            self._bytes += record.size
+            self.next_at = min(self.next_at, self._clock())
+            while len(self._waiting) > 1 and (
+                len(self._waiting) > MAX_RECORDS or self._bytes > MAX_BYTES
+            ):
+                self._take()
+                self._overflowed += 1
+
+    def commit(self, *, wait: bool = True) -> list[Record]:
+        """Have the outbox commit what waits; returns the records it has now.
+
+        Args:
+            wait: Whether to wait while another thread is doing it.
+        """
+        if not self._committing.acquire(blocking=wait):
+            return []
+        committed: list[Record] = []
+        again: list[tuple[Record, Sender]] = []
+        try:
+            with self._lock:
+                self.next_at = float("inf")
+                overflowed, self._overflowed = self._overflowed, 0
+            self._outbox.lost("overflow", overflowed)
+            while taken := self._next():
+                try:
+                    committed += self.seal(*taken)
+                except UnencodableError:
+                    continue
+                except Exception as error:  # noqa: BLE001 - of an injected client
+                    again.append(taken)
+                    self._notices.warn(
+                        "commit",
+                        "What is sealed cannot be committed yet (%s: %s)",
+                        type(error).__name__,
+                        taken[1].describe(error),
+                    )
+        finally:
+            with self._lock:
+                self._writing = 0
+                self._waiting.extendleft(reversed(again))
+                if again:
+                    self._bytes += sum(record.size for record, _ in again)
+                    self.next_at = min(self.next_at, self._clock() + PAUSE)
+            self._committing.release()
+        return committed
+
+    def seal(
+        self, record: Record, sender: Sender, *, leased: bool = False
+    ) -> list[Record]:
+        """Make the body of a record and have the outbox commit it, maybe in parts.
+
+        Raises:
+            UnencodableError: If no JSON can say it; it is dropped.
+            Exception: Whatever the client raises that is to describe its device.
+        """
+        facts = sender.facts() if record.kind == "report" else {}
+        try:
+            # Whoever waits sends every entry now, a client of one entry a call included.
+            apart = leased and not sender.sends_bodies
+            parts = encode(record, facts, entries_apart=apart)
+        except UnencodableError:
+            self._outbox.lost("unencodable", record.seals)
+            raise
+        self._outbox.add(parts, leased=leased)
+        return parts
+
+    def counts(self) -> Counts:
+        """Return the figures of what has not been committed."""
+        with self._lock:
+            pending = len(self._waiting) + self._writing
+            dropped = {"overflow": self._overflowed} if self._overflowed else {}
+            return Counts(pending + self._overflowed, pending=pending, dropped=dropped)
+
+    def _next(self) -> tuple[Record, Sender] | None:
+        with self._lock:
+            self._writing = 1 if self._waiting else 0
+            return self._take() if self._waiting else None
+
+    def _take(self) -> tuple[Record, Sender]:
+        taken = self._waiting.popleft()
+        self._bytes -= taken[0].size
+        return taken

@@ -1,0 +1,146 @@
+"""The outbox's file: its tables, and what is done about one that cannot be used."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import suppress
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from peakhold.errors import PeakholdError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x706B6864
+"""The letters pkhd in the header of the file: it is ours."""
+
+CHECKED_SIZE = 32 * 1024 * 1024
+"""Bytes up to which a file is checked when it is opened; that takes up to 0.2 s."""
+KEPT_DAMAGED = 3
+"""Damaged files that are kept for somebody to look at."""
+
+_SCHEMA = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS destinations (
+    number INTEGER PRIMARY KEY,
+    endpoint TEXT NOT NULL,
+    client TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    UNIQUE (endpoint, client, fingerprint)
+);
+CREATE TABLE IF NOT EXISTS records (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    destination INTEGER NOT NULL REFERENCES destinations (number),
+    kind TEXT NOT NULL,
+    encoding_version INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    merge_key TEXT,
+    created TEXT NOT NULL,
+    sealed_at REAL NOT NULL,
+    seals INTEGER NOT NULL CHECK (seals > 0),
+    owner TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('pending', 'parked', 'dead')),
+    attempts INTEGER NOT NULL DEFAULT 0,
+    reason TEXT,
+    last_error TEXT
+);
+CREATE INDEX IF NOT EXISTS undelivered
+    ON records (owner, destination, kind, number) WHERE state != 'dead';
+CREATE TABLE IF NOT EXISTS totals (
+    name TEXT PRIMARY KEY,
+    value REAL NOT NULL
+) WITHOUT ROWID;
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {SCHEMA_VERSION};
+COMMIT;
+"""
+# `merge_key` tells the window of a report; it is NULL once the report may have been sent,
+# for then its body is final. `sealed_at` is on the outbox's own clock, see `Store`;
+# `created` is for people.
+
+
+class NewerSchemaError(PeakholdError):
+    """A later version of peakhold made the file; this one leaves it alone."""
+
+
+class DamagedError(PeakholdError):
+    """The file is damaged, or not an outbox."""
+
+
+def connect(path: Path | None, *, sync: str) -> sqlite3.Connection:
+    """Open an outbox, a new one if there is none; None is one in memory.
+
+    Args:
+        path: The file.
+        sync: SQLite's ``synchronous``: ``OFF`` or ``FULL``.
+
+    Raises:
+        NewerSchemaError: If a later version made it.
+        DamagedError: If it is damaged or foreign, as ``is_damage`` says of others, too.
+        OSError: If it cannot be made.
+        sqlite3.Error: If it cannot be used.
+    """
+    if path is not None:  # SQLite would let everybody read it
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    database = sqlite3.connect(
+        path or ":memory:", timeout=1.0, isolation_level=None, check_same_thread=False
+    )
+    try:
+        _prepare(database, path, sync)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _prepare(database: sqlite3.Connection, path: Path | None, sync: str) -> None:
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    (application,) = database.execute("PRAGMA application_id").fetchone()
+    (pages,) = database.execute("PRAGMA page_count").fetchone()
+    if pages and application != APPLICATION_ID:
+        raise DamagedError("it is not an outbox")
+    if version > SCHEMA_VERSION:
+        raise NewerSchemaError(
+            f"{path} was made by a later version of peakhold: use that version, or "
+            "another PEAKHOLD_STATE_DIR"
+        )
+    database.execute(f"PRAGMA synchronous = {sync}")
+    # Not WAL: with several writers it could damage a file until SQLite 3.51.3.
+    database.execute("PRAGMA journal_mode = TRUNCATE").fetchone()
+    if not pages:
+        # An outbox that was full for a day does not stay large.
+        database.execute("PRAGMA auto_vacuum = FULL")
+        database.executescript(_SCHEMA)
+    elif path is not None and path.stat().st_size <= CHECKED_SIZE:
+        found = database.execute("PRAGMA quick_check(1)").fetchone()
+        if found != ("ok",):
+            raise DamagedError("SQLite's check found damage")
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether an exception says that the file is damaged, or not an outbox."""
+    # The subclasses of SQLite's say that it is busy, or full, or the like.
+    return isinstance(error, DamagedError) or type(error) is sqlite3.DatabaseError
+
+
+def quarantine(path: Path) -> str:
+    """Move a damaged file away, with what belongs to it; returns its new name.
+
+    Raises:
+        OSError: If it cannot be moved.
+    """
+    now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
+    target = path.with_name(f"{path.name}.corrupt-{now}")
+    path.rename(target)
+    with suppress(FileNotFoundError):
+        journal = path.with_name(f"{path.name}-journal")
+        journal.rename(f"{target}-journal")
+    damaged = sorted(path.parent.glob(f"{path.name}.corrupt-*Z"))
+    for old in damaged[:-KEPT_DAMAGED]:
+        for part in old.parent.glob(f"{old.name}*"):
+            part.unlink(missing_ok=True)
+    return target.name

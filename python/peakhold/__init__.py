@@ -25,6 +25,8 @@ if TYPE_CHECKING:
         ModelMonitoringInferenceAggregatorBlockV1,
         RoboflowCustomMetadataBlockV1,
     )
+    from peakhold.delivery.health import health
+    from peakhold.delivery.notices import on_drop, on_error
     from peakhold.roboflow import RoboflowClient
 
 __all__ = [
@@ -35,6 +37,9 @@ __all__ = [
     "RoboflowCustomMetadataBlockV1",
     "WindowSnapshot",
     "__version__",
+    "health",
+    "on_drop",
+    "on_error",
     "unique_inference_ids",
 ]
 
@@ -42,6 +47,9 @@ _LAZY = {
     "ModelMonitoringInferenceAggregatorBlockV1": "peakhold.blocks",
     "RoboflowCustomMetadataBlockV1": "peakhold.blocks",
     "RoboflowClient": "peakhold.roboflow",
+    "health": "peakhold.delivery.health",
+    "on_drop": "peakhold.delivery.notices",
+    "on_error": "peakhold.delivery.notices",
 }
 
 if build_profile != "release":

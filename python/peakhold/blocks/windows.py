@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -218,6 +219,14 @@ class WindowRegistry:
             if self._closes_with is not dispatcher:
                 self._closes_with = dispatcher
                 dispatcher.at_close(self.flush_all)
+                dispatcher.rejected = self.rejected
+
+    def rejected(self) -> dict[str, int]:
+        """Return what the open windows did not take, by reason."""
+        total: Counter[str] = Counter()
+        for window in list(self._windows.values()):
+            total.update(window.aggregator.rejected)
+        return dict(total)
 
     def forget(self, window: Window) -> None:
         """Give a window up, so that its key gets a new one."""

@@ -14,7 +14,6 @@ from peakhold.delivery.policy import (
     verdict,
     verdict_of_others,
 )
-from peakhold.delivery.sender import Sender
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from peakhold.delivery.notices import Notices
     from peakhold.delivery.outbox import Outbox
     from peakhold.delivery.record import Record
+    from peakhold.delivery.sender import Sender
 
 _T = TypeVar("_T")
 

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from peakhold.delivery.attempt import Attempts
 from peakhold.delivery.encode import UnencodableError, split
@@ -17,7 +17,7 @@ from peakhold.delivery.intake import Intake
 from peakhold.delivery.lane import Lane
 from peakhold.delivery.notices import Notices
 from peakhold.delivery.outbox import Outbox
-from peakhold.delivery.record import seal_metadata
+from peakhold.delivery.record import Destination, seal_metadata
 from peakhold.delivery.settings import DeliverySettings
 from peakhold.delivery.store import Limits
 from peakhold.delivery.workers import Workers
@@ -25,10 +25,11 @@ from peakhold.delivery.workers import Workers
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from peakhold.delivery.record import Destination, Kind, MetadataEntry, Record
+    from peakhold.delivery.ledger import Counts
+    from peakhold.delivery.record import Kind, MetadataEntry, Record
     from peakhold.delivery.sender import Sender
+    from peakhold.delivery.settings import Durability
     from peakhold.delivery.state import StateDirectory
-    from peakhold.delivery.store import Counts
 
 HOST_GRACE = 5.0
 """Seconds a host's task has to start before the worker delivers in its place."""
@@ -92,6 +93,7 @@ class Dispatcher:
         self._timers: dict[Timer, float] = {self._tend: float("inf")}
         self._timing = False
         self._commits = 0
+        self.rejected: Callable[[], dict[str, int]] = dict
         self._closers: list[Callable[[], None]] = []
 
     # Handing over -----------------------------------------------------------------
@@ -134,14 +136,14 @@ class Dispatcher:
             return error
         failed: Exception | None = None
         try:
-            with self._wake:
-                for part in parts:
-                    lane.committed(part)
+            self._note(parts)
             while parts and failed is None:
                 failed = self._attempts.attempt(parts.pop(0), lane, sender)
         finally:
             for part in parts:
                 self.outbox.release(part)
+            with self._wake:  # a worker may have looked while they were on lease
+                lane.ready.add(record.kind)
             self._workers.signal()
         return failed
 
@@ -285,7 +287,10 @@ class Dispatcher:
 
     def _commit(self, *, wait: bool = True) -> None:
         """Have the outbox take in what was sealed."""
-        committed = self._intake.commit(wait=wait)
+        self._note(self._intake.commit(wait=wait))
+
+    def _note(self, committed: Iterable[Record]) -> None:
+        """Let the lanes know what is in the outbox now."""
         with self._wake:
             self._commits += 1
             for record in committed:
@@ -377,11 +382,11 @@ class Dispatcher:
                     self._seal(lane, lane.batch.seal())
             self._commit()
             record = self.outbox.lease(sender.destination, kind)
-        if record is not None and kind == "metadata" and not sender.sends_bodies:
-            # A client that takes one entry a call: the others wait for their turn.
-            if parts := split(record, first_entry=True):
-                self.outbox.replace(record, parts)
-                record = self.outbox.lease(sender.destination, kind)
+        by_call = kind == "metadata" and not sender.sends_bodies
+        if record and by_call and (parts := split(record, first_entry=True)):
+            # The client takes one entry a call: the others wait for their turn.
+            self.outbox.replace(record, parts)
+            record = self.outbox.lease(sender.destination, kind)
         if record is not None:
             with self._wake:
                 lane.ready.add(kind)
@@ -402,6 +407,26 @@ class Dispatcher:
     def counts(self) -> Counts:
         """Return what became of the records so far."""
         return self._intake.counts() + self.outbox.counts()
+
+    @property
+    def durability(self) -> Durability:
+        """What reports outlive now: as set, or as little as the disk allows."""
+        failing = self.state is None or self.outbox.disk_error is not None
+        return "memory" if failing else self.settings.durability
+
+    def destinations(self) -> list[dict[str, Any]]:
+        """Return figures per destination, and when this process tries it next."""
+        rows = self.outbox.overview()
+        with self._wake:
+            now = self._clock()
+            for row in rows:
+                destination = Destination(
+                    row["endpoint"], row["api_key_fingerprint"], row["client"]
+                )
+                lane = self._lanes.get(destination)
+                at = self._due(lane) if lane else None
+                row["next_attempt_in"] = None if at is None else max(0.0, at - now)
+        return rows
 
     def flush(self, timeout: float) -> bool:
         """Wait until this process has nothing to deliver, for ``timeout`` seconds.

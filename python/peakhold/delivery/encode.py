@@ -127,13 +127,16 @@ def metadata_entries(record: Record) -> tuple[MetadataEntry, ...]:
 
 
 def _with_bodies(record: Record, bodies: list[bytes]) -> list[Record]:
-    """Freeze bodies under ids of their own, for an id names one body only."""
+    """Freeze bodies under ids of their own, for an id names one body only.
+
+    Those of content follow from its record's id: who seals it again after a crash
+    cannot have it twice.
+    """
     last = len(bodies) - 1
-    keeps_id = record.body is None and not last
     return [
         replace(
             record,
-            id=record.id if keeps_id else uuid4().hex,
+            id=uuid4().hex if record.body else f"{record.id}.{at}" if at else record.id,
             content=None,
             body=body,
             size=len(body),

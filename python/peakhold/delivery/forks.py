@@ -1,8 +1,8 @@
 """No fork while a database is in use.
 
-The child inherits SQLite's locks as they are at that moment, its own mutexes and what it
-knows of the files included: at rest, or the child could wait for ever, or write without
-a lock. Threads that a child does not have would have been the ones to give them back.
+The child inherits SQLite's locks as they are at that moment: its mutexes, and what it
+knows of the locks of files. They have to be at rest, for the threads that would give
+them back are not in the child, which could wait for ever, or write without a lock.
 """
 
 from __future__ import annotations

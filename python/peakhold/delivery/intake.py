@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from peakhold.delivery.encode import UnencodableError, encode
-from peakhold.delivery.store import Counts
+from peakhold.delivery.ledger import Counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,18 +83,11 @@ class Intake:
                 overflowed, self._overflowed = self._overflowed, 0
             self._outbox.lost("overflow", overflowed)
             while taken := self._next():
-                try:
-                    committed += self.seal(*taken)
-                except UnencodableError:
-                    continue
-                except Exception as error:  # noqa: BLE001 - of an injected client
+                parts = self._sealed(*taken)
+                if parts is None:
                     again.append(taken)
-                    self._notices.warn(
-                        "commit",
-                        "What is sealed cannot be committed yet (%s: %s)",
-                        type(error).__name__,
-                        taken[1].describe(error),
-                    )
+                else:
+                    committed += parts
         finally:
             with self._lock:
                 self._writing = 0
@@ -116,7 +109,7 @@ class Intake:
         """
         facts = sender.facts() if record.kind == "report" else {}
         try:
-            # Whoever waits sends every entry now, a client of one entry a call included.
+            # Whoever waits sends every entry now, by a client of one a call as well.
             apart = leased and not sender.sends_bodies
             parts = encode(record, facts, entries_apart=apart)
         except UnencodableError:
@@ -124,6 +117,21 @@ class Intake:
             raise
         self._outbox.add(parts, leased=leased)
         return parts
+
+    def _sealed(self, record: Record, sender: Sender) -> list[Record] | None:
+        """Do as ``seal``; returns None if it has to be tried again."""
+        try:
+            return self.seal(record, sender)
+        except UnencodableError:
+            return []
+        except Exception as error:  # noqa: BLE001 - an injected client may raise any
+            self._notices.warn(
+                "commit",
+                "What is sealed cannot be committed yet (%s: %s)",
+                type(error).__name__,
+                sender.describe(error),
+            )
+            return None
 
     def counts(self) -> Counts:
         """Return the figures of what has not been committed."""

@@ -6,12 +6,12 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 _logger = logging.getLogger("peakhold.delivery")
 
@@ -128,7 +128,11 @@ class Notices:
         self, callbacks: Iterable[Callable[[_Event], object]], event: _Event
     ) -> None:
         for callback in list(callbacks):
-            try:
-                callback(event)
-            except Exception as error:  # noqa: BLE001 - a user's function may raise any
-                self.warn("callback", "A callback raised %s", type(error).__name__)
+            self.guarded(partial(callback, event))
+
+    def guarded(self, call: Callable[[], object]) -> None:
+        """Call what is not to disturb deliveries, whatever it raises."""
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 - see above
+            self.warn("callback", "A callback raised %s", type(error).__name__)

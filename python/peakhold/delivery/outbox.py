@@ -1,8 +1,8 @@
 """Where sealed records wait: in the store on disk, or in memory while that fails.
 
-Nothing here raises because of the disk. What cannot be written waits in bounded memory
-and moves to the disk when it can be written again; what was settled meanwhile is settled
-there before anything else is done.
+Nothing here raises because of the disk. What cannot be written waits in bounded memory,
+and moves to the disk when that can be written again; what was settled meanwhile is
+settled there before anything else is done.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from peakhold.delivery.store import Limits, Store
 from peakhold.errors import PeakholdError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
+    from peakhold.delivery.ledger import Counts
     from peakhold.delivery.notices import Notices
     from peakhold.delivery.record import Destination, Kind, Record
     from peakhold.delivery.state import StateDirectory
-    from peakhold.delivery.store import Counts
 
 MEMORY_BYTES = 16 * 1024 * 1024
 """Bound of what waits in memory."""
@@ -87,7 +87,8 @@ class Outbox:
             self._homes.update((record.id, store) for record in records)
         tell = [record.on_committed for record in records if record.on_committed]
         if store is self._disk or self._disk is None:
-            self._tell(tell)
+            for committed in tell:
+                self._notices.guarded(committed)
         else:
             self._uncommitted += tell
 
@@ -150,24 +151,20 @@ class Outbox:
         waiting = [*(on_disk or ()), *self._memory.adopt(destinations)]
         if self._uncommitted and self._memory.is_empty():
             tell, self._uncommitted = self._uncommitted, []
-            self._tell(tell)
+            for committed in tell:
+                self._notices.guarded(committed)
         return waiting
 
     def counts(self) -> Counts:
-        """Return the figures of the conservation equation; without those of a disk
-        that fails."""
+        """Return the conservation equation's figures, but for a disk that fails."""
         counts = self._memory.counts()
         on_disk = self._on_disk(Store.counts, None)
         return counts + on_disk if on_disk else counts
 
-    def _tell(self, committed: Iterable[Callable[[], None]]) -> None:
-        for tell in committed:
-            try:
-                tell()
-            except Exception as error:  # noqa: BLE001 - the records are safe all the same
-                self._notices.warn(
-                    "committed", "After a commit: %s", type(error).__name__
-                )
+    def overview(self) -> list[dict[str, Any]]:
+        """Return figures per destination; without those of a disk that fails."""
+        on_disk = self._on_disk(Store.overview, None) or []
+        return on_disk + self._memory.overview()
 
     def _settle(self, record: Record, act: Callable[[Store], bool]) -> None:
         if self._homes.pop(record.id, None) is self._memory:

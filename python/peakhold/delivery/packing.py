@@ -19,6 +19,10 @@ _COMMON = (
 )
 
 
+UNREADABLE = zlib.error
+"""What ``unpack`` raises."""
+
+
 def pack(body: bytes) -> bytes:
     """Return a body compressed."""
     packer = zlib.compressobj(9, zdict=_COMMON)

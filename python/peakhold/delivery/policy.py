@@ -40,7 +40,7 @@ def status_of(error: BaseException) -> int | None:
 
 
 def reason_of(error: BaseException, judged: Verdict) -> str:
-    """Return in a word why a record is where it is: a status, or what was the matter."""
+    """Return in a word why a record is where it is: a status, or what else."""
     status = status_of(error)
     if status is not None:
         return f"HTTP {status}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal
 
@@ -65,9 +65,9 @@ Content = ReportContent | tuple[MetadataEntry, ...]
 class Record:
     """One request to be made, for as long as it takes.
 
-    A record is made of its ``content``. On its way to the outbox the content is replaced
-    by the ``body``, which then stays byte for byte the same under the same ``id`` for
-    every attempt, in this process and in those that come after it.
+    A record is made of its ``content``. On its way to the outbox the content is
+    replaced by the ``body``, which then stays byte for byte the same under the same
+    ``id`` for every attempt, in this process and in those that come after it.
 
     Attributes:
         destination: Where it goes.

@@ -13,6 +13,7 @@ from peakhold.errors import PeakholdError
 if TYPE_CHECKING:
     from pathlib import Path
 
+FILE_NAME = "outbox.sqlite3"
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x706B6864
 """The letters pkhd in the header of the file: it is ours."""
@@ -58,9 +59,9 @@ PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 COMMIT;
 """
-# `merge_key` tells the window of a report; it is NULL once the report may have been sent,
-# for then its body is final. `sealed_at` is on the outbox's own clock, see `Store`;
-# `created` is for people.
+# `merge_key` tells the window of a report; it is NULL once the report may have been
+# sent, for then its body is final. `sealed_at` is on the outbox's own clock, see
+# `Store`; `created` is for people.
 
 
 class NewerSchemaError(PeakholdError):

@@ -106,8 +106,7 @@ class Sender:
 
     @property
     def settings(self) -> Settings | None:
-        """How the package's client reaches the API; None of another, which may have
-        anything there."""
+        """How the package's own client reaches the API; None of another client."""
         settings = getattr(self.client, "settings", None)
         return settings if isinstance(settings, Settings) else None
 

@@ -26,8 +26,8 @@ ENVIRONMENT: Mapping[str, str] = {
         "machine. Default: `process`."
     ),
     "PEAKHOLD_OUTBOX_MIB": (
-        "Size of the outbox in MiB; past it, windows are merged, then the oldest record "
-        "is dropped. Default: 256, and never more than 16 in memory."
+        "Size of the outbox in MiB; past it, windows are merged, then the oldest "
+        "record is dropped. Default: 256, and never more than 16 in memory."
     ),
     "PEAKHOLD_OUTBOX_TTL": (
         "Seconds for which a record is tried to be delivered. Default: 604800, a week."
@@ -39,8 +39,8 @@ ENVIRONMENT: Mapping[str, str] = {
         "Of these, requests with custom metadata at most. Default: 4."
     ),
     "PEAKHOLD_EXIT_SECONDS": (
-        "Seconds that the process waits at its end for what is pending to be delivered. "
-        "Default: 2."
+        "Seconds that the process waits at its end for what is pending to be "
+        "delivered. Default: 2."
     ),
     "PEAKHOLD_DISABLED": (
         "`True` disables both sinks: nothing is collected. Default: `False`."

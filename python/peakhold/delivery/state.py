@@ -16,6 +16,8 @@ import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from peakhold.delivery.schema import FILE_NAME
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -59,7 +61,7 @@ class StateDirectory:
         Raises:
             OSError: If the directory cannot be made.
         """
-        return self._made(self.path) / "outbox.sqlite3"
+        return self._made(self.path) / FILE_NAME
 
     @property
     def journals(self) -> Path:

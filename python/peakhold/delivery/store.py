@@ -19,22 +19,30 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-import zlib
 from collections import Counter
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from peakhold.delivery import forks, schema
 from peakhold.delivery.encode import merge_reports
-from peakhold.delivery.packing import pack, unpack
+from peakhold.delivery.ledger import (
+    committed,
+    count,
+    counts_of,
+    outbox_time,
+    overview,
+    remove,
+)
+from peakhold.delivery.packing import UNREADABLE, pack, unpack
 from peakhold.delivery.record import Destination, Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from peakhold.delivery.ledger import Counts
     from peakhold.delivery.record import Kind
     from peakhold.delivery.state import StateDirectory
 
@@ -42,9 +50,6 @@ DEAD_LIMIT = 1_000
 """Dead records that are kept."""
 MERGED_AT_ONCE = 32
 """Reports that become one, or as few as there is room in, when the outbox is full."""
-LONGEST_PAUSE = 24 * 3600.0
-"""Seconds that the outbox ages at most while nobody uses it."""
-
 _SPACING = 1 << 20
 """Between the numbers of two records, so that parts find room before their whole."""
 
@@ -54,27 +59,15 @@ _SELECT = (
 )
 
 
-@dataclass(frozen=True)
-class Counts:
-    """What became of the seals so far."""
-
-    sealed: int = 0
-    delivered: int = 0
-    pending: int = 0
-    parked: int = 0
-    dead: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
-
-    def __add__(self, other: Counts) -> Counts:
-        """Return the figures of both."""
-        return Counts(
-            self.sealed + other.sealed,
-            self.delivered + other.delivered,
-            self.pending + other.pending,
-            self.parked + other.parked,
-            self.dead + other.dead,
-            dict(Counter(self.dropped) + Counter(other.dropped)),
-        )
+_MERGEABLE = """
+WHERE owner = ?1 AND (destination, merge_key) = (
+    SELECT destination, merge_key FROM records
+    WHERE owner = ?1 AND merge_key IS NOT NULL AND state = 'pending'
+    GROUP BY destination, merge_key HAVING count(*) > 1
+    ORDER BY min(number) LIMIT 1
+)
+ORDER BY records.number LIMIT ?2
+"""
 
 
 @dataclass(frozen=True)
@@ -156,6 +149,10 @@ class Store:
             (last,) = database.execute("SELECT max(number) FROM records").fetchone()
             now = self.now()
             for at, record in enumerate(records, 1):
+                if database.execute(
+                    "SELECT 1 FROM records WHERE id = ?", (record.id,)
+                ).fetchone():
+                    continue  # recovered from a journal that was to be deleted
                 if leased:  # it is about to be sent, so its body is final
                     record = replace(record, merge_key=None)  # noqa: PLW2901 - in short
                 _insert(database, record, self._owner, (last or 0) + at * _SPACING, now)
@@ -191,7 +188,7 @@ class Store:
                 try:
                     leased = _record(row)
                     break
-                except zlib.error:
+                except UNREADABLE:
                     self._remove(database, row["id"], "dropped:damaged")
         if leased is not None:
             self._leased.add(leased.id)
@@ -298,6 +295,11 @@ class Store:
             (_destination(row), row["kind"], bool(row["at_once"])) for row in waiting
         ]
 
+    def overview(self) -> list[dict[str, Any]]:
+        """Return figures per destination."""
+        with self.transaction() as database:
+            return overview(database)
+
     def counts(self) -> Counts:
         """Return the figures of the conservation equation."""
         with self.transaction() as database:
@@ -335,10 +337,7 @@ class Store:
             self._path, self._owner = self._state.outbox, self._state.owner_id
         database = schema.connect(self._path, sync=self._sync)
         self._inode = self._path.stat().st_ino if self._path else 0
-        totals = dict(database.execute("SELECT name, value FROM totals"))
-        slept = time.time() - totals.get("wall", time.time())
-        told = totals.get("clock", 0.0) + min(max(slept, 0.0), LONGEST_PAUSE)
-        self._lag = self._clock() - told
+        self._lag = self._clock() - outbox_time(database)
         database.row_factory = sqlite3.Row
         return database
 
@@ -359,8 +358,7 @@ class Store:
         marks = ",".join("?" * len(old))
         ids = [record.id for record in old]
         number, sealed_at, many = database.execute(
-            "SELECT min(number), max(sealed_at), count(*) FROM records"
-            f" WHERE id IN ({marks})",  # noqa: S608 - marks
+            f"SELECT min(number), max(sealed_at), count(*) FROM records WHERE id IN ({marks})",  # noqa: S608, E501 - question marks
             ids,
         ).fetchone()
         if many < len(old):  # somebody at the command line was faster
@@ -376,17 +374,12 @@ class Store:
     def _merge(self, database: sqlite3.Connection) -> bool:
         """Merge the oldest reports of one window, if there are some that shrink."""
         rows = database.execute(
-            _SELECT + "WHERE owner = ?1 AND (destination, merge_key) = ("
-            "  SELECT destination, merge_key FROM records"
-            "  WHERE owner = ?1 AND merge_key IS NOT NULL AND state = 'pending'"
-            "  GROUP BY destination, merge_key HAVING count(*) > 1"
-            "  ORDER BY min(number) LIMIT 1)"
-            " ORDER BY records.number LIMIT ?2",
+            _SELECT + _MERGEABLE,
             (self._owner, MERGED_AT_ONCE),
         ).fetchall()
         try:
             records = [_record(row) for row in rows]
-        except zlib.error:
+        except UNREADABLE:
             return False
         merged = merge_reports(records) if records else []
         if len(merged) >= len(records):
@@ -416,67 +409,6 @@ class Store:
                 self._remove(database, record_id, "dropped:overflow")
                 return True
         return False
-
-
-@contextmanager
-def committed(database: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """Commit what is done with a database, or roll it back."""
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield database
-        database.execute("COMMIT")
-    except BaseException:
-        # SQLite rolls back by itself on some errors, a full disk among them.
-        if database.in_transaction:
-            with suppress(sqlite3.Error):
-                database.execute("ROLLBACK")
-        raise
-
-
-def count(database: sqlite3.Connection, name: str, seals: int) -> None:
-    """Add to a total: ``sealed``, ``delivered``, or ``dropped:`` and the reason."""
-    database.execute("INSERT OR IGNORE INTO totals VALUES (?, 0)", (name,))
-    database.execute(
-        "UPDATE totals SET value = value + ? WHERE name = ?", (seals, name)
-    )
-
-
-def remove(database: sqlite3.Connection, record_id: str, total: str) -> int:
-    """Delete a record and add its seals to a total; returns them, 0 if it is gone."""
-    row = database.execute(
-        "SELECT seals FROM records WHERE id = ?", (record_id,)
-    ).fetchone()
-    if row is None:
-        return 0
-    database.execute("DELETE FROM records WHERE id = ?", (record_id,))
-    count(database, total, row[0])
-    return int(row[0])
-
-
-def counts_of(database: sqlite3.Connection) -> Counts:
-    """Return the figures of the conservation equation."""
-    totals = {
-        name: int(value)
-        for name, value in database.execute("SELECT name, value FROM totals")
-    }
-    states = {
-        state: int(seals)
-        for state, seals in database.execute(
-            "SELECT state, sum(seals) FROM records GROUP BY state"
-        )
-    }
-    return Counts(
-        totals.get("sealed", 0),
-        totals.get("delivered", 0),
-        states.get("pending", 0),
-        states.get("parked", 0),
-        states.get("dead", 0),
-        {
-            name.partition(":")[2]: seals
-            for name, seals in totals.items()
-            if name.startswith("dropped:")
-        },
-    )
 
 
 def _insert(

@@ -267,7 +267,7 @@ def test_failure_of_the_workspace_lookup_is_answered_not_raised(
         "Error while uploading inference data. Error type: "
         "<class 'peakhold.roboflow.errors.NotAuthorizedError'>. Details: "
     )
-    assert dispatcher.counts().pending == 1
+    assert dispatcher.counts().parked == 1
 
 
 @pytest.mark.parametrize("fault", [Answer(503), Answer(429), Reset()])

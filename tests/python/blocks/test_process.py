@@ -241,7 +241,7 @@ def test_offline_the_exit_is_immediate_and_counts_what_is_left(api, start):
     code, errors = child.ended()
     assert code == 0
     assert float(errors.splitlines()[-1]) < 0.5
-    assert "1 reports and metadata requests, and 1 more inference ids" in errors
+    assert "Exiting with 2 reports and metadata requests not delivered" in errors
     assert api.requests == []
 
 

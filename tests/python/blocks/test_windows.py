@@ -11,6 +11,7 @@ from stand_ins import DictCache, StatusError, eventually
 
 from peakhold.blocks import windows
 from peakhold.blocks.windows import REGISTRY, WindowKey
+from peakhold.delivery.store import Limits
 from peakhold.testing import RecordingClient
 
 SENT = "Data sent successfully"
@@ -231,24 +232,26 @@ def test_released_windows_are_not_kept_by_blocks(aggregator, run):
 def test_an_overflowing_outbox_merges_windows_and_loses_no_class(
     aggregator, run, client, frame, overdue, dispatcher
 ):
-    dispatcher.outbox._max_records = 4
+    memory = dispatcher.outbox._memory
+    memory._limits = Limits(max_bytes=48 * 1024)
     dispatcher._jitter = lambda low, high: 60.0
     client.lookup_failures = [StatusError(503)] * 100
     block = aggregator(platform_client=client)
-    for index in range(20):
-        run(block, frame(f"c{index:02d}"), fire_and_forget=True)
+    for index in range(120):
+        run(block, frame(f"c{index:03d}"), fire_and_forget=True)
         only_window(block).interval.last_report = float("-inf")
         overdue.values.update(dict.fromkeys(overdue.values, ago(hours=1)))
+    assert eventually(lambda: dispatcher._intake.counts().pending == 0)
     counts = dispatcher.counts()
-    assert counts.sealed == counts.pending == 20
+    assert counts.sealed == counts.pending == 120
     assert counts.dropped == {}
     client.lookup_failures.clear()
     for lane in dispatcher._lanes.values():
         lane.backoff.not_before = 0.0
     assert dispatcher.flush(5)
-    assert len(client.reports()) <= 5
+    assert len(client.reports()) < 60
     found = sorted(name for report in classes(client) for name in report)
-    assert found == [f"c{index:02d}" for index in range(20)]
+    assert found == [f"c{index:03d}" for index in range(120)]
 
 
 def release_until(stop):
@@ -283,7 +286,7 @@ def test_eight_threads_and_a_fast_clock_lose_no_class(
     for window in list(REGISTRY._windows.values()):
         window.flush()
     for lane in dispatcher._lanes.values():
-        lane.paces["report"]._seconds = 0.0
+        lane._pace._seconds = 0.0
     assert dispatcher.flush(20)
     found = sorted(name for report in classes(client) for name in report)
     expected = sorted(["warm-up", *(f"{n}-{i}" for n in range(8) for i in range(50))])

@@ -1,0 +1,216 @@
+"""Looking at an outbox and mending it, while other processes use it.
+
+No network and no api key is needed: every function takes the state directory. Records
+are shown as dicts of plain values.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from peakhold.delivery import schema
+from peakhold.delivery.ledger import (
+    committed,
+    dicts,
+    outbox_time,
+    overview,
+    remove,
+)
+from peakhold.delivery.packing import UNREADABLE, unpack
+from peakhold.errors import PeakholdError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from peakhold.delivery.state import StateDirectory
+
+STATES = ("pending", "parked", "dead")
+
+_RECORDS = """
+SELECT id, kind, endpoint, fingerprint AS api_key_fingerprint,
+    nullif(client, '') AS client, state, attempts, reason, last_error, created,
+    seals, length(body) AS bytes, max(0, :now - sealed_at) AS age, body, owner
+FROM records JOIN destinations ON destinations.number = destination
+WHERE (:state IS NULL OR state = :state)
+    AND (:endpoint IS NULL OR endpoint = :endpoint)
+    AND (:id IS NULL OR id = :id)
+ORDER BY records.number
+"""
+
+
+class OutboxError(PeakholdError):
+    """There is no outbox, or it cannot be used; the text says why."""
+
+
+def listed(
+    state: StateDirectory,
+    *,
+    record_state: str | None = None,
+    endpoint: str | None = None,
+) -> list[dict[str, Any]]:
+    """Return the records, the oldest first, without their bodies.
+
+    Args:
+        state: Where the outbox is.
+        record_state: Only those that are ``pending``, ``parked`` or ``dead``.
+        endpoint: Only those that go there.
+
+    Raises:
+        OutboxError: If there is no outbox, or it cannot be used.
+    """
+    with _opened(state) as database:
+        records = _found(database, record_state, endpoint)
+        return [_without_body(record) for record in records]
+
+
+def shown(state: StateDirectory, record_id: str) -> dict[str, Any]:
+    """Return one record with its ``body`` as the request's JSON, None if damaged.
+
+    Raises:
+        OutboxError: If there is no such record, or no outbox.
+    """
+    with _opened(state) as database:
+        for record in _found(database, record_id=record_id):
+            return _with_body(record)
+    raise OutboxError(f"there is no record {record_id} in {state.path}")
+
+
+def exported(
+    state: StateDirectory,
+    *,
+    record_state: str | None = None,
+    endpoint: str | None = None,
+) -> Iterator[str]:
+    """Yield the records as lines of JSON, bodies included.
+
+    Raises:
+        OutboxError: If there is no outbox, or it cannot be used.
+    """
+    with _opened(state) as database:
+        for record in _found(database, record_state, endpoint):
+            yield json.dumps(_with_body(record))
+
+
+def retry(state: StateDirectory, record_ids: Sequence[str] | None = None) -> int:
+    """Make parked and dead records pending again; returns how many.
+
+    A process that has a sender for them tries them within 15 seconds, and else the next
+    one that starts.
+
+    Args:
+        state: Where the outbox is.
+        record_ids: Which; None for all.
+
+    Raises:
+        OutboxError: If there is no outbox, or it cannot be used.
+    """
+    with _opened(state) as database, committed(database):
+        return sum(
+            database.execute(
+                "UPDATE records SET state = 'pending', reason = 'retry'"
+                " WHERE id = ? AND state != 'pending'",
+                (record_id,),
+            ).rowcount
+            for record_id in _ids(database, record_ids)
+        )
+
+
+def drop(
+    state: StateDirectory,
+    record_ids: Sequence[str] | None = None,
+    *,
+    record_state: str | None = None,
+) -> int:
+    """Give records up for good; returns how many. They are counted as dropped.
+
+    Args:
+        state: Where the outbox is.
+        record_ids: Which; None for all.
+        record_state: Of these, only those that are ``pending``, ``parked`` or ``dead``.
+
+    Raises:
+        OutboxError: If there is no outbox, or it cannot be used.
+    """
+    with _opened(state) as database, committed(database):
+        return sum(
+            remove(database, record_id, "dropped:by hand") > 0
+            for record_id in _ids(database, record_ids, record_state)
+        )
+
+
+def problems(state: StateDirectory) -> list[str]:
+    """Return what is wrong with the outbox's file and its figures; nothing if fine.
+
+    Raises:
+        OutboxError: If there is no outbox, or it cannot be opened.
+    """
+    with _opened(state) as database:
+        found = [text for (text,) in database.execute("PRAGMA integrity_check(10)")]
+        found = [] if found == ["ok"] else found
+        found += [
+            f"the body of record {record['id']} is damaged"
+            for record in map(_with_body, _found(database))
+            if record["body"] is None
+        ]
+    return found
+
+
+def destinations(state: StateDirectory) -> list[dict[str, Any]]:
+    """Return ``overview`` of an outbox.
+
+    Raises:
+        OutboxError: If there is no outbox, or it cannot be used.
+    """
+    with _opened(state) as database:
+        return overview(database)
+
+
+@contextmanager
+def _opened(state: StateDirectory) -> Iterator[sqlite3.Connection]:
+    path = state.path / schema.FILE_NAME
+    if not path.exists():
+        raise OutboxError(f"there is no outbox in {state.path}")
+    try:
+        with closing(schema.connect(path, sync="OFF")) as database:
+            yield database
+    except (sqlite3.Error, OSError, schema.DamagedError) as error:
+        raise OutboxError(f"{path} cannot be used: {error}") from error
+
+
+def _found(
+    database: sqlite3.Connection,
+    state: str | None = None,
+    endpoint: str | None = None,
+    record_id: str | None = None,
+) -> Iterator[dict[str, Any]]:
+    now = outbox_time(database)
+    return dicts(
+        database, _RECORDS, now=now, state=state, endpoint=endpoint, id=record_id
+    )
+
+
+def _ids(
+    database: sqlite3.Connection,
+    record_ids: Sequence[str] | None,
+    state: str | None = None,
+) -> list[str]:
+    found = database.execute(
+        "SELECT id FROM records WHERE ?1 IS NULL OR state = ?1", (state,)
+    )
+    wanted = None if record_ids is None else set(record_ids)
+    return [each for (each,) in found if wanted is None or each in wanted]
+
+
+def _without_body(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name != "body"}
+
+
+def _with_body(record: dict[str, Any]) -> dict[str, Any]:
+    try:
+        body = json.loads(unpack(record["body"]))
+    except (ValueError, UNREADABLE):
+        body = None
+    return {**record, "body": body}

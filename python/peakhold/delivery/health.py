@@ -1,0 +1,40 @@
+"""What delivery is doing, as plain values: the same for people and for exporters."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from peakhold.delivery.process import current
+
+if TYPE_CHECKING:
+    from peakhold.delivery.dispatcher import Dispatcher
+
+
+def health(dispatcher: Dispatcher | None = None) -> dict[str, Any]:
+    """Return how delivery is doing, as JSON can say it.
+
+    ``counts`` hold ``sealed == delivered + pending + parked + dead + dropped``, summed
+    over all processes that share the outbox and over their restarts. ``destinations``
+    has an entry per destination with records of these three states, the age in seconds
+    of the oldest one, the last error, and what this process is up to: seconds until its
+    next attempt, None if it has none to make. ``warnings`` counts causes of trouble of
+    this process; ``rejected``, the detections that its open windows did not take. No
+    value holds an api key.
+
+    Args:
+        dispatcher: Whose; None for the process's own.
+
+    Raises:
+        ValueError: If a variable of the environment cannot be used.
+    """
+    dispatcher = dispatcher or current()
+    return {
+        "state_directory": str(dispatcher.state.path) if dispatcher.state else None,
+        "durability": dispatcher.durability,
+        "disk_error": dispatcher.outbox.disk_error,
+        "counts": asdict(dispatcher.counts()),
+        "destinations": dispatcher.destinations(),
+        "rejected": dispatcher.rejected(),
+        "warnings": dict(dispatcher.notices.counts),
+    }

@@ -1,0 +1,139 @@
+"""The outbox's books: what became of the seals, and what time it is for them.
+
+Every function works within the transaction of its caller, or without one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections import Counter
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LONGEST_PAUSE = 24 * 3600.0
+"""Seconds that the outbox ages at most while nobody uses it."""
+
+_DESTINATIONS = """
+SELECT endpoint, fingerprint AS api_key_fingerprint, nullif(client, '') AS client,
+    sum((state = 'pending') * seals) AS pending,
+    sum((state = 'parked') * seals) AS parked,
+    sum((state = 'dead') * seals) AS dead,
+    max(0, :now - min(CASE WHEN state != 'dead' THEN sealed_at END)) AS oldest_age,
+    (SELECT last_error FROM records AS failed
+        WHERE failed.destination = destinations.number AND last_error IS NOT NULL
+        ORDER BY failed.attempts > 0 DESC, failed.number DESC LIMIT 1) AS last_error
+FROM destinations JOIN records ON records.destination = destinations.number
+GROUP BY destinations.number ORDER BY destinations.number
+"""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of the seals so far."""
+
+    sealed: int = 0
+    delivered: int = 0
+    pending: int = 0
+    parked: int = 0
+    dead: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: Counts) -> Counts:
+        """Return the figures of both."""
+        return Counts(
+            self.sealed + other.sealed,
+            self.delivered + other.delivered,
+            self.pending + other.pending,
+            self.parked + other.parked,
+            self.dead + other.dead,
+            dict(Counter(self.dropped) + Counter(other.dropped)),
+        )
+
+
+@contextmanager
+def committed(database: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Commit what is done with a database, or roll it back."""
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield database
+        database.execute("COMMIT")
+    except BaseException:
+        # SQLite rolls back by itself on some errors, a full disk among them.
+        if database.in_transaction:
+            with suppress(sqlite3.Error):
+                database.execute("ROLLBACK")
+        raise
+
+
+def count(database: sqlite3.Connection, name: str, seals: int) -> None:
+    """Add to a total: ``sealed``, ``delivered``, or ``dropped:`` and the reason."""
+    database.execute("INSERT OR IGNORE INTO totals VALUES (?, 0)", (name,))
+    database.execute(
+        "UPDATE totals SET value = value + ? WHERE name = ?", (seals, name)
+    )
+
+
+def outbox_time(database: sqlite3.Connection) -> float:
+    """Return the outbox's own time: that of its last use, and what passed since."""
+    totals = dict(database.execute("SELECT name, value FROM totals").fetchall())
+    passed = time.time() - totals.get("wall", time.time())
+    told: float = totals.get("clock", 0.0) + min(max(passed, 0.0), LONGEST_PAUSE)
+    return told
+
+
+def remove(database: sqlite3.Connection, record_id: str, total: str) -> int:
+    """Delete a record and add its seals to a total; returns them, 0 if it is gone."""
+    row = database.execute(
+        "SELECT seals FROM records WHERE id = ?", (record_id,)
+    ).fetchone()
+    if row is None:
+        return 0
+    database.execute("DELETE FROM records WHERE id = ?", (record_id,))
+    count(database, total, row[0])
+    return int(row[0])
+
+
+def counts_of(database: sqlite3.Connection) -> Counts:
+    """Return the figures of the conservation equation."""
+    totals = {
+        name: int(value)
+        for name, value in database.execute("SELECT name, value FROM totals")
+    }
+    states = {
+        state: int(seals)
+        for state, seals in database.execute(
+            "SELECT state, sum(seals) FROM records GROUP BY state"
+        )
+    }
+    return Counts(
+        totals.get("sealed", 0),
+        totals.get("delivered", 0),
+        states.get("pending", 0),
+        states.get("parked", 0),
+        states.get("dead", 0),
+        {
+            name.partition(":")[2]: seals
+            for name, seals in totals.items()
+            if name.startswith("dropped:")
+        },
+    )
+
+
+def overview(database: sqlite3.Connection) -> list[dict[str, Any]]:
+    """Return figures per destination: seals by state, oldest age, last error."""
+    return list(dicts(database, _DESTINATIONS, now=outbox_time(database)))
+
+
+def dicts(
+    database: sqlite3.Connection, query: str, **values: object
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows that a query finds, as dicts."""
+    cursor = database.execute(query, values)
+    names = [column[0] for column in cursor.description]
+    for row in cursor:
+        yield dict(zip(names, row, strict=True))

@@ -8,12 +8,11 @@
 //! Windows are numbered by a relaxed counter; everything else is in [`crate::rotation`] and below.
 
 use crate::frame::Frame;
-use crate::reduction::Reduction;
 use crate::reject::Tally;
 use crate::rotation::Current;
 use crate::snapshot::Snapshot;
-use crate::sync::{AtomicU64, Ordering, mutant};
-use crate::window::{Texts, Window};
+use crate::sync::{AtomicU64, Ordering, mutant, thread_local};
+use crate::window::{FrameReduction, Texts, Window};
 use std::cell::Cell;
 
 /// Classes, and models, that a window holds unless told otherwise.
@@ -21,7 +20,7 @@ pub const DEFAULT_MAX_CLASSES: u64 = 100_000;
 
 thread_local! {
     /// Taken for the time of one frame, so that a frame observed from within another one starts with memory of its own.
-    static REDUCTION: Cell<Option<Box<Reduction>>> = const { Cell::new(None) };
+    static REDUCTION: Cell<Option<Box<FrameReduction>>> = const { Cell::new(None) };
 }
 
 /// Keeps the peak confidence of every class of every model until it is drained.
@@ -69,11 +68,9 @@ impl Aggregator {
         // A thread that ends has no such memory any more, but may still observe.
         let mut reduction = REDUCTION.try_with(Cell::take).ok().flatten().unwrap_or_default();
         reduction.reduce(frame, tally);
-        let Reduction { winners, name, .. } = &mut *reduction;
-        let mut winners = &winners[..];
-        let mut taken = 0;
+        let (mut next, mut taken) = (0, 0);
         loop {
-            match self.current.pin().observe(model_id, frame, &mut winners, name, texts, tally) {
+            match self.current.pin().observe(model_id, frame, &mut reduction, &mut next, texts, tally) {
                 Ok(rows) => break taken += rows,
                 Err((_closed, rows)) if mutant!("refused_forgotten") => break taken += rows,
                 Err((_closed, rows)) => taken += rows,

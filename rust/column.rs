@@ -59,6 +59,23 @@ impl<'a> Column<'a> {
         unsafe { std::slice::from_raw_parts(self.first.offset(row.cast_signed() * self.stride), self.width) }
     }
 
+    /// The bytes of each row.
+    #[inline]
+    pub(crate) fn iter(self) -> impl Iterator<Item = &'a [u8]> {
+        // SAFETY: as in `row`, and no row is beyond the last.
+        (0..self.rows).map(move |row| unsafe {
+            std::slice::from_raw_parts(self.first.offset(row.cast_signed() * self.stride), self.width)
+        })
+    }
+
+    /// The rows as an array of arrays, if they are of that width and lie one after the other.
+    #[inline]
+    pub(crate) fn as_arrays<const WIDTH: usize>(self) -> Option<&'a [[u8; WIDTH]]> {
+        let contiguous = self.width == WIDTH && self.stride == WIDTH.cast_signed() && self.rows > 0;
+        // SAFETY: `from_raw` was promised readable memory for every row, and an array of bytes is aligned anywhere.
+        contiguous.then(|| unsafe { std::slice::from_raw_parts(self.first.cast(), self.rows) })
+    }
+
     /// Whether all rows are equal; true if there is none.
     #[must_use]
     pub fn is_uniform(&self) -> bool {
@@ -70,18 +87,17 @@ impl<'a> Column<'a> {
         }
         (1..self.rows).all(|row| self.row(row) == self.row(0))
     }
+}
 
-    /// The first bytes of a row, in the machine's order.
-    #[inline]
-    fn ordered<const WIDTH: usize>(&self, row: usize, swapped: bool) -> [u8; WIDTH] {
-        let bytes = self.row(row);
-        let mut unit = [0; WIDTH];
-        unit.copy_from_slice(&bytes[..WIDTH]);
-        if swapped {
-            unit.reverse();
-        }
-        unit
+/// The first bytes of a row, in the machine's order.
+#[inline]
+fn ordered<const WIDTH: usize>(row: &[u8], swapped: bool) -> [u8; WIDTH] {
+    let mut unit = [0; WIDTH];
+    unit.copy_from_slice(&row[..WIDTH]);
+    if swapped {
+        unit.reverse();
     }
+    unit
 }
 
 /// The numeric type of a confidence column.
@@ -117,10 +133,10 @@ impl Number {
 
 #[allow(clippy::cast_precision_loss, reason = "64-bit integers round to the nearest f64, as float() does")]
 #[inline]
-pub(crate) fn read(column: &Column<'_>, row: usize, number: Number, swapped: bool) -> f64 {
+pub(crate) fn read(row: &[u8], number: Number, swapped: bool) -> f64 {
     macro_rules! number {
         ($type:ty) => {
-            <$type>::from_ne_bytes(column.ordered(row, swapped))
+            <$type>::from_ne_bytes(ordered(row, swapped))
         };
     }
     match number {
@@ -139,13 +155,13 @@ pub(crate) fn read(column: &Column<'_>, row: usize, number: Number, swapped: boo
     }
 }
 
-/// The whole number in a row, its fraction cut off as `int()` does; `None` if it is none or beyond 64 bits.
-pub(crate) fn read_integer(column: &Column<'_>, row: usize, number: Number, swapped: bool) -> Option<i64> {
+/// The whole number at the beginning of a row, its fraction cut off as `int()` does; `None` if it is none or beyond 64 bits.
+pub(crate) fn read_integer(row: &[u8], number: Number, swapped: bool) -> Option<i64> {
     match number {
-        Number::I64 => Some(i64::from_ne_bytes(column.ordered(row, swapped))),
-        Number::U64 => i64::try_from(u64::from_ne_bytes(column.ordered(row, swapped))).ok(),
+        Number::I64 => Some(i64::from_ne_bytes(ordered(row, swapped))),
+        Number::U64 => i64::try_from(u64::from_ne_bytes(ordered(row, swapped))).ok(),
         number => {
-            let value = read(column, row, number, swapped);
+            let value = read(row, number, swapped);
             // 2^63: all that is less in magnitude fits.
             #[allow(clippy::cast_possible_truncation, reason = "that is what int() does")]
             (value.abs() < 9_223_372_036_854_775_808.0).then_some(value as i64)
@@ -163,7 +179,7 @@ mod tests {
             ($($number:ident $value:expr => $wanted:expr,)*) => {$({
                 let mut bytes = $value.to_ne_bytes();
                 let read = |bytes: &[u8], swapped| {
-                    read_integer(&Column::from_bytes(bytes, bytes.len()), 0, Number::$number, swapped)
+                    read_integer(bytes, Number::$number, swapped)
                 };
                 assert_eq!(read(&bytes, false), $wanted);
                 bytes.reverse();
@@ -191,11 +207,9 @@ mod tests {
                 let value: $type = $value;
                 let mut bytes = value.to_ne_bytes();
                 assert_eq!(Number::$number.width(), bytes.len());
-                let column = Column::from_bytes(&bytes, bytes.len());
-                assert_eq!(read(&column, 0, Number::$number, false).to_bits(), f64::to_bits($wanted));
+                assert_eq!(read(&bytes, Number::$number, false).to_bits(), f64::to_bits($wanted));
                 bytes.reverse();
-                let column = Column::from_bytes(&bytes, bytes.len());
-                assert_eq!(read(&column, 0, Number::$number, true).to_bits(), f64::to_bits($wanted));
+                assert_eq!(read(&bytes, Number::$number, true).to_bits(), f64::to_bits($wanted));
             })*};
         }
         check! {

@@ -58,6 +58,8 @@ pub struct Frame<'a> {
     rows: usize,
     pub(crate) confidences: Confidences<'a>,
     pub(crate) names: Names<'a>,
+    /// Numbers that most likely are equal just for equal names, if there are any.
+    pub(crate) hints: &'a [[u8; 8]],
 }
 
 impl<'a> Frame<'a> {
@@ -65,6 +67,7 @@ impl<'a> Frame<'a> {
     ///
     /// # Errors
     /// If a column has another number of rows, or rows too narrow for what they hold.
+    #[inline]
     pub fn new(rows: usize, confidences: Confidences<'a>, names: Names<'a>) -> Result<Self, Reason> {
         let lengths = [
             match confidences {
@@ -85,7 +88,20 @@ impl<'a> Frame<'a> {
             matches!(confidences, Confidences::Numbers { column, number, .. } if column.width() < number.width()),
             matches!(names, Names::Ids { column, number, .. } if column.width() < number.width()),
         ];
-        if too_narrow.contains(&true) { Err(Reason::ColumnShape) } else { Ok(Self { rows, confidences, names }) }
+        if too_narrow.contains(&true) {
+            Err(Reason::ColumnShape)
+        } else {
+            Ok(Self { rows, confidences, names, hints: &[] })
+        }
+    }
+
+    /// Adds class ids, which make rows faster to tell apart; what counts is still the name.
+    ///
+    /// Those that are not contiguous 64-bit integers, or of another number of rows, are of no use.
+    #[must_use]
+    pub fn with_hints(self, ids: Column<'a>) -> Self {
+        let hints = ids.as_arrays().filter(|ids| ids.len() == self.rows);
+        Self { hints: hints.unwrap_or_default(), ..self }
     }
 
     /// The number of detections.
@@ -102,7 +118,7 @@ impl<'a> Frame<'a> {
         match self.names {
             Names::Rows { column, encoding } => encoding.canonical(column.row(row), buffer),
             Names::Ids { column, number, swapped, names } => {
-                let id = read_integer(&column, row, number, swapped).ok_or(Reason::ClassIdInvalid)?;
+                let id = read_integer(column.row(row), number, swapped).ok_or(Reason::ClassIdInvalid)?;
                 let at = names.binary_search_by_key(&id, |&(id, _)| id).map_err(|_| Reason::ClassIdInvalid)?;
                 names[at].1.as_deref().map_err(|&reason| reason)
             }
@@ -117,13 +133,18 @@ impl Confidences<'_> {
     pub(crate) fn get(&self, row: usize) -> Result<f64, Reason> {
         match self {
             Self::Missing => Ok(0.0),
-            Self::Numbers { column, number, swapped } => Ok(read(column, row, *number, *swapped)),
+            Self::Numbers { column, number, swapped } => Ok(read(column.row(row), *number, *swapped)),
             Self::Values(values) => values[row],
         }
     }
 }
 
 impl<'a> Names<'a> {
+    /// Whether raw bytes are canonical names, padding apart, so that they mean the same in every frame.
+    pub(crate) const fn are_canonical(&self) -> bool {
+        matches!(self, Self::Missing | Self::Texts(_) | Self::Rows { encoding: Encoding::Native, .. })
+    }
+
     /// Bytes that are equal only for equal names of this frame.
     pub(crate) fn raw(&self, row: usize) -> Result<&'a [u8], Reason> {
         match self {

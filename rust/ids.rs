@@ -20,7 +20,7 @@ pub fn unique_rows(column: &Column<'_>) -> Vec<usize> {
 #[must_use]
 pub fn unique_integers(column: &Column<'_>, number: Number, swapped: bool) -> Vec<i64> {
     let mut seen = HashSet::with_hasher(foldhash::fast::RandomState::default());
-    seen.extend((0..column.rows()).filter_map(|row| read_integer(column, row, number, swapped)));
+    seen.extend((0..column.rows()).filter_map(|row| read_integer(column.row(row), number, swapped)));
     let mut integers: Vec<i64> = seen.into_iter().collect();
     integers.sort_unstable();
     integers

@@ -29,6 +29,7 @@ mod ids;
 mod label;
 #[cfg(all(test, peakhold_loom))]
 mod loom;
+mod memo;
 mod memory;
 mod peak;
 #[cfg(feature = "python")]

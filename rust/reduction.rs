@@ -3,117 +3,247 @@
 //! A window is shared and takes atomics; a frame is not and takes none. So a frame of a thousand detections in twenty classes is first
 //! reduced to twenty winners, and only these are published. Rows of one column are compared by their raw bytes, since one column has one
 //! encoding; the canonical form of a name is made for winners only. Class ids that share a name have a winner each and meet in the window.
+//!
+//! The next frame most likely holds the same classes, so the table of their names outlives the frame, as far as raw bytes mean the same in the
+//! next one. With each name it keeps where the window was found to hold its class, see [`crate::memo`].
 
-use crate::column::{Number, read};
+use crate::column::Number;
 use crate::frame::{Confidences, Frame, Names};
+use crate::memo::Memo;
 use crate::reject::{Reason, Tally};
 use std::hash::BuildHasher;
+use std::hint::select_unpredictable;
 
-/// The best row of one class within one frame.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Winner {
+/// A class of a frame, by its name as the frame spells it, and its best row.
+pub(crate) struct Winner<C> {
     /// The first row with the greatest confidence.
     pub(crate) row: usize,
     /// The first usable row of the class.
     pub(crate) first: usize,
     /// Usable rows of the class.
-    pub(crate) rows: u32,
+    pub(crate) rows: usize,
     pub(crate) confidence: f64,
+    /// Where a window holds the class.
+    pub(crate) class: Memo<C>,
+    /// Number of the frame that the rest is about.
+    frame: u64,
     hash: u64,
+    name: Box<[u8]>,
 }
 
-/// Working memory for one reduction at a time, kept between frames.
-#[derive(Default)]
-pub(crate) struct Reduction {
-    /// The winners of the frame, in the order in which their classes appear.
-    pub(crate) winners: Vec<Winner>,
-    /// Open addressing: one more than a winner's number, or zero.
-    table: Vec<u32>,
+/// Working memory for one reduction at a time, kept between frames; `M` and `C` are what a window holds for models and classes.
+pub(crate) struct Reduction<M, C> {
+    /// Where the window holds the model that the last frame was of.
+    pub(crate) model: Memo<M>,
+    /// Id of that model.
+    pub(crate) model_id: String,
     /// Memory for a canonical name.
     pub(crate) name: Vec<u8>,
+    /// One entry for each name known, this frame's or not.
+    names: Vec<Winner<C>>,
+    /// What these take.
+    bytes: usize,
+    /// The winners of the frame as places in `names`, in the order in which their classes appear.
+    order: Vec<u32>,
+    /// Open addressing: one more than a place in `names`, or zero.
+    table: Vec<u32>,
+    /// By class id what the table has for the name that came with it last.
+    hinted: Vec<u32>,
+    /// Whether raw bytes mean in the next frame what they meant in the last.
+    lasting: bool,
+    frame: u64,
     hasher: RowHasher,
 }
 
-impl Reduction {
-    /// Roomy for the usual number of classes, so that a probe rarely meets a neighbour, and quick to clear.
-    const SMALLEST_TABLE: usize = 256;
-    /// A table beyond this was made for a hostile frame and is not kept.
-    const LARGEST_KEPT: usize = 1 << 13;
+impl<M, C> Default for Reduction<M, C> {
+    fn default() -> Self {
+        Self {
+            model: Memo::default(),
+            model_id: String::new(),
+            name: Vec::new(),
+            names: Vec::new(),
+            bytes: 0,
+            order: Vec::new(),
+            table: vec![0; SMALLEST_TABLE],
+            hinted: Vec::new(),
+            lasting: true,
+            frame: 0,
+            hasher: RowHasher::default(),
+        }
+    }
+}
 
+/// Roomy for the usual number of classes, so that a probe rarely meets a neighbour.
+const SMALLEST_TABLE: usize = 256;
+/// Class ids up to this are hints.
+const MOST_HINTED: usize = 1 << 10;
+/// Names, and bytes of names, beyond which the memory is given back with the frame: a stream of ever new names must not take it.
+const MOST_NAMES_KEPT: usize = 1 << 12;
+const MOST_BYTES_KEPT: usize = 1 << 20;
+
+impl<M, C> Reduction<M, C> {
     /// Whether the memory is worth keeping for the next frame.
-    pub(crate) fn is_small(&self) -> bool {
-        self.table.len() <= Self::LARGEST_KEPT
+    pub(crate) const fn is_small(&self) -> bool {
+        self.names.len() <= MOST_NAMES_KEPT && self.bytes <= MOST_BYTES_KEPT
+    }
+
+    /// The number of winners.
+    pub(crate) fn winners(&self) -> usize {
+        self.order.len()
+    }
+
+    /// A winner, counted in the order in which the classes appear, beside what else the window needs.
+    pub(crate) fn winner(&mut self, number: usize) -> (&mut Winner<C>, &mut Vec<u8>) {
+        (&mut self.names[self.order[number] as usize], &mut self.name)
     }
 
     /// Reduces a frame to its winners and counts the rows that cannot be used.
     pub(crate) fn reduce(&mut self, frame: &Frame<'_>, tally: &mut Tally) {
-        self.winners.clear();
-        self.table.clear();
-        self.table.resize(Self::SMALLEST_TABLE, 0);
-        match frame.confidences {
-            Confidences::Numbers { column, number: Number::F32, swapped: false } => {
-                self.reduce_confidences(frame, tally, |row| Ok(read(&column, row, Number::F32, false)));
+        let lasting = frame.names.are_canonical();
+        if !(lasting && self.lasting) {
+            self.forget();
+        }
+        self.lasting = lasting;
+        self.order.clear();
+        self.frame += 1;
+        // What model blocks make, for the usual lengths of names: the compiler knows the width and hashes and compares a row without loops.
+        macro_rules! contiguous {
+            ($($characters:literal)*) => {
+                if let Confidences::Numbers { column, number: Number::F32, swapped: false } = frame.confidences
+                    && let Some(confidences) = column.as_arrays()
+                    && let Names::Rows { column, .. } = frame.names
+                {
+                    match column.width() / 4 {
+                        $($characters => {
+                            if let Some(names) = column.as_arrays() {
+                                return self.reduce_arrays::<{ 4 * $characters }>(confidences, names, frame.hints, tally);
+                            }
+                        })*
+                        _ => {}
+                    }
+                }
+            };
+        }
+        contiguous!(4 5 6 7 8 9 10 11 12 13 14 15 16);
+        match frame.names {
+            Names::Rows { column, .. } | Names::Ids { column, .. } => {
+                self.reduce_rows(frame, tally, column.iter().map(Ok));
             }
-            confidences => self.reduce_confidences(frame, tally, |row| confidences.get(row)),
+            names => self.reduce_rows(frame, tally, (0..frame.rows()).map(|row| names.raw(row))),
         }
     }
 
-    fn reduce_confidences(
-        &mut self,
-        frame: &Frame<'_>,
-        tally: &mut Tally,
-        confidence: impl Fn(usize) -> Result<f64, Reason>,
-    ) {
-        match frame.names {
-            Names::Rows { column, .. } | Names::Ids { column, .. } => {
-                self.reduce_rows(frame, tally, confidence, |row| Ok(column.row(row)));
-            }
-            names => self.reduce_rows(frame, tally, confidence, |row| names.raw(row)),
-        }
+    fn forget(&mut self) {
+        self.names.clear();
+        self.bytes = 0;
+        self.table.clear();
+        self.table.resize(SMALLEST_TABLE, 0);
+        self.hinted.clear();
     }
 
     fn reduce_rows<'a>(
         &mut self,
-        frame: &Frame<'a>,
+        frame: &Frame<'_>,
         tally: &mut Tally,
-        confidence: impl Fn(usize) -> Result<f64, Reason>,
-        name: impl Fn(usize) -> Result<&'a [u8], Reason>,
+        names: impl Iterator<Item = Result<&'a [u8], Reason>>,
     ) {
-        for row in 0..frame.rows() {
-            match confidence(row).and_then(finite).and_then(|confidence| Ok((confidence, name(row)?))) {
-                Ok((confidence, bytes)) => self.observe(row, confidence, bytes, &name),
+        for (row, name) in names.enumerate() {
+            match frame.confidences.get(row).and_then(finite).and_then(|confidence| Ok((confidence, name?))) {
+                Ok((confidence, name)) => {
+                    self.observe(row, confidence, name);
+                }
                 Err(reason) => tally.add(reason, 1),
             }
         }
     }
 
-    #[inline]
-    fn observe<'a>(
+    // Inlined, all widths would share the registers of one function.
+    #[inline(never)]
+    fn reduce_arrays<const WIDTH: usize>(
         &mut self,
-        row: usize,
-        confidence: f64,
-        bytes: &[u8],
-        name: &impl Fn(usize) -> Result<&'a [u8], Reason>,
+        confidences: &[[u8; 4]],
+        names: &[[u8; WIDTH]],
+        hints: &[[u8; 8]],
+        tally: &mut Tally,
     ) {
-        let hash = self.hasher.hash(bytes);
+        if !hints.is_empty() {
+            self.hinted.resize(MOST_HINTED, 0);
+        }
+        for (row, (&confidence, name)) in confidences.iter().zip(names).enumerate() {
+            let confidence = f32::from_ne_bytes(confidence);
+            if confidence.is_finite() {
+                self.observe_hinted(row, confidence.into(), name, hints.get(row));
+            } else if let Err(reason) = finite(confidence.into()) {
+                tally.add(reason, 1);
+            }
+        }
+    }
+
+    /// Observes a row whose name most likely is the one that came with the same class id before: comparing is less work than hashing.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "a call takes a quarter of a row's time")]
+    fn observe_hinted(&mut self, row: usize, confidence: f64, name: &[u8], hint: Option<&[u8; 8]>) {
+        let hint = hint.and_then(|&hint| usize::try_from(i64::from_ne_bytes(hint)).ok());
+        let hinted = hint.and_then(|hint| self.hinted.get(hint)).and_then(|number| number.checked_sub(1));
+        if let Some(number) = hinted
+            && equal(&self.names[number as usize].name, name)
+        {
+            return self.count(number, row, confidence);
+        }
+        let number = self.observe(row, confidence, name);
+        if let Some(hinted) = hint.and_then(|hint| self.hinted.get_mut(hint)) {
+            *hinted = number + 1;
+        }
+    }
+
+    /// Observes a row; returns the number of its name.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "a call takes a quarter of a row's time")]
+    fn observe(&mut self, row: usize, confidence: f64, name: &[u8]) -> u32 {
+        let hash = self.hasher.hash(name);
         let mut at = self.home(hash);
         while let Some(number) = self.table[at].checked_sub(1) {
-            let winner = &mut self.winners[number as usize];
-            if winner.hash == hash && name(winner.first) == Ok(bytes) {
-                winner.rows = winner.rows.saturating_add(1);
-                if confidence > winner.confidence {
-                    winner.confidence = confidence;
-                    winner.row = row;
-                }
-                return;
+            if equal(&self.names[number as usize].name, name) {
+                self.count(number, row, confidence);
+                return number;
             }
             at = (at + 1) & (self.table.len() - 1);
         }
-        self.winners.push(Winner { row, first: row, rows: 1, confidence, hash });
-        self.table[at] = numbered(self.winners.len());
-        if self.winners.len() * 2 > self.table.len() {
+        self.add(at, hash, row, confidence, name)
+    }
+
+    /// Counts a row for the name of this number.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "a call takes a quarter of a row's time")]
+    fn count(&mut self, number: u32, row: usize, confidence: f64) {
+        let winner = &mut self.names[number as usize];
+        if winner.frame != self.frame {
+            self.order.push(number);
+            winner.begin(self.frame, row, confidence);
+            return;
+        }
+        winner.rows += 1;
+        // Whether a row is the best so far is a toss that no processor foresees, early in a frame.
+        let better = confidence > winner.confidence;
+        winner.confidence = select_unpredictable(better, confidence, winner.confidence);
+        winner.row = select_unpredictable(better, row, winner.row);
+    }
+
+    /// Adds a name that the empty place `at` of the table is for.
+    #[cold]
+    fn add(&mut self, at: usize, hash: u64, row: usize, confidence: f64, name: &[u8]) -> u32 {
+        let mut winner =
+            Winner { row, first: row, rows: 1, confidence, class: Memo::default(), frame: 0, hash, name: name.into() };
+        winner.begin(self.frame, row, confidence);
+        self.bytes += name.len();
+        self.names.push(winner);
+        let number = numbered(self.names.len());
+        self.order.push(number - 1);
+        self.table[at] = number;
+        if self.names.len() * 2 > self.table.len() {
             self.grow();
         }
+        number - 1
     }
 
     fn home(&self, hash: u64) -> usize {
@@ -122,19 +252,50 @@ impl Reduction {
         low & (self.table.len() - 1)
     }
 
-    #[cold]
     fn grow(&mut self) {
         let larger = self.table.len() * 4;
         self.table.clear();
         self.table.resize(larger, 0);
-        for number in 0..self.winners.len() {
-            let mut at = self.home(self.winners[number].hash);
+        for number in 0..self.names.len() {
+            let mut at = self.home(self.names[number].hash);
             while self.table[at] != 0 {
                 at = (at + 1) & (larger - 1);
             }
             self.table[at] = numbered(number + 1);
         }
     }
+}
+
+impl<C> Winner<C> {
+    /// Begins with the first usable row of a frame.
+    #[inline]
+    fn begin(&mut self, frame: u64, row: usize, confidence: f64) {
+        (self.frame, self.row, self.first, self.rows, self.confidence) = (frame, row, row, 1, confidence);
+    }
+}
+
+/// Whether two rows are equal; inlined, unlike the comparison of slices, which is a call for each row.
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "see above")]
+fn equal(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    let (Some((ones, last)), Some((others, other_last))) = (words(one), words(other)) else {
+        return one.iter().zip(other).all(|(one, other)| one == other);
+    };
+    ones.zip(others).all(|(one, other)| one == other) && last == other_last
+}
+
+/// Cuts a row into words of 16 bytes, the last of which overlaps the one before unless they come out even; `None` if it is shorter than one.
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "see above")]
+fn words(row: &[u8]) -> Option<(impl Iterator<Item = u128>, u128)> {
+    let last = u128::from_ne_bytes(*row.last_chunk()?);
+    let words = row.as_chunks().0;
+    // The last word covers the end, and all of it where the row comes out even.
+    let before = (row.len() - 1) / 16;
+    Some((words[..before].iter().map(|word| u128::from_ne_bytes(*word)), last))
 }
 
 /// A seeded hash of a row, by folded multiplication as in wyhash: each step multiplies two words to twice their width and
@@ -151,21 +312,25 @@ impl Default for RowHasher {
 }
 
 impl RowHasher {
-    #[inline]
-    #[allow(clippy::cast_possible_truncation, reason = "both halves of the pair are used")]
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "a call takes a quarter of a row's time")]
+    #[allow(clippy::cast_possible_truncation, reason = "both halves of the word are used")]
     fn hash(&self, row: &[u8]) -> u64 {
         let [mut hash, seed] = self.seeds;
-        let (pairs, rest) = row.as_chunks::<16>();
-        for pair in pairs {
-            let pair = u128::from_ne_bytes(*pair);
-            hash = fold(hash ^ pair as u64, seed ^ (pair >> 64) as u64);
-        }
-        let (units, bytes) = rest.as_chunks::<4>();
-        for unit in units {
-            hash = fold(hash ^ u64::from(u32::from_ne_bytes(*unit)), seed);
-        }
-        for &byte in bytes {
-            hash = fold(hash ^ u64::from(byte), seed);
+        if let Some((before, last)) = words(row) {
+            for word in before {
+                // The rotation tells words that change places; the products do not wait for each other.
+                hash = hash.rotate_left(23) ^ fold(self.seeds[0] ^ word as u64, seed ^ (word >> 64) as u64);
+            }
+            hash = hash.rotate_left(23) ^ fold(self.seeds[0] ^ last as u64, seed ^ (last >> 64) as u64);
+        } else {
+            let (units, bytes) = row.as_chunks::<4>();
+            for unit in units {
+                hash = fold(hash ^ u64::from(u32::from_ne_bytes(*unit)), seed);
+            }
+            for &byte in bytes {
+                hash = fold(hash ^ u64::from(byte), seed);
+            }
         }
         hash
     }
@@ -209,6 +374,15 @@ mod tests {
         names.iter().flat_map(row).collect()
     }
 
+    /// First row, best row, rows and confidence of each winner.
+    fn winners(reduction: &mut Reduction<(), ()>) -> Vec<(usize, usize, usize, f64)> {
+        let winner = |number| {
+            let (winner, _) = reduction.winner(number);
+            (winner.first, winner.row, winner.rows, winner.confidence)
+        };
+        (0..reduction.winners()).map(winner).collect()
+    }
+
     #[test]
     fn a_frame_is_reduced_to_the_first_best_row_of_each_class() {
         let names = native(&["a", "b", "a", "b", "a"], 3);
@@ -217,9 +391,9 @@ mod tests {
         let confidences = Confidences::Numbers { column, number: Number::F32, swapped: false };
         let names = Names::Rows { column: Column::from_bytes(&names, 12), encoding: Encoding::Native };
         let frame = Frame::new(5, confidences, names).expect("columns of one length");
-        let (mut reduction, mut tally) = (Reduction::default(), Tally::default());
+        let (mut reduction, mut tally) = (Reduction::<(), ()>::default(), Tally::default());
         reduction.reduce(&frame, &mut tally);
-        let found: Vec<_> = reduction.winners.iter().map(|w| (w.first, w.row, w.rows, w.confidence)).collect();
+        let found = winners(&mut reduction);
         assert_eq!(found, [(0, 2, 3, 0.75), (1, 1, 1, 0.25)]);
     }
 
@@ -230,10 +404,11 @@ mod tests {
         let names = native(&refs, 12);
         let names = Names::Rows { column: Column::from_bytes(&names, 48), encoding: Encoding::Native };
         let frame = Frame::new(refs.len(), Confidences::Missing, names).expect("columns of one length");
-        let mut reduction = Reduction::default();
+        let mut reduction = Reduction::<(), ()>::default();
         reduction.reduce(&frame, &mut Tally::default());
-        assert_eq!(reduction.winners.len(), 2_500);
-        assert!(reduction.winners.iter().enumerate().all(|(at, winner)| winner.first == at && winner.rows == 2));
+        let winners = winners(&mut reduction);
+        assert_eq!(winners.len(), 2_500);
+        assert!(winners.iter().enumerate().all(|(at, &(first, _, rows, _))| first == at && rows == 2));
     }
 
     #[test]

@@ -3,6 +3,12 @@
 #[cfg(not(peakhold_loom))]
 pub(crate) use std::sync::atomic::{AtomicIsize, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
+#[cfg(not(peakhold_loom))]
+pub(crate) use std::thread_local;
+
+#[cfg(peakhold_loom)]
+pub(crate) use loom::thread_local;
+
 #[cfg(peakhold_loom)]
 pub(crate) use self::tracked::AtomicPtr;
 #[cfg(peakhold_loom)]

@@ -14,11 +14,14 @@
 //! All counters are relaxed: ordinals only have to differ, and `first` is read by the drain after it closed the class's slot,
 //! which orders it after every observation that the slot took. One that raised nothing and overlaps the drain may be missed by it.
 
+#![allow(unsafe_code)]
+
 use crate::cells::Cells;
 use crate::frame::Frame;
 use crate::label;
+use crate::memo::Holder;
 use crate::peak::{PeakSlot, Raised};
-use crate::reduction::Winner;
+use crate::reduction::{Reduction, Winner};
 use crate::reject::{Reason, Tally};
 use crate::snapshot::{ClassPeak, Place, Snapshot};
 use crate::sync::{AtomicU64, Ordering};
@@ -33,17 +36,23 @@ pub trait Texts {
     fn prediction_type(&mut self, row: usize, text: &mut String) -> bool;
 }
 
-struct Class {
+/// One class of a model.
+pub(crate) struct Class {
     /// Arrival ordinal of the first detection seen.
     first: AtomicU64,
     peak: PeakSlot,
 }
 
-struct Model {
+/// One model of a window, which keeps its classes in place as long as it lives.
+pub(crate) struct Model {
+    number: Holder,
     ordinal: u64,
     arrivals: AtomicU64,
     classes: Trie<Class>,
 }
+
+/// A frame reduced for a window.
+pub(crate) type FrameReduction = Reduction<Model, Class>;
 
 /// Why something found no place in a window.
 enum Refusal {
@@ -59,6 +68,7 @@ impl From<Closed> for Refusal {
 
 /// The peaks of every class of every model since the last drain.
 pub(crate) struct Window {
+    number: Holder,
     sequence: u64,
     limit: u64,
     models: Trie<Model>,
@@ -71,6 +81,7 @@ pub(crate) struct Window {
 impl Window {
     pub(crate) fn new(sequence: u64, limit: u64) -> Self {
         Self {
+            number: Holder::new(),
             sequence,
             limit,
             models: Trie::new(),
@@ -86,21 +97,21 @@ impl Window {
         self.class_count.load(Ordering::Relaxed)
     }
 
-    /// Takes the winners of a frame; returns how many rows found a place.
+    /// Takes the winners of a frame from number `next` on; returns how many rows found a place.
     ///
     /// # Errors
-    /// If the window was drained meanwhile: `winners` then begins with the first one that did not find its place.
+    /// If the window was drained meanwhile: `next` is then the first winner that did not find its place.
     pub(crate) fn observe(
         &self,
         model_id: &str,
         frame: &Frame<'_>,
-        winners: &mut &[Winner],
-        name: &mut Vec<u8>,
+        reduction: &mut FrameReduction,
+        next: &mut usize,
         texts: &mut impl Texts,
         tally: &mut Tally,
     ) -> Result<usize, (Closed, usize)> {
         let mut taken = 0;
-        let model = match self.model(model_id) {
+        let model = match self.known_model(model_id, reduction) {
             Ok(model) => model,
             Err(Refusal::Closed) => return Err((Closed, taken)),
             Err(Refusal::Rejected(reason)) => {
@@ -109,32 +120,28 @@ impl Window {
             }
         };
         let before = model.arrivals.fetch_add(frame.rows() as u64, Ordering::Relaxed);
-        while let Some((winner, rest)) = winners.split_first() {
-            let outcome = match frame.name(winner.row, name) {
-                Ok(name) => self.raise(model, name, before, winner, texts, tally),
-                Err(reason) => Err(Refusal::Rejected(reason)),
-            };
-            match outcome {
-                Ok(()) => taken += winner.rows as usize,
-                Err(Refusal::Rejected(reason)) => tally.add(reason, winner.rows),
+        while *next < reduction.winners() {
+            let (winner, name) = reduction.winner(*next);
+            let class = self.known_class(model, frame, winner, name, before);
+            match class.and_then(|class| self.raise(class, before, winner, texts, tally)) {
+                Ok(()) => taken += winner.rows,
+                Err(Refusal::Rejected(reason)) => tally.add(reason, u32::try_from(winner.rows).unwrap_or(u32::MAX)),
                 Err(Refusal::Closed) => return Err((Closed, taken)),
             }
-            *winners = rest;
+            *next += 1;
         }
         Ok(taken)
     }
 
     fn raise(
         &self,
-        model: &Model,
-        name: &[u8],
+        class: &Class,
         before: u64,
-        winner: &Winner,
+        winner: &Winner<Class>,
         texts: &mut impl Texts,
         tally: &mut Tally,
     ) -> Result<(), Refusal> {
         let first = before + winner.first as u64;
-        let class = self.class(model, name, first)?;
         if first < class.first.load(Ordering::Relaxed) {
             class.first.fetch_min(first, Ordering::Relaxed);
         }
@@ -162,11 +169,47 @@ impl Window {
         Ok(())
     }
 
+    /// The model of this frame, which most likely is that of the thread's last one.
+    #[inline]
+    fn known_model(&self, model_id: &str, reduction: &mut FrameReduction) -> Result<&Model, Refusal> {
+        // SAFETY: models stay where they are as long as their window lives.
+        if let Some(model) = unsafe { reduction.model.get(self.number) }
+            && reduction.model_id == model_id
+        {
+            return Ok(model);
+        }
+        let model = self.model(model_id)?;
+        reduction.model.set(self.number, model);
+        reduction.model_id.clear();
+        reduction.model_id.push_str(model_id);
+        Ok(model)
+    }
+
+    /// The class of a winner, which the thread most likely found for its last frame.
+    #[inline]
+    fn known_class<'a>(
+        &self,
+        model: &'a Model,
+        frame: &Frame<'_>,
+        winner: &mut Winner<Class>,
+        name: &mut Vec<u8>,
+        before: u64,
+    ) -> Result<&'a Class, Refusal> {
+        // SAFETY: classes stay where they are as long as their model lives.
+        if let Some(class) = unsafe { winner.class.get(model.number) } {
+            return Ok(class);
+        }
+        let name = frame.name(winner.row, name).map_err(Refusal::Rejected)?;
+        let class = self.class(model, name, before + winner.first as u64)?;
+        winner.class.set(model.number, class);
+        Ok(class)
+    }
+
     fn model(&self, model_id: &str) -> Result<&Model, Refusal> {
         let limit = Limit { held: &self.model_count, most: self.limit, excess: Reason::TooManyModels };
         find_or_add(&self.models, model_id.as_bytes(), &limit, || {
             let ordinal = self.next_model.fetch_add(1, Ordering::Relaxed);
-            Ok(Model { ordinal, arrivals: AtomicU64::new(0), classes: Trie::new() })
+            Ok(Model { number: Holder::new(), ordinal, arrivals: AtomicU64::new(0), classes: Trie::new() })
         })
     }
 

@@ -14,8 +14,8 @@
 #![allow(unsafe_code)]
 
 use crate::{Column, Confidences, Encoding, Names, Number, Reason};
-use numpy::npyffi::_PyArray_GET_ITEM_DATA;
-use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
+use numpy::npyffi::{_PyArray_GET_ITEM_DATA, _PyDataType_GET_ITEM_DATA, PyDataType_ELSIZE};
+use numpy::{PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
@@ -33,16 +33,24 @@ impl<'a> View<'a> {
         let (&[rows], &[stride]) = (array.shape(), array.strides()) else {
             return Err(Reason::ColumnShape);
         };
-        let dtype = array.dtype();
-        let width = dtype.itemsize();
-        let swapped = dtype.byteorder() == if cfg!(target_endian = "little") { b'>' } else { b'<' };
         // SAFETY: NumPy keeps the memory of `rows` items of `width` bytes, `stride` bytes apart, as long as the array
-        // lives, which `'a` borrows; see above for what could move it.
-        let column = unsafe {
-            let data = (*_PyArray_GET_ITEM_DATA(array.as_array_ptr())).data.cast::<u8>();
-            Column::from_raw(data, stride, rows, width)
-        };
-        Ok(Self { column, kind: dtype.kind(), width, swapped })
+        // lives, which `'a` borrows; see above for what could move it. Its descriptor lives as long and is read at once: a reference
+        // of its own, which `array.dtype()` would make, costs as much as the rest of the look.
+        unsafe {
+            let fields = _PyArray_GET_ITEM_DATA(array.as_array_ptr());
+            let descriptor = (*fields).descr;
+            let width = PyDataType_ELSIZE(array.py(), descriptor).cast_unsigned();
+            let descriptor = _PyDataType_GET_ITEM_DATA(descriptor);
+            let swapped =
+                (*descriptor).byteorder.cast_unsigned() == if cfg!(target_endian = "little") { b'>' } else { b'<' };
+            let column = Column::from_raw((*fields).data.cast::<u8>(), stride, rows, width);
+            Ok(Self { column, kind: (*descriptor).kind.cast_unsigned(), width, swapped })
+        }
+    }
+
+    /// Looks at anything; `None` if it is no one-dimensional array.
+    pub(super) fn of(column: &'a Bound<'_, PyAny>) -> Option<Self> {
+        Self::new(column.cast().ok()?).ok()
     }
 
     /// The rows as text, if the array holds text of fixed width.

@@ -1,8 +1,8 @@
 //! `sv.Detections`, and whatever has its `confidence` and `data`.
 
-use super::columns::{Held, TextColumn, array_rows};
+use super::columns::{Held, TextColumn, View, array_rows};
 use super::texts::{FrameTexts, RowText};
-use crate::{Aggregator, Frame, Reason, Tally};
+use crate::{Aggregator, Confidences, Frame, Names, Number, Reason, Tally};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -26,6 +26,17 @@ pub(super) fn column<'py>(data: &Bound<'py, PyAny>, key: &Bound<'py, PyAny>) -> 
     data.cast::<PyDict>().map_or(Ok(None), |data| data.get_item(key))
 }
 
+/// From how many rows on class ids pay: reading one more attribute costs as much as they save on some ten rows.
+const ROWS_WORTH_IDS: usize = 32;
+
+/// What is read of a detections object. Reading it may run Python code, and so comes before any look into an array.
+struct Columns<'py> {
+    confidence: Bound<'py, PyAny>,
+    class_name: Option<Bound<'py, PyAny>>,
+    inference_id: Option<Bound<'py, PyAny>>,
+    prediction_type: Option<Bound<'py, PyAny>>,
+}
+
 /// Observes a detections object; the inner error is the reason why the frame cannot be read.
 pub(super) fn observe<'py>(
     aggregator: &Aggregator,
@@ -36,34 +47,93 @@ pub(super) fn observe<'py>(
     tally: &mut Tally,
 ) -> PyResult<Result<usize, Reason>> {
     let py = predictions.py();
-    // Conversions first: they may run Python code, and no view of an array must be alive while that happens.
-    macro_rules! held {
-        ($held:expr) => {
-            match $held? {
-                Ok(held) => held,
-                Err(reason) => return Ok(Err(reason)),
-            }
-        };
+    let columns = match data.cast::<PyDict>() {
+        Ok(data) => Columns {
+            confidence,
+            class_name: data.get_item(intern!(py, "class_name"))?,
+            inference_id: data.get_item(intern!(py, "inference_id"))?,
+            prediction_type: data.get_item(intern!(py, "prediction_type"))?,
+        },
+        Err(_) => Columns { confidence, class_name: None, inference_id: None, prediction_type: None },
+    };
+    let class_id = match array_rows(&columns.confidence) {
+        Some(ROWS_WORTH_IDS..) => predictions.getattr_opt(intern!(py, "class_id"))?,
+        _ => None,
+    };
+    if let Some(rows) = columns.observe_in_place(class_id.as_ref(), aggregator, model_id, tally) {
+        return Ok(Ok(rows));
     }
-    let confidences = held!(Held::confidences(Some(confidence)));
-    let names = held!(Held::names(column(data, intern!(py, "class_name").as_any())?));
-    let inference_ids = held!(TextColumn::hold(column(data, intern!(py, "inference_id").as_any())?));
-    let prediction_types = held!(TextColumn::hold(column(data, intern!(py, "prediction_type").as_any())?));
     // Without boxes there is no detection, whatever the other columns hold.
     let boxes = predictions.getattr_opt(intern!(py, "xyxy"))?.and_then(|boxes| array_rows(&boxes));
-    let rows = boxes.or_else(|| confidences.rows()).or_else(|| names.rows()).unwrap_or(0);
-    if rows == 0 {
-        return Ok(Ok(0));
-    }
-    if !(inference_ids.fits(rows) && prediction_types.fits(rows)) {
-        return Ok(Err(Reason::ColumnLengthsDiffer));
-    }
-    Ok((|| {
-        let frame = Frame::new(rows, confidences.as_confidences()?, names.as_names()?)?;
+    columns.observe(boxes, aggregator, model_id, tally)
+}
+
+impl Columns<'_> {
+    /// Observes what model blocks make: four arrays of one length that are read in place. `None` if these are not such.
+    ///
+    /// Of one length, not empty, and each from another place: these are as many detections, and the boxes need not be looked at.
+    fn observe_in_place(
+        &self,
+        class_id: Option<&Bound<'_, PyAny>>,
+        aggregator: &Aggregator,
+        model_id: &str,
+        tally: &mut Tally,
+    ) -> Option<usize> {
+        let (confidences, number, swapped) = View::of(&self.confidence)?.numbers()?;
+        let (names, encoding) = View::of(self.class_name.as_ref()?)?.text()?;
+        let inference_ids = View::of(self.inference_id.as_ref()?)?.text()?;
+        let prediction_types = View::of(self.prediction_type.as_ref()?)?.text()?;
+        let rows = confidences.rows();
+        if rows == 0 || inference_ids.0.rows() != rows || prediction_types.0.rows() != rows {
+            return None;
+        }
+        let confidences = Confidences::Numbers { column: confidences, number, swapped };
+        let mut frame = Frame::new(rows, confidences, Names::Rows { column: names, encoding }).ok()?;
+        if let Some((ids, Number::I64, false)) = class_id.and_then(|ids| View::of(ids)?.numbers()) {
+            frame = frame.with_hints(ids);
+        }
         let mut texts = FrameTexts {
-            inference_id: RowText::new(&inference_ids)?,
-            prediction_type: RowText::new(&prediction_types)?,
+            inference_id: RowText::Rows(inference_ids.0, inference_ids.1),
+            prediction_type: RowText::Rows(prediction_types.0, prediction_types.1),
         };
-        Ok(aggregator.observe(model_id, &frame, &mut texts, tally))
-    })())
+        Some(aggregator.observe(model_id, &frame, &mut texts, tally))
+    }
+
+    /// Observes whatever else detections are made of.
+    fn observe(
+        self,
+        boxes: Option<usize>,
+        aggregator: &Aggregator,
+        model_id: &str,
+        tally: &mut Tally,
+    ) -> PyResult<Result<usize, Reason>> {
+        // Conversions first: they may run Python code, and no view of an array must be alive while that happens.
+        macro_rules! held {
+            ($held:expr) => {
+                match $held? {
+                    Ok(held) => held,
+                    Err(reason) => return Ok(Err(reason)),
+                }
+            };
+        }
+        let confidences = held!(Held::confidences(Some(self.confidence)));
+        let names = held!(Held::names(self.class_name));
+        let inference_ids = held!(TextColumn::hold(self.inference_id));
+        let prediction_types = held!(TextColumn::hold(self.prediction_type));
+        let rows = boxes.or_else(|| confidences.rows()).or_else(|| names.rows()).unwrap_or(0);
+        if rows == 0 {
+            return Ok(Ok(0));
+        }
+        if !(inference_ids.fits(rows) && prediction_types.fits(rows)) {
+            return Ok(Err(Reason::ColumnLengthsDiffer));
+        }
+        Ok((|| {
+            let frame = Frame::new(rows, confidences.as_confidences()?, names.as_names()?)?;
+            let mut texts = FrameTexts {
+                inference_id: RowText::new(&inference_ids)?,
+                prediction_type: RowText::new(&prediction_types)?,
+            };
+            Ok(aggregator.observe(model_id, &frame, &mut texts, tally))
+        })())
+    }
 }

@@ -1,4 +1,4 @@
-"""The `peakhold` command: demo, doctor, env, monitor, replay.
+"""The `peakhold` command: bench, demo, doctor, env, monitor, replay.
 
 Each subcommand is a module of its own, which imports what it needs when it runs, so
 that `peakhold --help` is quick and works without the extras.
@@ -14,7 +14,7 @@ import threading
 from typing import TYPE_CHECKING, NoReturn
 
 from peakhold._peakhold import __version__
-from peakhold.cli import demo, doctor, env, monitor, replay
+from peakhold.cli import bench, demo, doctor, env, monitor, replay
 from peakhold.cli.errors import INTERRUPTED, USAGE, one_line
 from peakhold.cli.terminal import say
 from peakhold.errors import PeakholdError
@@ -76,7 +76,7 @@ def _make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, parser_class=_Parser
     )
-    for module in (demo, doctor, env, monitor, replay):
+    for module in (bench, demo, doctor, env, monitor, replay):
         name = module.__name__.rpartition(".")[2]
         summary, _, details = (module.__doc__ or "").partition("\n")
         command = commands.add_parser(

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _LAST_PORT = 65_535
+_DIGITS = 18
 
 
 def port(text: str) -> int:
@@ -23,6 +28,31 @@ def rate(text: str) -> float:
             f"must be frames per second, 0 for as fast as possible, not {text!r}"
         )
     return number
+
+
+def frame_rate(text: str) -> float:
+    """Read frames per second, at least 1."""
+    number = _number(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(
+            f"must be frames per second, at least 1, not {text!r}"
+        )
+    return number
+
+
+def count(limit: int) -> Callable[[str], int]:
+    """Return a type that reads a whole number from 1 to a limit."""
+
+    def read(text: str) -> int:
+        # So many digits are no number that anybody means, and int() refuses them.
+        digits = text.isascii() and text.isdigit() and len(text) <= _DIGITS
+        if not digits or not 1 <= int(text) <= limit:
+            raise argparse.ArgumentTypeError(
+                f"must be a whole number from 1 to {limit:,}, not {text!r}"
+            )
+        return int(text)
+
+    return read
 
 
 def seconds(text: str) -> float:

@@ -20,8 +20,13 @@ class CommandError(PeakholdError):
     """The command cannot go on; the text is one line that says what to do about it."""
 
 
-def require(command: str, *modules: str) -> None:
+def require(command: str, *modules: str, extra: str = "monitor") -> None:
     """Check that the modules of an extra are installed.
+
+    Args:
+        command: Who needs them.
+        modules: Their names.
+        extra: The extra that brings them.
 
     Raises:
         CommandError: One is not; the text has the command that installs it.
@@ -32,7 +37,7 @@ def require(command: str, *modules: str) -> None:
     except ImportError as error:
         raise CommandError(
             f"`peakhold {command}` needs {error.name}, which is not installed: "
-            'pip install "peakhold[monitor]"'
+            f'pip install "peakhold[{extra}]"'
         ) from error
 
 

@@ -32,7 +32,7 @@ def test_the_package_itself_runs_as_a_module():
 def test_help_names_every_command(peakhold):
     ended = peakhold("--help")
 
-    for command in ("demo", "monitor", "replay"):
+    for command in ("bench", "demo", "monitor", "replay"):
         assert command in ended.stdout.decode()
         assert peakhold(command, "--help").returncode == 0
     assert ended.returncode == 0

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import uuid
 
+from peakhold import PeakAggregator
+from peakhold.delivery import Dispatcher, Sender, admin
+from peakhold.delivery.record import seal_report
 from peakhold.delivery.settings import DeliverySettings
 from peakhold.delivery.state import StateDirectory
-
-from peakhold import PeakAggregator
-from peakhold.delivery import Dispatcher, Sender
-from peakhold.delivery.record import seal_report
 from peakhold.roboflow import RoboflowClient, Settings
 from peakhold.testing import Clock
 
@@ -45,9 +44,9 @@ class Stepped:
         )
         self.sender = make_sender(api)
 
-    def seal(self, **best):
-        """Seal a window of these classes and confidences, and have it committed."""
-        record = seal_report(self.sender.destination, "w", window_of(best))
+    def seal(self, *, window="w", **best):
+        """Seal a window of these classes and confidences, to be committed next."""
+        record = seal_report(self.sender.destination, window, window_of(best))
         self.dispatcher.deliver(record, self.sender)
 
     def run(self, seconds):
@@ -62,6 +61,10 @@ class Stepped:
 
     def counts(self):
         return self.dispatcher.counts()
+
+    def records(self):
+        """Return how many records wait, however many seals they stand for."""
+        return len(admin.listed(self.dispatcher.state))
 
 
 def make_sender(api, key=None):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from draining import arrived, drain
+
 from peakhold.testing import BlackHole
 
 TIMES = 5
@@ -15,10 +17,6 @@ def leave(start, **options):
     took = float(process.hear_until("took"))
     assert process.ended() == 0, process.errors()
     return took
-
-
-def accepted(api):
-    return sorted(result["class_name"] for result in api.results())
 
 
 def test_the_exit_does_not_wait_for_a_server_that_never_answers(api, start, figure):
@@ -37,10 +35,8 @@ def test_what_could_not_be_sent_goes_out_with_the_next_process(api, start, figur
     api.always = BlackHole()
     leave(start)
     api.always = None
-    process = start("drain")
-    process.hear_until("drained")
-    assert process.ended() == 0, process.errors()
-    assert accepted(api) == sorted(WINDOWS)
+    drain(start)
+    assert arrived(api) == set(WINDOWS)
     figure("R10", f"{len(WINDOWS)} last windows committed at exit, 0 lost")
 
 
@@ -48,7 +44,5 @@ def test_the_control_an_exit_that_sends_without_committing_loses_them(api, start
     api.always = BlackHole()
     leave(start, PEAKHOLD_DURABILITY="memory")
     api.always = None
-    process = start("drain")
-    process.hear_until("drained")
-    assert process.ended() == 0, process.errors()
-    assert accepted(api) == []
+    drain(start)
+    assert arrived(api) == set()

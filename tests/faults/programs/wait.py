@@ -1,4 +1,4 @@
-"""Use the sink, then wait to be ended."""
+"""Observe a window, seal another one, then wait to be ended."""
 
 from __future__ import annotations
 
@@ -25,11 +25,15 @@ def caught():
 
 before = caught()
 from common import observe, say, sink  # noqa: E402 - the mask comes first
+from sealing import prepare, seal  # noqa: E402 - the same
 
 aggregator = sink()
-observe(aggregator, sys.argv[1], frequency=1)
+observe(aggregator, sys.argv[1])
+dispatcher, sender = prepare()
+dispatcher.deliver(seal(sender, f"sealed-{sys.argv[1]}"), sender)
 if MUTANT == "handler":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-time.sleep(0.2)  # the workers are up
+while dispatcher.outbox.counts().sealed == 0:
+    time.sleep(0.01)
 say("caught", before, caught())
 time.sleep(60)

@@ -9,7 +9,7 @@
 
 use crate::frame::Frame;
 use crate::reject::Tally;
-use crate::rotation::Current;
+use crate::rotation::{Current, Replaced};
 use crate::snapshot::Snapshot;
 use crate::sync::{AtomicU64, Ordering, mutant, thread_local};
 use crate::window::{FrameReduction, Texts, Window};
@@ -92,8 +92,33 @@ impl Aggregator {
     /// Closes the current window, begins a new one and returns what the closed one held.
     #[must_use]
     pub fn drain(&self) -> Snapshot {
+        self.close().empty()
+    }
+
+    /// Closes the current window like `drain` and begins a new one, but leaves it to the caller when to look into the closed one.
+    ///
+    /// That takes as long whatever the window holds.
+    #[must_use]
+    pub fn close(&self) -> Closed {
         let sequence = self.windows.fetch_add(1, Ordering::Relaxed);
-        self.current.replace(Window::new(sequence, self.limit)).close()
+        Closed(self.current.replace(Window::new(sequence, self.limit)))
+    }
+}
+
+/// A window that is no longer observed, but by those who were at it when it was closed.
+pub struct Closed(Replaced<Window>);
+
+impl Closed {
+    /// Takes out what the window holds. Whoever was at it and has not found a place yet goes to the current window.
+    #[must_use]
+    pub fn empty(self) -> Snapshot {
+        self.0.close()
+    }
+
+    /// Classes that have a place, counted per model.
+    #[must_use]
+    pub fn peaks(&self) -> u64 {
+        self.0.peaks()
     }
 }
 

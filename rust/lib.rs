@@ -42,7 +42,7 @@ mod sync;
 mod trie;
 mod window;
 
-pub use aggregator::{Aggregator, DEFAULT_MAX_CLASSES};
+pub use aggregator::{Aggregator, Closed, DEFAULT_MAX_CLASSES};
 pub use cells::Peak;
 pub use column::{Column, Number};
 pub use frame::{Confidences, Frame, Name, Names};

@@ -157,6 +157,11 @@ pub(crate) struct Replaced<T> {
     shared: NonNull<Shared<T>>,
 }
 
+// SAFETY: it gives access to `&T` and may be the one that drops `T`, on whichever thread.
+unsafe impl<T: Send + Sync> Send for Replaced<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send + Sync> Sync for Replaced<T> {}
+
 impl<T> Deref for Replaced<T> {
     type Target = T;
 

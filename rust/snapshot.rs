@@ -17,6 +17,9 @@ use std::collections::{BTreeMap, HashMap};
 /// Version of [`Snapshot::encode`]'s layout, its first byte.
 const ENCODING: u8 = 1;
 
+/// A peak, its entry in a tree that is two thirds full, and the heads of three blocks of the allocator.
+const PER_PEAK: usize = (size_of::<ClassPeak>() + size_of::<String>()) * 3 / 2 + 48;
+
 /// Where in the walk over all detections something stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Place {
@@ -81,6 +84,16 @@ pub struct Representative<'a> {
     pub class_name: &'a str,
     /// The peak.
     pub peak: &'a ClassPeak,
+}
+
+/// A line of a report as the API takes it.
+#[derive(Serialize)]
+struct Line<'a> {
+    model_id: &'a str,
+    class_name: &'a str,
+    confidence: f64,
+    inference_id: &'a str,
+    model_type: &'a str,
 }
 
 /// Bytes that are no encoded snapshot.
@@ -154,11 +167,16 @@ impl Snapshot {
     /// The memory it takes: its texts, and an estimate for the rest.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        // A peak, its entry in a tree that is two thirds full, and the heads of three blocks of the allocator.
-        const PER_PEAK: usize = (size_of::<ClassPeak>() + size_of::<String>()) * 3 / 2 + 48;
         let texts =
             |(name, peak): (&String, &ClassPeak)| name.len() + peak.inference_id.len() + peak.prediction_type.len();
         self.models.values().flatten().map(|class| PER_PEAK + texts(class)).sum()
+    }
+
+    /// The memory that so many peaks are expected to take.
+    #[cfg(feature = "python")]
+    pub(crate) const fn bytes_expected(peaks: usize) -> usize {
+        // A UUID, a prediction type and a class name.
+        peaks.saturating_mul(PER_PEAK + 36 + 16 + 16)
     }
 
     /// Whether nothing was observed.
@@ -188,6 +206,38 @@ impl Snapshot {
         let mut report: Vec<_> = classes.into_values().collect();
         report.sort_unstable_by_key(|&(first, line)| (first, line.class_name));
         report.into_iter().map(|(_, line)| line).collect()
+    }
+
+    /// The report as JSON objects with commas between them, in runs of at most `limit` bytes; one run, and it empty, if nothing was observed.
+    ///
+    /// A line that is longer than that has a run to itself.
+    #[must_use]
+    pub fn report_json(&self, limit: usize) -> Vec<Vec<u8>> {
+        let mut runs = vec![Vec::new()];
+        let mut json = Vec::new();
+        for Representative { model_id, class_name, peak } in self.report() {
+            let line = Line {
+                model_id,
+                class_name,
+                confidence: peak.confidence,
+                inference_id: &peak.inference_id,
+                model_type: &peak.prediction_type,
+            };
+            json.clear();
+            // Writing to memory cannot fail, and every field is text or a finite number.
+            if serde_json::to_writer(&mut json, &line).is_err() {
+                continue;
+            }
+            match runs.last_mut() {
+                Some(run) if !run.is_empty() && run.len() + 1 + json.len() <= limit => {
+                    run.push(b',');
+                    run.extend_from_slice(&json);
+                }
+                Some(run) if run.is_empty() => run.extend_from_slice(&json),
+                _ => runs.push(json.clone()),
+            }
+        }
+        runs
     }
 
     /// The snapshot as bytes, for [`Snapshot::decode`] of this and later versions.

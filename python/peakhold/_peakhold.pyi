@@ -86,7 +86,11 @@ class PeakAggregator:
         """
 
     def snapshot(self) -> WindowSnapshot:
-        """Close the window like `drain`, and return what it held for later use."""
+        """Close the window like `drain`, and return what it held for later use.
+
+        Closing takes as long whatever the window holds; that is only looked at when
+        the snapshot is first used.
+        """
 
     @property
     def peaks(self) -> int:
@@ -122,9 +126,20 @@ class WindowSnapshot:
     def report(self) -> list[ReportLine]:
         """Return one line per class, in the order of `PeakAggregator.drain`."""
 
+    def report_json(self, limit: int, /) -> list[bytes]:
+        """Return the lines of `report` as JSON, made without the interpreter lock.
+
+        Args:
+            limit: Bytes of one run; a line that is longer has a run to itself.
+
+        Returns:
+            Runs of JSON objects with commas between them, UTF-8; one empty run if
+            there is no line.
+        """
+
     @property
     def nbytes(self) -> int:
-        """Memory it takes, in bytes: its texts, and an estimate for the rest."""
+        """Memory it takes, in bytes: an estimate, by the texts once it was used."""
 
     @property
     def peaks(self) -> int:

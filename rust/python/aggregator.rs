@@ -2,7 +2,7 @@
 
 use super::snapshot::{WindowSnapshot, detached_if_large, report};
 use super::{classification, detections, items, tensors, texts, warnings};
-use crate::{Aggregator, Confidences, DEFAULT_MAX_CLASSES, Frame, Names, Reason, Rejections, Snapshot, Tally};
+use crate::{Aggregator, Confidences, DEFAULT_MAX_CLASSES, Frame, Names, Reason, Rejections, Tally};
 use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
@@ -67,12 +67,14 @@ impl PeakAggregator {
 
     /// Close the window, begin a new one, and return the closed one's report.
     fn drain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        report(py, &self.close(py))
+        let closed = self.aggregator.close();
+        let peaks = usize::try_from(closed.peaks()).unwrap_or(usize::MAX);
+        report(py, &detached_if_large(py, peaks, || closed.empty()))
     }
 
     /// Close the window like `drain`, and return what it held for later use.
-    fn snapshot(&self, py: Python<'_>) -> WindowSnapshot {
-        WindowSnapshot::new(self.close(py))
+    fn snapshot(&self) -> WindowSnapshot {
+        WindowSnapshot::closed(self.aggregator.close())
     }
 
     /// Classes in the open window, counted per model; 0 if nothing was taken.
@@ -93,11 +95,6 @@ impl PeakAggregator {
 }
 
 impl PeakAggregator {
-    fn close(&self, py: Python<'_>) -> Snapshot {
-        let peaks = usize::try_from(self.aggregator.peaks()).unwrap_or(usize::MAX);
-        detached_if_large(py, peaks, || self.aggregator.drain())
-    }
-
     fn observe_frame(
         &self,
         predictions: &Bound<'_, PyAny>,

@@ -1,20 +1,54 @@
 //! `peakhold._peakhold.WindowSnapshot`, and reports as Python lists.
 
-use crate::Snapshot;
+use crate::{Closed, Snapshot};
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
+use std::sync::{Mutex, OnceLock};
 
 /// What a closed window held, to be merged, encoded or reported.
+///
+/// The window is emptied when that is first asked for: whoever closes it, a frame loop, has only to swap it.
 #[pyclass(frozen, module = "peakhold._peakhold")]
 pub(super) struct WindowSnapshot {
-    snapshot: Snapshot,
+    closed: Mutex<Option<Closed>>,
+    emptied: OnceLock<Snapshot>,
+    /// Classes it held when it was closed, for as long as it was not emptied.
+    peaks: usize,
 }
 
 impl WindowSnapshot {
     pub(super) fn new(snapshot: Snapshot) -> Self {
-        Self { snapshot }
+        Self { closed: Mutex::default(), peaks: snapshot.len(), emptied: OnceLock::from(snapshot) }
+    }
+
+    pub(super) fn closed(closed: Closed) -> Self {
+        let peaks = usize::try_from(closed.peaks()).unwrap_or(usize::MAX);
+        Self { closed: Mutex::new(Some(closed)), emptied: OnceLock::new(), peaks }
+    }
+
+    /// What the window held, which whoever asks first takes out of it.
+    fn get(&self, py: Python<'_>) -> &Snapshot {
+        let empty = || {
+            let closed = self.closed.lock().ok().and_then(|mut closed| closed.take());
+            closed.map_or_else(Snapshot::default, Closed::empty)
+        };
+        match self.emptied.get() {
+            Some(snapshot) => snapshot,
+            // Who waits for another thread must not keep that from the interpreter.
+            None => detached_if_large(py, self.peaks, || self.emptied.get_or_init(empty)),
+        }
+    }
+}
+
+impl Drop for WindowSnapshot {
+    fn drop(&mut self) {
+        // Giving back what a large window took lasts some milliseconds, which others need not wait for.
+        let (closed, emptied) = (std::mem::take(&mut self.closed), self.emptied.take());
+        if self.peaks >= LARGE {
+            Python::attach(|py| py.detach(|| drop((closed, emptied))));
+        }
     }
 }
 
@@ -29,44 +63,56 @@ impl WindowSnapshot {
 
     /// Return the snapshot as bytes.
     fn encode<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        let encoded = detached_if_large(py, self.snapshot.len(), || self.snapshot.encode());
+        let snapshot = self.get(py);
+        let encoded = detached_if_large(py, snapshot.len(), || snapshot.encode());
         PyBytes::new(py, &encoded)
     }
 
     /// Return both windows as one; commutative, associative and idempotent.
     #[pyo3(signature = (other, /))]
     fn merge(&self, py: Python<'_>, other: &Self) -> Self {
+        let (one, other) = (self.get(py), other.get(py));
         let merge = || {
-            let mut snapshot = self.snapshot.clone();
-            snapshot.merge(other.snapshot.clone());
-            Self { snapshot }
+            let mut snapshot = one.clone();
+            snapshot.merge(other.clone());
+            Self::new(snapshot)
         };
-        detached_if_large(py, self.snapshot.len() + other.snapshot.len(), merge)
+        detached_if_large(py, one.len() + other.len(), merge)
     }
 
     /// Return one line per class, in the order of `PeakAggregator.drain`.
     fn report<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        report(py, &self.snapshot)
+        report(py, self.get(py))
     }
 
-    /// Memory it takes, in bytes: its texts, and an estimate for the rest.
+    /// Return the lines of `report` as JSON, in runs of at most `limit` bytes.
+    #[pyo3(signature = (limit, /))]
+    fn report_json<'py>(&self, py: Python<'py>, limit: usize) -> Vec<Bound<'py, PyBytes>> {
+        let snapshot = self.get(py);
+        let runs = detached_if_large(py, snapshot.len(), || snapshot.report_json(limit));
+        runs.iter().map(|run| PyBytes::new(py, run)).collect()
+    }
+
+    /// Memory it takes, in bytes: an estimate.
     #[getter]
     fn nbytes(&self) -> usize {
-        self.snapshot.bytes()
+        self.emptied.get().map_or_else(|| Snapshot::bytes_expected(self.peaks), Snapshot::bytes)
     }
 
     /// Classes held, counted per model.
     #[getter]
-    fn peaks(&self) -> usize {
-        self.snapshot.len()
+    fn peaks(&self, py: Python<'_>) -> usize {
+        self.get(py).len()
     }
 }
+
+/// Peaks from which on work on them takes longer than it may take to get the interpreter back.
+const LARGE: usize = 1_000;
 
 /// Does what takes long for many peaks without holding the interpreter.
 ///
 /// For few it takes less time than it may take to get the interpreter back.
 pub(super) fn detached_if_large<T: Send>(py: Python<'_>, peaks: usize, work: impl FnOnce() -> T + Send) -> T {
-    const LARGE: usize = 1_000;
     if peaks < LARGE { work() } else { py.detach(work) }
 }
 

@@ -211,6 +211,6 @@ def _without_body(record: dict[str, Any]) -> dict[str, Any]:
 def _with_body(record: dict[str, Any]) -> dict[str, Any]:
     try:
         body = json.loads(unpack(record["body"]))
-    except (ValueError, UNREADABLE):
+    except UNREADABLE:
         body = None
     return {**record, "body": body}

@@ -158,12 +158,12 @@ class Outbox:
     def counts(self) -> Counts:
         """Return the conservation equation's figures, but for a disk that fails."""
         counts = self._memory.counts()
-        on_disk = self._on_disk(Store.counts, None)
+        on_disk = self._look(Store.counts)
         return counts + on_disk if on_disk else counts
 
     def overview(self) -> list[dict[str, Any]]:
         """Return figures per destination; without those of a disk that fails."""
-        on_disk = self._on_disk(Store.overview, None) or []
+        on_disk = self._look(Store.overview) or []
         return on_disk + self._memory.overview()
 
     def _settle(self, record: Record, act: Callable[[Store], bool]) -> None:
@@ -183,16 +183,27 @@ class Outbox:
                     del self._unsettled[0]
             result = act(self._disk)
         except _DISK_ERRORS as error:
-            self._next_trial = self._clock() + PATIENCE
-            self._notices.warn(
-                "disk",
-                "The outbox on disk cannot be used, what is sealed waits in memory "
-                "meanwhile: %s",
-                error,
-            )
-            self.disk_error = str(error)
+            self._fails(error)
             return otherwise
         if self.disk_error is not None:
             self.disk_error = None
             self._notices.info("The outbox on disk can be used again")
         return result
+
+    def _look(self, act: Callable[[Store], _T]) -> _T | None:
+        """Read from the disk, which may work although nothing can be written."""
+        try:
+            return act(self._disk) if self._disk else None
+        except _DISK_ERRORS as error:
+            self._fails(error)
+            return None
+
+    def _fails(self, error: Exception) -> None:
+        self._next_trial = self._clock() + PATIENCE
+        self.disk_error = str(error)
+        self._notices.warn(
+            "disk",
+            "The outbox on disk cannot be used, what is sealed waits in memory "
+            "meanwhile: %s",
+            error,
+        )

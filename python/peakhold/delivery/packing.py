@@ -19,8 +19,8 @@ _COMMON = (
 )
 
 
-UNREADABLE = zlib.error
-"""What ``unpack`` raises."""
+UNREADABLE = (zlib.error, ValueError, TypeError)
+"""What comes of reading a damaged body, and the columns beside it."""
 
 
 def pack(body: bytes) -> bytes:

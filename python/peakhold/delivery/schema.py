@@ -124,8 +124,11 @@ def _prepare(database: sqlite3.Connection, path: Path | None, sync: str) -> None
 
 def is_damage(error: BaseException) -> bool:
     """Whether an exception says that the file is damaged, or not an outbox."""
-    # The subclasses of SQLite's say that it is busy, or full, or the like.
-    return isinstance(error, DamagedError) or type(error) is sqlite3.DatabaseError
+    if isinstance(error, sqlite3.OperationalError):  # most say: busy, or full
+        return str(error).startswith(("no such ", "Could not decode"))
+    return isinstance(error, (DamagedError, UnicodeDecodeError)) or (
+        type(error) is sqlite3.DatabaseError
+    )
 
 
 def quarantine(path: Path) -> str:

@@ -175,21 +175,25 @@ class Store:
             rows = database.execute(
                 _SELECT + "WHERE owner = ? AND endpoint = ? AND client = ?"
                 " AND fingerprint = ? AND kind = ? AND state != 'dead'"
-                " ORDER BY records.number LIMIT ?",
-                (self._owner, *_key(destination), kind, len(self._leased) + 1),
+                " ORDER BY records.number",
+                (self._owner, *_key(destination), kind),
             )
-            for row in rows.fetchall():
+            damaged = []
+            for row in rows:
                 if row["id"] in self._leased:
                     continue
-                if row["merge_key"] is not None:  # it may be sent: its body is final
-                    database.execute(
-                        "UPDATE records SET merge_key = NULL WHERE id = ?", (row["id"],)
-                    )
                 try:
                     leased = _record(row)
                     break
                 except UNREADABLE:
-                    self._remove(database, row["id"], "dropped:damaged")
+                    damaged.append(row["id"])
+            rows.close()
+            for record_id in damaged:
+                self._remove(database, record_id, "dropped:damaged")
+            if leased and leased.merge_key:  # it may be sent: its body is final
+                database.execute(
+                    "UPDATE records SET merge_key = NULL WHERE id = ?", (leased.id,)
+                )
         if leased is not None:
             self._leased.add(leased.id)
         return leased

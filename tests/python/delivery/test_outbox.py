@@ -1,0 +1,231 @@
+"""Disks that fail, fill up and heal; files that cannot be used."""
+
+from __future__ import annotations
+
+import logging
+import random
+import sqlite3
+import time
+
+import pytest
+from stand_ins import conserved, eventually, report, sent
+
+from peakhold.delivery import Dispatcher
+from peakhold.delivery.outbox import PATIENCE
+from peakhold.delivery.schema import KEPT_DAMAGED
+from peakhold.delivery.state import StateDirectory
+
+
+@pytest.fixture
+def state(tmp_path):
+    directory = StateDirectory(tmp_path / "state")
+    yield directory
+    directory.release()
+
+
+@pytest.fixture
+def durable(state, clock):
+    """A dispatcher on disk, without a thread, on the test's clock."""
+    return Dispatcher(state, clock=clock, jitter=lambda low, high: high, worker=False)
+
+
+@pytest.fixture
+def file(state):
+    return state.path / "outbox.sqlite3"
+
+
+def full(dispatcher):
+    """Let the disk take nothing more; returns how to make it take all again."""
+    with dispatcher.outbox._disk.transaction() as database:
+        pages = database.execute("PRAGMA page_count").fetchone()[0]
+    database.execute(f"PRAGMA max_page_count = {pages}")
+    return lambda: database.execute("PRAGMA max_page_count = 1000000")
+
+
+def blocked(dispatcher, sender, client, count):
+    """Seal reports that nobody sends yet."""
+    for index in range(count):
+        dispatcher.deliver(report(sender, f"w{index}", **{f"c{index}": 0.5}), sender)
+    dispatcher._commit()
+
+
+def test_a_full_disk_leaves_reports_in_memory_until_it_has_room(
+    durable, sender, client, clock, caplog
+):
+    blocked(durable, sender, client, 1)
+    heal = full(durable)
+    told = []
+    with caplog.at_level(logging.INFO, "peakhold.delivery"):
+        blocked(durable, sender, client, 60)
+        late = report(sender, "late")
+        durable.deliver(
+            late.__class__(**{**late.__dict__, "on_committed": lambda: told.append(1)}),
+            sender,
+        )
+        durable._commit()
+        assert durable.durability == "memory"
+        counts = durable.counts()
+        assert (counts.sealed, counts.pending) == (62, 62)
+        assert told == []
+        heal()
+        clock.now += PATIENCE
+        durable._tend(clock.now)
+    assert durable.durability == "process"
+    assert told == [1]
+    assert durable.outbox._memory.counts().pending == 0
+    assert durable.outbox._disk.counts().pending == 62
+    assert conserved(durable.counts())
+    texts = [record.getMessage() for record in caplog.records]
+    assert len(texts) == 2
+    assert "cannot be used" in texts[0]
+    assert "can be used again" in texts[1]
+
+
+def test_what_is_in_memory_is_delivered_while_the_disk_is_full(
+    durable, sender, client, clock
+):
+    blocked(durable, sender, client, 1)
+    full(durable)
+    blocked(durable, sender, client, 60)
+    for _ in range(400):
+        durable.step()
+        clock.now += 0.1
+    assert sent(client) >= 60
+    assert conserved(durable.counts())
+
+
+def test_what_was_settled_while_the_disk_failed_is_settled_later(
+    durable, sender, client, clock, monkeypatch
+):
+    blocked(durable, sender, client, 1)
+    disk = durable.outbox._disk
+
+    def broken(record):
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "acknowledge", broken)
+        durable.step()
+        assert sent(client) == 1
+        for _ in range(5):
+            clock.now += PATIENCE
+            durable.step()
+        assert sent(client) == 1  # on lease until it is settled
+    clock.now += PATIENCE
+    durable.step()
+    assert durable.counts().delivered == 1
+    assert durable.counts().pending == 0
+    assert sent(client) == 1
+
+
+def test_without_a_writable_directory_memory_does_and_one_warning_says_so(
+    tmp_path, sender, client, clock, caplog
+):
+    (tmp_path / "file").write_text("no directory")
+    dispatcher = Dispatcher(
+        StateDirectory(tmp_path / "file" / "state"), clock=clock, worker=False
+    )
+    for index in range(5):
+        dispatcher.deliver(report(sender, f"w{index}"), sender)
+        dispatcher.step()
+        clock.now += 1
+    assert sent(client) == 5
+    assert dispatcher.counts().delivered == 5
+    assert len(caplog.records) == 1
+    assert dispatcher.durability == "memory"
+
+
+def damage(draw, data):
+    """Return a file as chance leaves it: flipped, cut, empty, or foreign."""
+    way = draw.randrange(10)
+    if way == 0:
+        return data[: draw.randrange(len(data))]
+    if way == 1:
+        return b"\x00" * len(data)
+    if way == 2:
+        return b"not a database, but a text of somebody's" * 100
+    data = bytearray(data)
+    for _ in range(draw.choice([1, 1, 10, 1_000])):
+        data[draw.randrange(len(data))] = draw.randrange(256)
+    return bytes(data)
+
+
+def test_a_damaged_file_never_stops_anything(state, sender, client, file):
+    draw = random.Random(5)
+    original = Dispatcher(state, worker=False)
+    for index in range(40):
+        original.deliver(report(sender, f"w{index}"), sender)
+    original._commit()
+    data = file.read_bytes()
+    slowest = 0.0
+    for _ in range(150):
+        file.write_bytes(damage(draw, data))
+        started = time.monotonic()
+        dispatcher = Dispatcher(state, worker=False)
+        dispatcher.deliver(report(sender), sender)
+        while dispatcher.step() == 0.0:
+            pass
+        slowest = max(slowest, time.monotonic() - started)
+        assert conserved(dispatcher.counts())
+        dispatcher.outbox._disk.close()
+    assert slowest < 1.0
+    file.unlink()
+    before = sent(client)
+    last = Dispatcher(state, worker=False)
+    last.deliver(report(sender), sender)
+    last.step()
+    assert sent(client) == before + 1
+    quarantined = list(state.path.glob("outbox.sqlite3.corrupt-*Z"))
+    assert len(quarantined) == KEPT_DAMAGED
+
+
+def test_a_damaged_file_is_put_aside_and_a_new_one_is_begun(
+    state, sender, client, file, caplog
+):
+    state.outbox.write_bytes(b"foreign" * 1_000)
+    dispatcher = Dispatcher(state, worker=False)
+    dispatcher.deliver(report(sender), sender)
+    dispatcher._commit()
+    (put_aside,) = state.path.glob("outbox.sqlite3.corrupt-*Z")
+    assert put_aside.read_bytes() == b"foreign" * 1_000
+    assert len(caplog.records) == 1
+    assert dispatcher.counts().pending == 1
+    dispatcher.outbox._next_trial = 0.0
+    dispatcher._tend(0.0)
+    assert dispatcher.outbox._disk.counts().pending == 1
+
+
+def test_a_newer_file_is_left_alone(state, sender, client, file, caplog):
+    dispatcher = Dispatcher(state, worker=False)
+    dispatcher.deliver(report(sender), sender)
+    dispatcher._commit()
+    dispatcher.outbox._disk.close()
+    with sqlite3.connect(file) as database:
+        database.execute("PRAGMA user_version = 99")
+    database.close()
+    before = file.read_bytes()
+    newer = Dispatcher(state, worker=False)
+    newer.deliver(report(sender), sender)
+    newer.step()
+    assert sent(client) == 1
+    assert newer.durability == "memory"
+    assert file.read_bytes() == before
+    (record,) = caplog.records
+    assert "later version" in record.getMessage()
+    assert "PEAKHOLD_STATE_DIR" in record.getMessage()
+
+
+def test_the_frame_s_thread_never_touches_the_disk(state, sender, client):
+    """The disk hangs for as long as the test holds the store's lock."""
+    dispatcher = Dispatcher(state)
+    dispatcher.deliver(report(sender, "first"), sender)
+    assert eventually(lambda: sent(client) == 1)
+    with dispatcher.outbox._disk._lock:
+        started = time.monotonic()
+        for index in range(200):
+            dispatcher.deliver(report(sender, f"w{index}"), sender)
+            dispatcher.add_metadata([f"{index}"], "f", "v", sender)
+        assert time.monotonic() - started < 0.5
+        assert not eventually(lambda: sent(client) > 1, 0.2)  # the control: it hangs
+    assert eventually(lambda: sent(client) > 1)
+    dispatcher.close(0)

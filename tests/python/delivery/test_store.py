@@ -1,0 +1,321 @@
+"""The outbox's database: order, leases, owners, bounds, ages, and the conservation."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import stat
+import time
+
+import pytest
+from stand_ins import PlainSnapshot, conserved
+
+from peakhold.delivery.encode import encode, split
+from peakhold.delivery.record import (
+    Destination,
+    MetadataEntry,
+    seal_metadata,
+    seal_report,
+)
+from peakhold.delivery.state import StateDirectory
+from peakhold.delivery.store import DEAD_LIMIT, Limits, Store
+
+HERE = Destination("http://here", "0123456789abcdef")
+THERE = Destination("http://there", "0123456789abcdef", "a.Client by body")
+FACTS = {"device_id": None}
+
+
+def report(window="w", destination=HERE, **best):
+    sealed = seal_report(destination, window, PlainSnapshot(best or {"a": 0.5}))
+    (record,) = encode(sealed, FACTS)
+    return record
+
+
+def metadata(value="v", destination=HERE):
+    entry = MetadataEntry(("id",), "f", value)
+    (record,) = encode(seal_metadata(destination, (entry,)), {})
+    return record
+
+
+def results(record):
+    found = json.loads(record.body)["inference_results"]
+    return {result["class_name"]: result["confidence"] for result in found}
+
+
+@pytest.fixture
+def drops():
+    return []
+
+
+@pytest.fixture(params=["file", "memory"])
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def make(tmp_path, drops, clock):
+    """Makes stores on one directory, each of them an owner of its own."""
+    states = []
+
+    def make_store(limits=Limits(), *, on_file=True):  # noqa: B008 - it is frozen
+        states.append(StateDirectory(tmp_path / "state"))
+        store = Store(
+            states[-1] if on_file else None,
+            limits,
+            dropped=lambda *drop: drops.append(drop),
+            clock=clock,
+        )
+        store.dies = states[-1].release
+        return store
+
+    yield make_store
+    for state in states:
+        state.release()
+
+
+@pytest.fixture
+def store(make, kind):
+    return make(on_file=kind == "file")
+
+
+def drained(store, destination=HERE, kind="report"):
+    found = []
+    while record := store.lease(destination, kind):
+        found.append(record)
+    return found
+
+
+def ids(records):
+    return [record.id for record in records]
+
+
+def test_records_are_leased_in_the_order_of_their_sealing_as_they_were(store):
+    records = [report(f"w{index}") for index in range(3)]
+    store.add(records[:2])
+    store.add(records[2:])
+    leased = drained(store)
+    assert ids(leased) == ids(records)
+    assert [each.body for each in leased] == [each.body for each in records]
+    assert [each.created for each in leased] == [each.created for each in records]
+    assert {each.destination for each in leased} == {HERE}
+
+
+def test_a_leased_record_is_leased_to_nobody_else_until_released(store):
+    first, second = report("w1"), report("w2")
+    store.add([first, second])
+    assert store.lease(HERE, "report").id == first.id
+    assert store.lease(HERE, "report").id == second.id
+    assert store.lease(HERE, "report") is None
+    store.release(first)
+    assert store.lease(HERE, "report").id == first.id
+
+
+def test_destinations_and_kinds_are_kept_apart(store):
+    store.add([report(), metadata(), report(destination=THERE)])
+    assert len(drained(store)) == 1
+    assert [each.kind for each in drained(store, kind="metadata")] == ["metadata"]
+    assert [each.destination for each in drained(store, THERE)] == [THERE]
+
+
+def test_a_record_added_as_leased_is_not_waiting(store):
+    record = report()
+    store.add([record], leased=True)
+    assert store.lease(HERE, "report") is None
+    assert store.counts().pending == 1
+    store.release(record)
+    assert store.lease(HERE, "report").id == record.id
+
+
+def test_what_is_sealed_twice_under_one_id_is_there_once(store):
+    record = report()
+    store.add([record])
+    store.add([record])
+    assert store.counts().sealed == store.counts().pending == 1
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_seal_is_accounted_for_whatever_happens(store, seed):
+    draw = random.Random(seed)
+    store._limits = Limits(60 * 1024)
+    leased, states = [], set()
+    for number in range(120):
+        store.add([report(f"w{draw.randrange(3)}", **{f"c{number}": 0.5}), metadata()])
+        if record := store.lease(HERE, draw.choice(["report", "metadata"])):
+            leased.append(record)
+        if leased and draw.random() < 0.6:
+            record = leased.pop(draw.randrange(len(leased)))
+            draw.choice(
+                [
+                    store.acknowledge,
+                    store.release,
+                    lambda each: store.drop(each, "a reason"),
+                    lambda each: store.failed(each, "parked", "HTTP 402", "pay"),
+                    lambda each: store.failed(each, "dead", "HTTP 400", "bad"),
+                    lambda each: store.replace(each, split(each) or [each]),
+                ]
+            )(record)
+        counts = store.counts()
+        assert conserved(counts)
+        states |= {name for name, value in vars(counts).items() if value}
+    assert counts.sealed >= 240
+    assert states == {*vars(counts)}
+    # The control: an unaccounted deletion shows.
+    with store.transaction() as database:
+        database.execute(
+            "DELETE FROM records WHERE id IN (SELECT id FROM records LIMIT 1)"
+        )
+    assert not conserved(store.counts())
+
+
+def test_parts_stand_in_the_place_of_their_whole(store):
+    whole = report("w", a=0.1, b=0.2, c=0.3, d=0.4)
+    store.add([whole, report("later", z=0.9)])
+    leased = store.lease(HERE, "report")
+    store.replace(leased, split(leased))
+    names = [sorted(results(each)) for each in drained(store)]
+    assert names == [["a", "b"], ["c", "d"], ["z"]]
+    counts = store.counts()
+    assert (counts.sealed, counts.pending) == (3, 3)
+
+
+def test_past_the_bound_reports_of_one_window_merge_before_any_is_dropped(store, drops):
+    store._limits = Limits(64 * 1024)
+    for number in range(400):
+        store.add([report("busy", **{f"c{number % 7}": number / 400, "all": 0.5})])
+    counts = store.counts()
+    assert counts.sealed == counts.pending == 400
+    assert drops == []
+    waiting = drained(store)
+    assert len(waiting) < 400
+    best = {}
+    for each in waiting:
+        for name, confidence in results(each).items():
+            best[name] = max(confidence, best.get(name, 0.0))
+    expected = {f"c{number % 7}": number / 400 for number in range(400)}
+    assert best == {**expected, "all": 0.5}
+    assert sum(each.seals for each in waiting) == 400
+
+
+def test_what_may_have_been_sent_is_never_merged(store):
+    store._limits = Limits(64 * 1024)
+    first = report("busy", a=0.1)
+    store.add([first])
+    leased = store.lease(HERE, "report")
+    store.release(leased)
+    for _ in range(400):
+        store.add([report("busy", a=0.2)])
+    assert store.lease(HERE, "report").body == first.body
+    assert len(drained(store)) < 300  # the control: the others were
+
+
+def test_past_the_bound_the_oldest_is_dropped_when_nothing_merges(store, drops):
+    store._limits = Limits(64 * 1024)
+    records = [report(f"w{number}", **{f"c{number}": 0.5}) for number in range(400)]
+    for record in records:
+        store.add([record])
+    counts = store.counts()
+    assert counts.dropped == {"overflow": 400 - counts.pending}
+    assert sum(seals for _, seals in drops) == counts.dropped["overflow"]
+    assert conserved(counts)
+    assert ids(drained(store)) == ids(records)[-counts.pending :]
+
+
+def test_dead_records_are_bounded(store):
+    records = [report(f"w{index}") for index in range(DEAD_LIMIT + 5)]
+    store.add(records)
+    for _ in records:
+        store.failed(store.lease(HERE, "report"), "dead", "HTTP 400", "bad")
+    counts = store.counts()
+    assert (counts.dead, counts.dropped) == (DEAD_LIMIT, {"dead letters": 5})
+
+
+def test_a_record_expires_after_its_time(store, clock, drops):
+    store.add([report("old")])
+    clock.now += 7 * 24 * 3600 - 1
+    store.add([report("new")])
+    assert store.counts().pending == 2  # the control
+    clock.now += 2
+    store.adopt([HERE])
+    counts = store.counts()
+    assert (counts.pending, counts.dropped) == (1, {"expired": 1})
+    assert drops == [("expired", 1)]
+
+
+@pytest.mark.parametrize("years", [-10, 10])
+def test_a_jump_of_the_wall_clock_drops_nothing(make, monkeypatch, years):
+    make().add([report()])
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + years * 365 * 24 * 3600)
+    later = make()
+    later.adopt([HERE])
+    later.add([report()])
+    assert later.counts().pending == 2
+    later._limits = Limits(ttl=3600.0)  # the control: a day of it is believed
+    later.adopt([HERE])
+    assert later.counts().pending == (1 if years > 0 else 2)
+
+
+def test_records_belong_to_a_living_process_alone(make):
+    mine, others = make(), make()
+    others.add([report()])
+    assert mine.adopt([HERE]) == []
+    assert mine.lease(HERE, "report") is None
+    others.dies()
+    assert mine.adopt([THERE]) == []  # no sender for it
+    assert mine.lease(HERE, "report") is None
+    assert mine.adopt([HERE]) == [(HERE, "report", False)]
+    assert mine.lease(HERE, "report") is not None
+
+
+def test_of_two_processes_one_adopts(make):
+    dead, first, second = make(), make(), make()
+    dead.add([report(f"w{index}") for index in range(10)])
+    dead.dies()
+    assert first.adopt([HERE])
+    assert second.adopt([HERE]) == []
+    assert (len(drained(first)), len(drained(second))) == (10, 0)
+    assert conserved(first.counts())
+
+
+def test_figures_outlive_the_process(make):
+    store = make()
+    store.add([report(), report("x")])
+    store.acknowledge(store.lease(HERE, "report"))
+    before = store.counts()
+    store.dies()
+    store.close()
+    assert make().counts() == before
+    assert before.delivered == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes as POSIX has them")
+def test_nobody_else_may_read_the_file_and_no_body_lies_open_in_it(make, tmp_path):
+    store = make()
+    record = report("w", **{"a class name that is long enough to be found": 0.5})
+    store.add([record])
+    files = [path for path in (tmp_path / "state").rglob("*") if path.is_file()]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+
+
+def test_the_file_shrinks_when_records_leave(make, tmp_path):
+    store = make()
+    path = tmp_path / "state" / "outbox.sqlite3"
+    store.add([report(f"w{index}") for index in range(1_000)])
+    full = path.stat().st_size
+    for record in drained(store):
+        store.acknowledge(record)
+    assert path.stat().st_size < full / 3
+
+
+def test_a_body_that_is_damaged_costs_itself_only(store):
+    store.add([report("bad"), report("good")])
+    with store.transaction() as database:
+        database.execute(
+            "UPDATE records SET body = substr(body, 1, 20) WHERE number ="
+            " (SELECT min(number) FROM records)"
+        )
+    assert len(drained(store)) == 1
+    counts = store.counts()
+    assert counts.dropped == {"damaged": 1}
+    assert conserved(counts)

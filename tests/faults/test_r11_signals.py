@@ -16,7 +16,9 @@ TERMS = 20
 def term(start, name, **options):
     """End a program by SIGTERM; returns its exit code, and whether a handler came."""
     process = start("wait", name, **options)
-    before, after = process.hear_until("caught").split()
+    said = dict([process.hear().split(maxsplit=1) for _ in range(2)])
+    assert said["committed"] == f"sealed-{name}"
+    before, after = said["caught"].split()
     process.send(signal.SIGTERM)
     return process.ended(), before != after
 

@@ -19,6 +19,8 @@ TIMES = 1000
 TIMES_OF_THE_CONTROL = 40
 RECORDS = 30
 LONGEST_START = 1.0
+SOON = 20.0
+"""Seconds after which a disk that failed was tried again, and memory moved there."""
 
 
 def flip(content, draw):
@@ -80,7 +82,9 @@ def begin_with(api, directory, content):
         The seconds until it was committed, and the dispatcher.
     """
     directory.mkdir(mode=0o700)
-    (directory / "outbox.sqlite3").write_bytes(content)
+    path = directory / "outbox.sqlite3"
+    path.write_bytes(content)
+    path.chmod(0o600)
     stepped = Stepped(api, directory)
     begin = time.perf_counter()
     stepped.seal(new=0.5)
@@ -89,9 +93,10 @@ def begin_with(api, directory, content):
 
 
 def usable(stepped):
-    """Whether the outbox on disk works, and accounts for every seal."""
-    outbox = stepped.dispatcher.outbox
-    return outbox.disk_error is None and conserved(stepped.counts())
+    """Whether the disk is soon in use again, holds the window, and accounts for all."""
+    stepped.run(SOON)
+    assert conserved(stepped.counts())
+    return stepped.dispatcher.outbox.disk_error is None and stepped.records() > 0
 
 
 def damage(api, directory, whole, times, seed):

@@ -32,7 +32,7 @@ class Stepped:
         sender: Its destination.
     """
 
-    def __init__(self, api, directory, clock=None, **settings):
+    def __init__(self, api, directory, clock=None, *, offline=False, **settings):
         """Start with what the directory holds."""
         self.clock = clock or Clock()
         self.dispatcher = Dispatcher(
@@ -42,7 +42,7 @@ class Stepped:
             jitter=lambda low, high: high,
             worker=False,
         )
-        self.sender = make_sender(api)
+        self.sender = make_sender(api, offline=offline)
 
     def seal(self, *, window="w", **best):
         """Seal a window of these classes and confidences, to be committed next."""
@@ -67,9 +67,11 @@ class Stepped:
         return len(admin.listed(self.dispatcher.state))
 
 
-def make_sender(api, key=None):
+def make_sender(api, key=None, *, offline=False):
     """Make a sender to an API, by default with a key of its own."""
-    client = RoboflowClient(Settings(api_base_url=api.url, system_info=False))
+    client = RoboflowClient(
+        Settings(api_base_url=api.url, system_info=False, offline=offline)
+    )
     return Sender(client, key or uuid.uuid4().hex, Cache(), injected=False)
 
 

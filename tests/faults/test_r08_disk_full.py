@@ -73,10 +73,10 @@ class ByFilling:
 
 @contextmanager
 def small_disk(directory):
-    """Mount half a megabyte of memory."""
+    """Mount four megabytes of memory."""
     directory.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=512k,mode=0700", "tmpfs", directory],
+        ["mount", "-t", "tmpfs", "-o", "size=4m,mode=0700", "tmpfs", directory],
         capture_output=True,
         check=False,
     )
@@ -141,7 +141,7 @@ def test_what_is_sealed_meanwhile_waits_in_memory_and_is_committed_later(
     )
 
 
-def test_the_control_an_error_of_the_disk_that_is_not_caught_is_seen(api, start, state):
-    mutant = "disk_errors_are_fatal"
+def test_the_control_what_does_not_wait_in_memory_is_lost(api, start, state):
+    mutant = "nothing_waits_in_memory"
     *_, in_the_end = go_through(api, start, state, ByLimit, mutant=mutant)
     assert in_the_end < len(ALL)

@@ -48,8 +48,9 @@ def week(api, directory, window):
     Returns:
         The dispatcher, and the bytes that the outbox took at most.
     """
-    api.always = Answer(503)
-    stepped = Stepped(api, directory, outbox_mib=BOUND_MIB, ttl=2.0 * WEEK)
+    stepped = Stepped(
+        api, directory, offline=True, outbox_mib=BOUND_MIB, ttl=2.0 * WEEK
+    )
     names = random.Random(9)
     most = 0
     for number in range(WEEK // 1800):

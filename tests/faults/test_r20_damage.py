@@ -93,8 +93,13 @@ def begin_with(api, directory, content):
 
 
 def usable(stepped):
-    """Whether the disk is soon in use again, holds the window, and accounts for all."""
+    """Whether the disk is soon in use again, takes a window, and accounts for all.
+
+    What was put into the file before its damage showed went aside with it.
+    """
     stepped.run(SOON)
+    stepped.seal(another=0.5)
+    stepped.run(0.0)
     assert conserved(stepped.counts())
     return stepped.dispatcher.outbox.disk_error is None and stepped.records() > 0
 

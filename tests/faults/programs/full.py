@@ -12,10 +12,13 @@ from common import say
 from mutant import MUTANT
 from sealing import prepare, seal
 
-from peakhold.delivery import outbox
+from peakhold.delivery.store import Store
 
-if MUTANT == "disk_errors_are_fatal":
-    outbox._DISK_ERRORS = ()
+if MUTANT == "nothing_waits_in_memory":
+    _add = Store.add
+    Store.add = lambda store, *args, **options: (
+        _add(store, *args, **options) if store._state else None
+    )
 
 _, HARD = resource.getrlimit(resource.RLIMIT_FSIZE)
 dispatcher, sender = prepare()

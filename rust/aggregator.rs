@@ -8,12 +8,14 @@
 //! Windows are numbered by a relaxed counter; everything else is in [`crate::rotation`] and below.
 
 use crate::frame::Frame;
+use crate::journal::{JournalSettings, WindowJournal};
 use crate::reject::Tally;
 use crate::rotation::{Current, Replaced};
 use crate::snapshot::Snapshot;
 use crate::sync::{AtomicU64, Ordering, mutant, thread_local};
 use crate::window::{FrameReduction, Texts, Window};
 use std::cell::Cell;
+use std::sync::Arc;
 
 /// Classes, and models, that a window holds unless told otherwise.
 pub const DEFAULT_MAX_CLASSES: u64 = 100_000;
@@ -48,6 +50,7 @@ pub struct Aggregator {
     current: Current<Window>,
     windows: AtomicU64,
     limit: u64,
+    journals: Option<Arc<JournalSettings>>,
 }
 
 impl Default for Aggregator {
@@ -60,7 +63,18 @@ impl Aggregator {
     /// Makes an aggregator whose windows hold at most `limit` classes, counted per model, and as many models.
     #[must_use]
     pub fn new(limit: u64) -> Self {
-        Self { current: Current::new(Window::new(0, limit)), windows: AtomicU64::new(1), limit }
+        Self::with_journals(limit, None)
+    }
+
+    /// Makes an aggregator whose windows also write their record highs to files.
+    #[must_use]
+    pub fn journaled(limit: u64, settings: JournalSettings) -> Self {
+        Self::with_journals(limit, Some(Arc::new(settings)))
+    }
+
+    fn with_journals(limit: u64, journals: Option<Arc<JournalSettings>>) -> Self {
+        let current = Current::new(window(0, limit, journals.as_ref()));
+        Self { current, windows: AtomicU64::new(1), limit, journals }
     }
 
     /// Takes one frame of a model; returns the number of rows taken and counts the others in `tally`.
@@ -89,20 +103,26 @@ impl Aggregator {
         self.current.pin().peaks()
     }
 
-    /// Closes the current window, begins a new one and returns what the closed one held.
+    /// Closes the current window, begins a new one and returns what the closed one held; its journal is removed.
     #[must_use]
     pub fn drain(&self) -> Snapshot {
-        self.close().empty()
+        self.close().release()
     }
 
-    /// Closes the current window like `drain` and begins a new one, but leaves it to the caller when to look into the closed one.
+    /// Closes the current window like `drain` and begins a new one, but leaves it to the caller when to look into the closed one, and to
+    /// remove its journal.
     ///
     /// That takes as long whatever the window holds.
     #[must_use]
     pub fn close(&self) -> Closed {
         let sequence = self.windows.fetch_add(1, Ordering::Relaxed);
-        Closed(self.current.replace(Window::new(sequence, self.limit)))
+        Closed(self.current.replace(window(sequence, self.limit, self.journals.as_ref())))
     }
+}
+
+fn window(sequence: u64, limit: u64, journals: Option<&Arc<JournalSettings>>) -> Window {
+    let journal = journals.map(|settings| Arc::new(WindowJournal::new(settings.clone(), sequence)));
+    Window::new(sequence, limit, journal)
 }
 
 /// A window that is no longer observed, but by those who were at it when it was closed.
@@ -113,6 +133,25 @@ impl Closed {
     #[must_use]
     pub fn empty(self) -> Snapshot {
         self.0.close()
+    }
+
+    /// Takes out what the window holds for somebody who keeps it, and removes its journal.
+    ///
+    /// A file that cannot be removed stays, and would be recovered as if the window had been lost.
+    #[must_use]
+    pub fn release(self) -> Snapshot {
+        let journal = self.journal();
+        let snapshot = self.empty();
+        if let Some(journal) = journal {
+            let _ = journal.remove();
+        }
+        snapshot
+    }
+
+    /// The file of the window's record highs, if it has one.
+    #[must_use]
+    pub fn journal(&self) -> Option<Arc<WindowJournal>> {
+        self.0.journal().cloned()
     }
 
     /// Classes that have a place, counted per model.

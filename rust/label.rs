@@ -83,6 +83,8 @@ pub(crate) fn read_text(encoding: Encoding, row: &[u8], text: &mut String) -> Op
     match encoding {
         Encoding::Native | Encoding::Swapped => {
             let row = limited(without_padding::<4>(row)).ok()?;
+            // Ids and types are ASCII as good as ever.
+            text.reserve(row.len() / 4);
             for unit in row.chunks_exact(4) {
                 let mut unit = [unit[0], unit[1], unit[2], unit[3]];
                 if encoding == Encoding::Swapped {

@@ -17,7 +17,8 @@
 //!
 //! # Layout
 //! `sync` is the only source of atomics. `column`, `label` and `frame` read predictions, `reduction` finds the winners of one, `cells`, `peak`, `trie` and
-//! `rotation` are the lock-free parts, `window` and `aggregator` put them together. The feature `python` adds the module that
+//! `rotation` are the lock-free parts, `window` and `aggregator` put them together. `journal`, `record` and `recovery` keep the peaks
+//! of open windows in files. The feature `python` adds the module that
 //! Python imports; without it no interpreter is needed.
 #![deny(unsafe_code)]
 
@@ -26,6 +27,7 @@ mod cells;
 mod column;
 mod frame;
 mod ids;
+mod journal;
 mod label;
 #[cfg(all(test, peakhold_loom))]
 mod loom;
@@ -34,6 +36,8 @@ mod memory;
 mod peak;
 #[cfg(feature = "python")]
 mod python;
+mod record;
+mod recovery;
 mod reduction;
 mod reject;
 mod rotation;
@@ -47,7 +51,9 @@ pub use cells::Peak;
 pub use column::{Column, Number};
 pub use frame::{Confidences, Frame, Name, Names};
 pub use ids::{unique_integers, unique_rows};
+pub use journal::{JournalSettings, WindowJournal};
 pub use label::{Encoding, MAX_CHARS};
+pub use recovery::{JournalError, Recovered, recover};
 pub use reject::{Reason, Rejections, Tally};
 pub use snapshot::{ClassPeak, DecodeError, Place, Representative, Snapshot};
 pub use window::Texts;

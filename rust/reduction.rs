@@ -376,11 +376,12 @@ mod tests {
 
     /// First row, best row, rows and confidence of each winner.
     fn winners(reduction: &mut Reduction<(), ()>) -> Vec<(usize, usize, usize, f64)> {
+        let all = 0..reduction.winners();
         let winner = |number| {
             let (winner, _) = reduction.winner(number);
             (winner.first, winner.row, winner.rows, winner.confidence)
         };
-        (0..reduction.winners()).map(winner).collect()
+        all.map(winner).collect()
     }
 
     #[test]

@@ -16,8 +16,9 @@
 
 #![allow(unsafe_code)]
 
-use crate::cells::Cells;
+use crate::cells::{Cells, Peak};
 use crate::frame::Frame;
+use crate::journal::{Highs, Journaled, WindowJournal};
 use crate::label;
 use crate::memo::Holder;
 use crate::peak::{PeakSlot, Raised};
@@ -26,6 +27,7 @@ use crate::reject::{Reason, Tally};
 use crate::snapshot::{ClassPeak, Place, Snapshot};
 use crate::sync::{AtomicU64, Ordering};
 use crate::trie::{Closed, Trie, hash};
+use std::sync::Arc;
 
 /// Where the texts of a frame's winners come from; only those that raise a peak are asked for.
 pub trait Texts {
@@ -41,6 +43,7 @@ pub(crate) struct Class {
     /// Arrival ordinal of the first detection seen.
     first: AtomicU64,
     peak: PeakSlot,
+    journaled: Journaled,
 }
 
 /// One model of a window, which keeps its classes in place as long as it lives.
@@ -53,6 +56,13 @@ pub(crate) struct Model {
 
 /// A frame reduced for a window.
 pub(crate) type FrameReduction = Reduction<Model, Class>;
+
+/// A frame, and the arrival ordinal that its rows count from.
+#[derive(Clone, Copy)]
+struct Arrival<'a> {
+    frame: &'a Frame<'a>,
+    before: u64,
+}
 
 /// Why something found no place in a window.
 enum Refusal {
@@ -76,10 +86,11 @@ pub(crate) struct Window {
     next_model: AtomicU64,
     class_count: AtomicU64,
     cells: Cells,
+    journal: Option<Arc<WindowJournal>>,
 }
 
 impl Window {
-    pub(crate) fn new(sequence: u64, limit: u64) -> Self {
+    pub(crate) fn new(sequence: u64, limit: u64, journal: Option<Arc<WindowJournal>>) -> Self {
         Self {
             number: Holder::new(),
             sequence,
@@ -89,7 +100,12 @@ impl Window {
             next_model: AtomicU64::new(0),
             class_count: AtomicU64::new(0),
             cells: Cells::new(),
+            journal,
         }
+    }
+
+    pub(crate) fn journal(&self) -> Option<&Arc<WindowJournal>> {
+        self.journal.as_ref()
     }
 
     /// Classes that have a place, counted per model.
@@ -120,10 +136,12 @@ impl Window {
             }
         };
         let before = model.arrivals.fetch_add(frame.rows() as u64, Ordering::Relaxed);
+        let arrival = Arrival { frame, before };
+        let mut highs = Highs::new(self.journal.as_deref(), model.ordinal, model_id);
         while *next < reduction.winners() {
             let (winner, name) = reduction.winner(*next);
             let class = self.known_class(model, frame, winner, name, before);
-            match class.and_then(|class| self.raise(class, before, winner, texts, tally)) {
+            match class.and_then(|class| self.raise(class, arrival, winner, texts, tally, &mut highs)) {
                 Ok(()) => taken += winner.rows,
                 Err(Refusal::Rejected(reason)) => tally.add(reason, u32::try_from(winner.rows).unwrap_or(u32::MAX)),
                 Err(Refusal::Closed) => return Err((Closed, taken)),
@@ -133,20 +151,22 @@ impl Window {
         Ok(taken)
     }
 
-    fn raise(
-        &self,
-        class: &Class,
-        before: u64,
+    fn raise<'a>(
+        &'a self,
+        class: &'a Class,
+        Arrival { frame, before }: Arrival<'_>,
         winner: &Winner<Class>,
         texts: &mut impl Texts,
         tally: &mut Tally,
+        highs: &mut Highs<'a>,
     ) -> Result<(), Refusal> {
         let first = before + winner.first as u64;
         if first < class.first.load(Ordering::Relaxed) {
             class.first.fetch_min(first, Ordering::Relaxed);
         }
         let (mut bad_id, mut bad_type) = (0, 0);
-        let raised = class.peak.raise(&self.cells, winner.confidence, |peak| {
+        let mark = highs.mark();
+        let mut fill = |peak: &mut Peak, highs: &mut Highs<'a>| {
             peak.arrival = before + winner.row as u64;
             if !texts.inference_id(winner.row, &mut peak.inference_id) {
                 peak.inference_id.clear();
@@ -156,9 +176,17 @@ impl Window {
                 peak.prediction_type.clear();
                 bad_type = 1;
             }
-        });
+            let class_name = || frame.name(winner.row, &mut Vec::new()).map(label::text).unwrap_or_default();
+            highs.add(&class.journaled, class_name, class.first.load(Ordering::Relaxed), peak);
+        };
+        let raised = class.peak.raise(&self.cells, winner.confidence, |peak| fill(peak, highs));
+        if raised == Raised::No && highs.lack(&class.journaled, winner.confidence) {
+            // Another observer was faster, and its record may not have been written yet.
+            fill(&mut Peak { confidence: winner.confidence, ..Peak::default() }, highs);
+        }
         if raised == Raised::Closed {
-            // The current window will read the texts again, and count what is wrong with them.
+            // The current window will read the texts again, count what is wrong with them, and write the peak down.
+            highs.take_back(mark);
             return Err(Refusal::Closed);
         }
         for (reason, rows) in [(Reason::InferenceIdInvalid, bad_id), (Reason::PredictionTypeInvalid, bad_type)] {
@@ -217,7 +245,8 @@ impl Window {
         let limit = Limit { held: &self.class_count, most: self.limit, excess: Reason::TooManyClasses };
         find_or_add(&model.classes, name, &limit, || {
             label::validate(name)?;
-            Ok(Class { first: AtomicU64::new(first), peak: PeakSlot::new() })
+            let journaled = Journaled::new(self.journal.as_deref());
+            Ok(Class { first: AtomicU64::new(first), peak: PeakSlot::new(), journaled })
         })
     }
 

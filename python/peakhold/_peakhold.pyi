@@ -1,12 +1,15 @@
 """The Rust core as Python sees it."""
 
+from os import PathLike
 from typing import Any, Final, TypedDict, final, type_check_only
 
 __all__ = [
     "PeakAggregator",
+    "WindowJournal",
     "WindowSnapshot",
     "__version__",
     "build_profile",
+    "recover_journal",
     "unique_inference_ids",
 ]
 
@@ -36,11 +39,28 @@ class PeakAggregator:
     `PEAKHOLD_MAX_CLASSES` (default 100,000), read when an aggregator is made, bounds
     the classes of one window, counted per model, and its models.
 
+    With a `journal`, record highs are also written to a file per window before
+    `observe` returns, so that a killed process loses none. Nothing raises because of
+    that file; `WindowJournal.error` says whether it is whole.
+
+    Args:
+        journal: What the files' paths begin with; `-`, the number of the window and
+            `.journal` follow. No other aggregator may use the same.
+        about: Stands at the head of each file, for whoever recovers it; nothing by
+            default.
+        sync: Whether to wait for the disk, so that the loss of power loses none either.
+
     Raises:
         ValueError: If `PEAKHOLD_MAX_CLASSES` is not a whole number of at least 1.
     """
 
-    def __new__(cls) -> PeakAggregator: ...
+    def __new__(
+        cls,
+        *,
+        journal: str | PathLike[str] | None = None,
+        about: bytes = ...,
+        sync: bool = False,
+    ) -> PeakAggregator: ...
     def observe(self, predictions: Any, model_id: str) -> int:
         """Take one frame of a model.
 
@@ -77,6 +97,8 @@ class PeakAggregator:
     def drain(self) -> list[ReportLine]:
         """Close the window, begin a new one, and return the closed one's report.
 
+        Its journal, if it has one, is removed.
+
         Returns:
             One line per class, the most confident of all models; `model_type` is the
             prediction type of the detection. Models stand in the order in which the
@@ -89,7 +111,7 @@ class PeakAggregator:
         """Close the window like `drain`, and return what it held for later use.
 
         Closing takes as long whatever the window holds; that is only looked at when
-        the snapshot is first used.
+        the snapshot is first used. Its journal stays until `WindowJournal.remove`.
         """
 
     @property
@@ -138,12 +160,55 @@ class WindowSnapshot:
         """
 
     @property
+    def journal(self) -> WindowJournal | None:
+        """The file of the closed window's record highs; None if it has none."""
+
+    @property
     def nbytes(self) -> int:
         """Memory it takes, in bytes: an estimate, by the texts once it was used."""
 
     @property
     def peaks(self) -> int:
         """Classes held, counted per model."""
+
+@final
+class WindowJournal:
+    """The file that a closed window's record highs were written to.
+
+    There is none on the disk if nothing was observed.
+    """
+
+    @property
+    def name(self) -> str:
+        """File name without its suffix."""
+
+    @property
+    def error(self) -> str | None:
+        """Why writing was given up, None if all is written."""
+
+    def remove(self) -> None:
+        """Delete the file: the window is safe elsewhere.
+
+        What an observer that was slower than the closing writes afterwards goes
+        nowhere.
+
+        Raises:
+            OSError: If there is a file and it cannot be deleted.
+        """
+
+def recover_journal(data: bytes, /) -> tuple[bytes | None, WindowSnapshot, bool]:
+    """Read a journal as far as it is whole.
+
+    Args:
+        data: The bytes of the file, in whatever state they are.
+
+    Returns:
+        The `about` of its aggregator, None if not even that is whole; what the window
+        held; whether the bytes go on after the last whole record.
+
+    Raises:
+        ValueError: If it is a file of something else or of a later version.
+    """
 
 def unique_inference_ids(predictions: Any) -> list[str]:
     """Return the inference ids of a frame, each once, in first-seen order.

@@ -2,10 +2,11 @@
 
 use super::snapshot::{WindowSnapshot, detached_if_large, report};
 use super::{classification, detections, items, tensors, texts, warnings};
-use crate::{Aggregator, Confidences, DEFAULT_MAX_CLASSES, Frame, Names, Reason, Rejections, Tally};
+use crate::{Aggregator, Confidences, DEFAULT_MAX_CLASSES, Frame, JournalSettings, Names, Reason, Rejections, Tally};
 use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
+use std::path::PathBuf;
 
 const MAX_CLASSES: &str = "PEAKHOLD_MAX_CLASSES";
 
@@ -19,7 +20,8 @@ pub(super) struct PeakAggregator {
 #[pymethods]
 impl PeakAggregator {
     #[new]
-    fn new() -> PyResult<Self> {
+    #[pyo3(signature = (*, journal = None, about = Vec::new(), sync = false))]
+    fn new(journal: Option<PathBuf>, about: Vec<u8>, sync: bool) -> PyResult<Self> {
         let limit = match std::env::var(MAX_CLASSES) {
             Err(std::env::VarError::NotPresent) => DEFAULT_MAX_CLASSES,
             value => {
@@ -30,7 +32,11 @@ impl PeakAggregator {
                 })?
             }
         };
-        Ok(Self { aggregator: Aggregator::new(limit), rejections: Rejections::default() })
+        let aggregator = match journal {
+            Some(prefix) => Aggregator::journaled(limit, JournalSettings { prefix, about, sync }),
+            None => Aggregator::new(limit),
+        };
+        Ok(Self { aggregator, rejections: Rejections::default() })
     }
 
     /// Take one frame of a model; return the number of rows taken.
@@ -69,7 +75,7 @@ impl PeakAggregator {
     fn drain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let closed = self.aggregator.close();
         let peaks = usize::try_from(closed.peaks()).unwrap_or(usize::MAX);
-        report(py, &detached_if_large(py, peaks, || closed.empty()))
+        report(py, &detached_if_large(py, peaks, || closed.release()))
     }
 
     /// Close the window like `drain`, and return what it held for later use.

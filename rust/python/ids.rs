@@ -3,7 +3,7 @@
 use super::columns::{TextColumn, View};
 use super::items::read_text;
 use super::{detections, tensors, warnings};
-use crate::{Reason, Rejections, Tally, label, unique_rows};
+use crate::{Column, Encoding, Reason, Rejections, Tally, label, unique_rows};
 use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -50,9 +50,8 @@ fn collect(predictions: &Bound<'_, PyAny>, tally: &mut Tally) -> PyResult<Vec<St
             Ok(TextColumn::Array(array)) => {
                 let view = View::new(&array).ok();
                 if let Some((column, encoding)) = view.and_then(|view| view.text()) {
-                    for row in unique_rows(&column) {
-                        unique.push(tally, |id| label::read_text(encoding, column.row(row), id).is_some());
-                    }
+                    // Rows of one encoding and width that differ are different texts.
+                    return Ok(texts(&column, encoding, &unique_rows(&column), tally));
                 }
             }
             Err(reason) => tally.add(reason, 1),
@@ -65,6 +64,20 @@ fn collect(predictions: &Bound<'_, PyAny>, tally: &mut Tally) -> PyResult<Vec<St
     Ok(unique.ids)
 }
 
+/// The texts in some rows, without those that are empty or unusable.
+fn texts(column: &Column<'_>, encoding: Encoding, rows: &[usize], tally: &mut Tally) -> Vec<String> {
+    let mut texts = Vec::with_capacity(rows.len());
+    for &row in rows {
+        let mut text = String::new();
+        if label::read_text(encoding, column.row(row), &mut text).is_none() {
+            tally.add(Reason::InferenceIdInvalid, 1);
+        } else if !text.is_empty() {
+            texts.push(text);
+        }
+    }
+    texts
+}
+
 /// Ids in the order of their first appearance.
 #[derive(Default)]
 struct Unique {
@@ -75,14 +88,11 @@ struct Unique {
 impl Unique {
     fn push_object(&mut self, item: &Bound<'_, PyAny>, tally: &mut Tally) {
         // None says that there is no id, which is no mistake.
-        if !item.is_none() {
-            self.push(tally, |id| read_text(item, id));
+        if item.is_none() {
+            return;
         }
-    }
-
-    fn push(&mut self, tally: &mut Tally, read: impl FnOnce(&mut String) -> bool) {
         let mut id = String::new();
-        if !read(&mut id) {
+        if !read_text(item, &mut id) {
             tally.add(Reason::InferenceIdInvalid, 1);
         } else if !id.is_empty() && !self.seen.contains(&id) {
             self.seen.insert(id.clone());

@@ -7,6 +7,7 @@ mod detections;
 mod distributions;
 mod ids;
 mod items;
+mod journal;
 mod snapshot;
 mod tensors;
 mod texts;
@@ -23,5 +24,7 @@ fn _peakhold(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("build_profile", BUILD_PROFILE)?;
     module.add_class::<aggregator::PeakAggregator>()?;
     module.add_class::<snapshot::WindowSnapshot>()?;
+    module.add_class::<journal::Journal>()?;
+    module.add_function(wrap_pyfunction!(journal::recover_journal, module)?)?;
     module.add_function(wrap_pyfunction!(ids::unique_inference_ids, module)?)
 }

@@ -1,11 +1,12 @@
 //! `peakhold._peakhold.WindowSnapshot`, and reports as Python lists.
 
-use crate::{Closed, Snapshot};
+use super::journal::Journal;
+use crate::{Closed, Snapshot, WindowJournal};
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// What a closed window held, to be merged, encoded or reported.
 ///
@@ -16,16 +17,18 @@ pub(super) struct WindowSnapshot {
     emptied: OnceLock<Snapshot>,
     /// Classes it held when it was closed, for as long as it was not emptied.
     peaks: usize,
+    journal: Option<Arc<WindowJournal>>,
 }
 
 impl WindowSnapshot {
     pub(super) fn new(snapshot: Snapshot) -> Self {
-        Self { closed: Mutex::default(), peaks: snapshot.len(), emptied: OnceLock::from(snapshot) }
+        Self { closed: Mutex::default(), peaks: snapshot.len(), emptied: OnceLock::from(snapshot), journal: None }
     }
 
     pub(super) fn closed(closed: Closed) -> Self {
         let peaks = usize::try_from(closed.peaks()).unwrap_or(usize::MAX);
-        Self { closed: Mutex::new(Some(closed)), emptied: OnceLock::new(), peaks }
+        let journal = closed.journal();
+        Self { closed: Mutex::new(Some(closed)), emptied: OnceLock::new(), peaks, journal }
     }
 
     /// What the window held, which whoever asks first takes out of it.
@@ -91,6 +94,12 @@ impl WindowSnapshot {
         let snapshot = self.get(py);
         let runs = detached_if_large(py, snapshot.len(), || snapshot.report_json(limit));
         runs.iter().map(|run| PyBytes::new(py, run)).collect()
+    }
+
+    /// The file of the closed window's record highs; None if it has none.
+    #[getter]
+    fn journal(&self) -> Option<Journal> {
+        self.journal.clone().map(Journal)
     }
 
     /// Memory it takes, in bytes: an estimate.

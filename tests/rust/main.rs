@@ -2,5 +2,6 @@
 
 mod concurrency;
 mod consolidation;
+mod journal;
 mod snapshot;
 mod support;

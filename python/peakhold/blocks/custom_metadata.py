@@ -61,10 +61,14 @@ class RoboflowCustomMetadataBlockV1(Sink):
         if not ids:
             return result(NO_INFERENCE_IDS, error_status=True)
         name, value = str(field_name), str(field_value)
-        if fire_and_forget or sender.offline:
+        offline = sender.offline
+        if fire_and_forget or offline:
             schedule = self._schedule() if fire_and_forget else None
             current().add_metadata(ids, name, value, sender, schedule)
-            return result(OFFLINE if sender.offline else IN_BACKGROUND)
+            return {
+                "error_status": False,
+                "message": OFFLINE if offline else IN_BACKGROUND,
+            }
         record = seal_metadata(
             sender.destination, (MetadataEntry(tuple(ids), name, value),)
         )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from peakhold.blocks.cache import SHARED
 from peakhold.delivery import Sender, current
+from peakhold.delivery.settings import DeliverySettings
 from peakhold.roboflow import RoboflowClient, Settings
 
 if TYPE_CHECKING:
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
 SINK_DISABLED = "Sink was disabled by workflow execution policy"
 OFFLINE = (
-    "OFFLINE_MODE is on: nothing was sent, the data is kept pending in memory while "
-    "there is room"
+    "OFFLINE_MODE is on: nothing was sent, the data waits in the outbox while there is "
+    "room"
 )
 _NO_KEY = (
     "{} block cannot run without Roboflow API key. If you do not know how to get API "
@@ -72,15 +73,16 @@ class Sink:
                 ``API_KEY``.
             background_tasks: The host's, with ``add_task``.
             thread_pool_executor: The host's, with ``submit``.
-            disable_sinks: Whether ``run`` does nothing but say so.
+            disable_sinks: Whether ``run`` does nothing but say so; so does
+                ``PEAKHOLD_DISABLED``.
             platform_client: Any object with the operations of a platform client; by
                 default a ``RoboflowClient`` of the environment.
         """
-        self._disabled = disable_sinks
+        self._disabled = disable_sinks or DeliverySettings.from_environment().disabled
         self._background_tasks = background_tasks
         self._thread_pool_executor = thread_pool_executor
         self._sender: Sender | None = None
-        if disable_sinks:
+        if self._disabled:
             return
         current()  # complains about its environment here rather than in a stream
         self._sender = self._make_sender(

@@ -60,9 +60,9 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
             disable_sinks,
             platform_client,
         )
-        if self._sender is None and not disable_sinks:
+        if self._sender is None and not self._disabled:
             raise missing_key("ModelMonitoringInferenceAggregator")
-        if not disable_sinks:
+        if not self._disabled:
             PeakAggregator()  # complains about its environment here, not in a stream
         self._windows: dict[str, Window] = {}
         self._frequency: object = object()  # none that a caller can have

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from peakhold._peakhold import PeakAggregator
 from peakhold.blocks.interval import WRITTEN_HERE, ReportInterval, time_kept
 from peakhold.delivery import current
-from peakhold.delivery.record import seal_report
+from peakhold.delivery.adoption import Adoption
+from peakhold.delivery.journal import Journals
 
 if TYPE_CHECKING:
     from peakhold.delivery import Dispatcher, Record, Sender
@@ -58,15 +58,18 @@ class Window:
             flushed by the observer.
     """
 
-    def __init__(self, key: WindowKey, sender: Sender, period: int) -> None:
+    def __init__(
+        self, key: WindowKey, sender: Sender, period: int, journals: Journals
+    ) -> None:
         """Open a window that ``sender`` reports every ``period`` seconds."""
         self.key = key
-        self.aggregator = PeakAggregator()
+        self.aggregator = journals.aggregator(sender.destination, astuple(key))
         self.interval = ReportInterval(key.unique_aggregator_key)
         self.lock = threading.Lock()
         self.last_used = monotonic()
         self.released = False
         self._sender = sender
+        self._journals = journals
         self.period = period
         self._closed = 0
         self._watcher: Dispatcher | None = None
@@ -137,7 +140,10 @@ class Window:
 
     def start_anew(self) -> None:
         """Empty the window in a forked child: its peaks are the parent's to report."""
-        self.aggregator = PeakAggregator()
+        self._journals = self._journals.after_fork()
+        self.aggregator = self._journals.aggregator(
+            self._sender.destination, astuple(self.key)
+        )
         self.lock = threading.Lock()
         # Unknown, so that the next run looks closely and has the clock watch again.
         self.interval = ReportInterval(self.key.unique_aggregator_key)
@@ -149,12 +155,12 @@ class Window:
         dispatcher = current()
         if self._watcher is not dispatcher:
             self._watcher = dispatcher
-            REGISTRY.close_with(dispatcher)
+            self._journals = REGISTRY.close_with(dispatcher)
             dispatcher.watch(self.check, monotonic() + CLOCK_GRACE)
 
     def _close(self) -> Record:
         self._closed += 1
-        record = seal_report(
+        record = self._journals.seal(
             self._sender.destination,
             self.key,
             self.aggregator.snapshot(),
@@ -176,7 +182,7 @@ class Window:
     def _flush(self) -> None:
         if self.aggregator.peaks:
             self._deliver(
-                seal_report(
+                self._journals.seal(
                     self._sender.destination, self.key, self.aggregator.snapshot()
                 )
             )
@@ -191,6 +197,14 @@ class Window:
         current().deliver(record, self._sender)
 
 
+class _Bound(NamedTuple):
+    """A dispatcher, and what goes with it."""
+
+    dispatcher: Dispatcher
+    journals: Journals
+    adoption: Adoption
+
+
 class WindowRegistry:
     """The windows of the process by their keys."""
 
@@ -198,28 +212,40 @@ class WindowRegistry:
         """Start empty."""
         self._windows: dict[WindowKey, Window] = {}
         self._lock = threading.Lock()
-        self._closes_with: Dispatcher | None = None
+        self._bound: _Bound | None = None
 
     def acquire(self, key: WindowKey, sender: Sender, period: int) -> Window:
         """Return the window of a key, a new one if there is none."""
-        self.close_with(current())
+        bound = self._bind(current())
+        bound.adoption.lend(sender)
         with self._lock:
             window = self._windows.get(key)
             if window is None:
-                window = self._windows[key] = Window(key, sender, period)
+                window = self._windows[key] = Window(
+                    key, sender, period, bound.journals
+                )
             window.last_used = monotonic()
             return window
 
-    def close_with(self, dispatcher: Dispatcher) -> None:
+    def close_with(self, dispatcher: Dispatcher) -> Journals:
         """Have every window flushed when ``dispatcher`` closes.
 
         A forked child has a dispatcher of its own, and windows it did not acquire.
+
+        Returns:
+            The journals of the windows that ``dispatcher`` reports.
         """
+        return self._bind(dispatcher).journals
+
+    def _bind(self, dispatcher: Dispatcher) -> _Bound:
         with self._lock:
-            if self._closes_with is not dispatcher:
-                self._closes_with = dispatcher
+            if self._bound is None or self._bound.dispatcher is not dispatcher:
+                self._bound = _Bound(
+                    dispatcher, Journals.of(dispatcher), Adoption(dispatcher)
+                )
                 dispatcher.at_close(self.flush_all)
                 dispatcher.rejected = self.rejected
+            return self._bound
 
     def rejected(self) -> dict[str, int]:
         """Return what the open windows did not take, by reason."""

@@ -116,7 +116,7 @@ def _show(server: MonitorServer, fps: float, seconds: float) -> bool:
         summary["predictions"],
     )
     if not settled.complete:
-        lost = settled.counts.pending + sum(settled.counts.dropped.values())
+        lost = settled.counts.sealed - settled.counts.delivered
         problems.append(
             f"{lost:,} reports and metadata requests were not delivered, and those "
             "that were not sealed yet"
@@ -176,3 +176,4 @@ def _forget_environment() -> None:
     """Drop the variables that the library reads by itself; settings are the demo's."""
     for name in [name for name in os.environ if name.startswith("PEAKHOLD_")]:
         del os.environ[name]
+    os.environ["PEAKHOLD_DURABILITY"] = "memory"  # not the outbox of the user

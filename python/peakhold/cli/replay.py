@@ -12,6 +12,7 @@ delivered.
 from __future__ import annotations
 
 import itertools
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Replay, then print the summary."""
     require("replay", "rich")
+    # What is left over of a replay is none of the business of the user's outbox.
+    os.environ["PEAKHOLD_DURABILITY"] = "memory"
     from peakhold.cli.metering import MeteredClient
     from peakhold.cli.session import bypass_proxy, is_loopback, open_player, settle
     from peakhold.cli.summary import print_json, print_summary, summarise

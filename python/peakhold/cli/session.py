@@ -31,7 +31,7 @@ class Settled:
 
     Attributes:
         complete: Whether all of it was delivered.
-        counts: Reports and metadata requests: delivered, pending, dropped.
+        counts: Reports and metadata requests: delivered, pending, given up.
     """
 
     complete: bool
@@ -78,7 +78,8 @@ def settle() -> Settled:
             break
     counts = dispatcher.counts()
     dispatcher.close(0.0)  # or the exit would try again
-    return Settled(complete and not counts.dropped, counts)
+    given_up = counts.parked or counts.dead or counts.dropped
+    return Settled(complete and not given_up, counts)
 
 
 def is_loopback(url: str) -> bool:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from peakhold.delivery.ledger import Counts
-    from peakhold.delivery.record import Kind, MetadataEntry, Record
+    from peakhold.delivery.record import Kind, Record
     from peakhold.delivery.sender import Sender
     from peakhold.delivery.settings import Durability
     from peakhold.delivery.state import StateDirectory
@@ -36,6 +36,12 @@ HOST_GRACE = 5.0
 TENDING = 15.0
 """Seconds after which the outbox is looked through again: for what dead processes
 left, what somebody at the command line wants tried, and what is too old."""
+HOST_LOOK = 0.05
+"""Seconds between two looks at whether the host is to have a task for metadata."""
+FRAMES_OFFERED = 250
+"""Frames with metadata from which on they are to be sealed, by a worker."""
+BATCHES_OFFERED = 20
+"""So many times as many, and the frame that brings one more seals them."""
 LANE_IDLE = 600.0
 """Seconds after which a destination that has nothing to send is forgotten."""
 
@@ -164,29 +170,52 @@ class Dispatcher:
             sender: Who sends it, and from now on everything to its destination.
             schedule: Hands a task to the host, if the host is to deliver.
         """
+        lane = sender.lane
+        if lane is None or lane.dispatcher is not self or lane.sender is not sender:
+            with self._wake:
+                lane = sender.lane = self._lane(sender)
+        waiting = lane.batch.offer(inference_ids, field_name, field_value)
+        if (
+            waiting == 1  # the worker does not know yet
+            or waiting % FRAMES_OFFERED == 0
+            or (schedule and self._clock() >= lane.host_at)
+            or not lane.open
+        ):
+            self._look_at_metadata(lane, sender, waiting, schedule)
+
+    def _look_at_metadata(
+        self, lane: Lane, sender: Sender, waiting: int, schedule: Schedule | None
+    ) -> None:
+        """Do what need not be done for each frame with metadata."""
         with self._wake:
-            lane = self._lane(sender)
-            idle = not lane.batch
-            for entries in lane.batch.add(inference_ids, field_name, field_value):
-                self._seal(lane, entries)
-            if idle:
-                lane.batch_since = lane.used
+            if not lane.open:  # it was forgotten just now
+                offered, lane = lane, self._lane(sender)
+                lane.batch, sender.lane = offered.batch, lane
+            lane.used = now = self._clock()
+            if waiting >= FRAMES_OFFERED * BATCHES_OFFERED:
+                self._seal(lane)  # no worker comes to it
+            elif waiting >= FRAMES_OFFERED:
+                lane.batch_since = float("-inf")
+            elif waiting == 1:
+                lane.batch_since = now
             task = self._host_task(lane) if schedule else None
-        if idle:  # else the worker knows, and frames come by the hundreds a second
-            self._workers.signal()
+            lane.host_at = now + HOST_LOOK
+        self._workers.signal()
         if schedule and task:
             self._hand(task, lane, schedule)
 
-    def _seal(self, lane: Lane, entries: tuple[MetadataEntry, ...]) -> None:
+    def _seal(self, lane: Lane) -> None:
         sender = lane.sender
-        self._intake.put(seal_metadata(sender.destination, entries), sender)
-        lane.ready.add("metadata")
+        for entries in lane.batch.seal_all():
+            self._intake.put(seal_metadata(sender.destination, entries), sender)
+            lane.ready.add("metadata")
 
     def _lane(self, sender: Sender) -> Lane:
         now = self._clock()
         lane = self._lanes.get(sender.destination)
         if lane is None:
             lane = Lane(
+                self,
                 sender,
                 self.notices,
                 self._jitter,
@@ -283,7 +312,7 @@ class Dispatcher:
             now = self._clock()
             for lane in self._lanes.values():
                 if lane.batch and (every or lane.seal_at() <= now):
-                    self._seal(lane, lane.batch.seal())
+                    self._seal(lane)
 
     def _commit(self, *, wait: bool = True) -> None:
         """Have the outbox take in what was sealed."""
@@ -379,7 +408,7 @@ class Dispatcher:
         if record is None and kind == "metadata":
             with self._wake:
                 if lane.batch:
-                    self._seal(lane, lane.batch.seal())
+                    self._seal(lane)
             self._commit()
             record = self.outbox.lease(sender.destination, kind)
         by_call = kind == "metadata" and not sender.sends_bodies
@@ -399,6 +428,10 @@ class Dispatcher:
                 continue
             if lane.ready:  # or so it was; much may have been dropped since
                 lane.used = self._timers[self._tend] = now
+                continue
+            lane.open = False
+            if lane.batch:  # a frame came, and may have seen it open
+                lane.open = True
             else:
                 del self._lanes[destination]
 

@@ -1,8 +1,8 @@
 """From sealed content to Roboflow request bodies, and from one body to several.
 
-Bodies are ASCII JSON without blanks, so every string encodes, lone surrogates
-included. Nothing here holds the GIL for long: a window of 100,000 classes is encoded
-result by result.
+Bodies are JSON without blanks in UTF-8; what Python's strings can hold beyond that,
+lone surrogates, is escaped. The interpreter is not held for long: the results of a
+report are written by the extension, without it.
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ def encode(
             "source_info": _SOURCE_INFO,
             **facts,
         }
-        results = record.content.snapshot.report()
-        bodies = list(_report_bodies(head, results))
+        opening, room = _opening(head)
+        runs = record.content.snapshot.report_json(room)
+        bodies = [opening + run + b"]}" for run in runs]
         window = repr(record.content.window).encode("utf-8", "surrogatepass")
         record = replace(record, merge_key=sha256(window).hexdigest()[:16])
     else:
@@ -151,10 +152,15 @@ def _with_bodies(record: Record, bodies: list[bytes]) -> list[Record]:
 def _report_bodies(
     head: Mapping[str, object], results: Iterable[object]
 ) -> Iterator[bytes]:
-    opening = _dumps(head)[:-1] + b',"' + _RESULTS.encode() + b'":['
-    room = REPORT_BODY_LIMIT - len(opening) - len(b"]}")
+    opening, room = _opening(head)
     for chunk in _packed((_dumps(result) for result in results), room):
         yield opening + b",".join(chunk) + b"]}"
+
+
+def _opening(head: Mapping[str, object]) -> tuple[bytes, int]:
+    """Return the beginning of a body, and the bytes there are for its results."""
+    opening = _dumps(head)[:-1] + b',"' + _RESULTS.encode() + b'":['
+    return opening, REPORT_BODY_LIMIT - len(opening) - len(b"]}")
 
 
 def _packed(items: Iterable[bytes], room: int) -> Iterator[list[bytes]]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import weakref
     from collections.abc import Callable
 
+    from peakhold.delivery.dispatcher import Dispatcher
     from peakhold.delivery.notices import Notices
     from peakhold.delivery.record import Kind, Record
     from peakhold.delivery.sender import Sender
@@ -44,6 +45,8 @@ class Lane:
     """One destination; its fields are covered by the dispatcher's lock.
 
     Attributes:
+        dispatcher: Whose it is.
+        open: Whether the dispatcher still knows it.
         sender: The one lent last.
         workspace: The destination's workspace.
         batch: Metadata that is not sealed yet.
@@ -54,12 +57,15 @@ class Lane:
         ready: What may wait for it in the outbox.
         first_successes: What to call when the newest report of a window arrives at
             its first attempt, by window.
+        host_at: Monotonic time from which on a frame with metadata looks whether the
+            host is to have a task.
         host_until: Monotonic time until which the worker leaves it to the host's task.
         used: Monotonic time of the last use.
     """
 
     def __init__(
         self,
+        dispatcher: Dispatcher,
         sender: Sender,
         notices: Notices,
         jitter: Callable[[float, float], float],
@@ -67,6 +73,8 @@ class Lane:
         metadata_rate: float,
     ) -> None:
         """Open a lane for the destination of ``sender``."""
+        self.dispatcher = dispatcher
+        self.open = True
         self.sender = sender
         self.workspace = Workspace(notices)
         self.batch = MetadataBatch()
@@ -76,6 +84,7 @@ class Lane:
         self.ready: set[Kind] = set()
         self.first_successes: dict[str, tuple[str, Callable[[], None]]] = {}
         self.host_task: weakref.ref[object] | None = None
+        self.host_at = float("-inf")
         self.host_until = float("-inf")
         self.used = float("-inf")
         # Reports come in bursts when windows close together; metadata never stops, and
@@ -131,7 +140,8 @@ class Lane:
             times.append((earliest, "report"))
         if "metadata" in self.ready or self.batch:
             times.append((max(earliest, self._metadata_pace.next_at()), "metadata"))
-        return min(times, default=None)
+        # Of two that may go now the first: a report stands for a whole window.
+        return min(times, key=lambda time: time[0], default=None)
 
 
 def _nothing() -> None:

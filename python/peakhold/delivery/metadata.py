@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from typing import TYPE_CHECKING
 
 from peakhold.delivery.record import MetadataEntry
@@ -19,18 +20,34 @@ _ENTRY_BYTES = len('{"inference_ids":[],"field_name":,"field_value":},')
 
 
 class MetadataBatch:
-    """The metadata of a destination that is not sealed yet; at most one request's.
+    """The metadata of a destination that is not sealed yet.
 
-    Not thread-safe: the dispatcher's lock covers it.
+    ``offer`` may be called by any thread at any time, and all a frame does is that. The
+    dispatcher's lock covers the rest.
     """
 
     def __init__(self) -> None:
         """Start empty."""
+        self._offered: deque[tuple[Iterable[str], str, str]] = deque()
         self._start()
 
     def __len__(self) -> int:
-        """Return the number of ids, each counted once per field and value."""
-        return self._ids
+        """Return the number of ids and frames that it holds."""
+        return self._ids + len(self._offered)
+
+    def offer(
+        self, inference_ids: Iterable[str], field_name: str, field_value: str
+    ) -> int:
+        """Take the ids of a frame as they are; returns how many frames wait."""
+        self._offered.append((inference_ids, field_name, field_value))
+        return len(self._offered)
+
+    def seal_all(self) -> Iterator[tuple[MetadataEntry, ...]]:
+        """Yield the entries of as few requests as hold everything, and start anew."""
+        while self._offered:
+            yield from self.add(*self._offered.popleft())
+        if self._ids:
+            yield self.seal()
 
     def add(
         self, inference_ids: Iterable[str], field_name: str, field_value: str

@@ -14,6 +14,7 @@ from peakhold.roboflow.settings import Settings
 
 if TYPE_CHECKING:
     from peakhold.delivery.cache import Cache
+    from peakhold.delivery.lane import Lane
     from peakhold.delivery.record import Record
 
 
@@ -70,6 +71,8 @@ class Sender:
         destination: Where everything it sends goes.
         sends_bodies: Whether the client gets bodies as they are, several metadata
             entries in one, rather than calls of its named operations.
+        lane: Where a dispatcher collects metadata for it.
+        offline: Whether the client was told to keep off the network.
     """
 
     def __init__(
@@ -80,6 +83,8 @@ class Sender:
         endpoint = getattr(client, "endpoint", None)
         self.client = client
         self.cache = cache
+        self.lane: Lane | None = None
+        self.offline = getattr(self.settings, "offline", False) is True
         self.sends_bodies = sends_bodies(client)
         how = "by body" if self.sends_bodies else "by call"
         self.destination = Destination(
@@ -97,12 +102,6 @@ class Sender:
         """Refuse to be pickled: the api key must not leave this process's memory."""
         message = "a Sender holds an api key and cannot be pickled"
         raise TypeError(message)
-
-    @property
-    def offline(self) -> bool:
-        """Whether the client was told to keep off the network."""
-        settings = getattr(self.client, "settings", None)
-        return getattr(settings, "offline", False) is True
 
     @property
     def settings(self) -> Settings | None:

@@ -15,59 +15,23 @@ Durability = Literal["memory", "process", "power"]
 
 METADATA_RATE_VARIABLE = "PEAKHOLD_METADATA_REQUESTS_PER_SECOND"
 
-ENVIRONMENT: Mapping[str, str] = {
-    "PEAKHOLD_STATE_DIR": (
-        "Directory of the outbox and of the journals of open windows. Default: the "
-        "user's own for the state of programs, `~/.local/state/peakhold` on Linux."
-    ),
-    "PEAKHOLD_DURABILITY": (
-        "What reports outlive: `memory`, nothing; `process`, the end of the process, "
-        "however sudden; `power`, as well as the disk keeps its word, the end of the "
-        "machine. Default: `process`."
-    ),
-    "PEAKHOLD_OUTBOX_MIB": (
-        "Size of the outbox in MiB; past it, windows are merged, then the oldest "
-        "record is dropped. Default: 256, and never more than 16 in memory."
-    ),
-    "PEAKHOLD_OUTBOX_TTL": (
-        "Seconds for which a record is tried to be delivered. Default: 604800, a week."
-    ),
-    "PEAKHOLD_REQUESTS_PER_SECOND": (
-        "Requests a second and destination at most, also after an outage. Default: 10."
-    ),
-    METADATA_RATE_VARIABLE: (
-        "Of these, requests with custom metadata at most. Default: 4."
-    ),
-    "PEAKHOLD_EXIT_SECONDS": (
-        "Seconds that the process waits at its end for what is pending to be "
-        "delivered. Default: 2."
-    ),
-    "PEAKHOLD_DISABLED": (
-        "`True` disables both sinks: nothing is collected. Default: `False`."
-    ),
-}
-"""What each variable means. An empty value is the same as none."""
-
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off", ""})
 
 
 @dataclass(frozen=True)
 class DeliverySettings:
-    """How to deliver; the attributes are those of ``ENVIRONMENT``, in its order.
+    """How to deliver; `docs/environment.md` tells the variables.
 
     Attributes:
-        state_dir: Where the outbox is; None for the user's own directory.
-        durability: What reports outlive.
+        state_dir: Where outbox and journals are; None for the user's own directory.
+        durability: What reports outlive: nothing, the process, or a loss of power.
         outbox_mib: Size of the outbox.
         ttl: Seconds until a record expires.
         rate: Requests a second and destination.
-        metadata_rate: Metadata requests a second and destination.
-        exit_seconds: Wait at the end of the process.
+        metadata_rate: Of these, requests with metadata.
+        exit_seconds: Wait for deliveries at the end of the process.
         disabled: Whether the sinks do nothing.
-
-    Raises:
-        ValueError: If a value cannot be used; the text says which and what would be.
     """
 
     state_dir: Path | None = None
@@ -83,7 +47,7 @@ class DeliverySettings:
     def from_environment(
         cls, environ: Mapping[str, str] | None = None
     ) -> DeliverySettings:
-        """Read them; see ``ENVIRONMENT``.
+        """Read them.
 
         Raises:
             ValueError: If a value cannot be used.

@@ -10,9 +10,9 @@ its own; on Windows a process does not fork.
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 import threading
-import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -107,7 +107,7 @@ class StateDirectory:
     def _claim(self) -> str:
         owners = self._made(self._made(self.path) / "owners")
         while True:
-            owner_id = uuid.uuid4().hex
+            owner_id = secrets.token_hex(8)
             path = self._lock_file(owner_id)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             with suppress(OSError):  # somebody is asking whether the owner is alive

@@ -277,7 +277,9 @@ class Store:
         """
         with self.transaction() as database:
             self._expire(database)
-            owners = database.execute("SELECT DISTINCT owner FROM records").fetchall()
+            owners = database.execute(
+                "SELECT DISTINCT owner FROM records WHERE state != 'dead'"
+            ).fetchall()
             for (owner,) in owners:
                 if self._state is None or self._state.is_alive(owner):
                     continue

@@ -44,6 +44,16 @@ class PlainSnapshot:
             for name, confidence in self.best.items()
         ]
 
+    def report_json(self, limit):
+        runs = [""]
+        for line in self.report():
+            text = json.dumps(line, separators=(",", ":"))
+            if runs[-1] and len(runs[-1]) + 1 + len(text) > limit:
+                runs.append(text)
+            else:
+                runs[-1] += "," + text if runs[-1] else text
+        return [run.encode() for run in runs]
+
     def merge(self, other):
         merged = dict(self.best)
         for name, confidence in other.best.items():

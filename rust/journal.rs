@@ -1,0 +1,341 @@
+//! The journal of an open window: its record highs, written to a file before `observe` returns.
+//!
+//! A process that is killed loses its memory, and with it the open windows. What it has handed to the system with `write`
+//! stays. Record highs are rare, some six per class in 150 frames, so appending only these costs most frames nothing.
+//! The highs of one frame make one record and one call; the layout is in [`crate::record`], reading it in [`crate::recovery`].
+//!
+//! Each window has a file of its own, made with its first record and removed by [`WindowJournal::remove`] once the window is
+//! safe elsewhere. A drain therefore touches no file. What cannot be written is given up for the rest of the window, since nothing could be read
+//! past a torn record; the next window tries anew. No failure reaches the observer.
+//!
+//! # What it guarantees
+//! When an observation returns, every class it saw stands in the file with at least the confidence it saw, whoever wrote it,
+//! unless the journal has an [error](WindowJournal::error).
+//!
+//! # Limitations
+//! * Observers that come to a window's very first record together wait for the one that makes its file, some 30 µs.
+//! * A place of first sight that overlapping observers lower without a record high is not written: the order of a recovered report may differ
+//!   as two observations that overlap in time have none.
+//! * The file grows with record highs; a class that rises with every frame adds some 20 to 90 bytes a frame until the window closes.
+//!
+//! # Orderings
+//! `journaled` of a class is raised (release) after the record with the class's name was written, and read (acquire) before a record
+//! leaves the name out: in the file the name comes first. The system itself orders appends to one file.
+
+use crate::cells::Peak;
+use crate::peak::key;
+use crate::record::{self, Entry, Header, MAGIC, Named, VERSION};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use std::cell::Cell;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+/// A record longer than this was made by a hostile frame, and its memory is not kept.
+const LARGEST_KEPT: usize = 1 << 20;
+
+/// Record highs of one frame that memory is reserved for in one go.
+const USUAL_CLASSES: usize = 32;
+
+thread_local! {
+    /// Taken for the time of one frame that has record highs.
+    static SCRATCH: Cell<Scratch> = const { Cell::new(Scratch::new()) };
+}
+
+/// Memory for a record, and the texts of its latest entry.
+#[derive(Default)]
+struct Scratch {
+    record: Vec<u8>,
+    inference_id: String,
+    prediction_type: String,
+}
+
+impl Scratch {
+    const fn new() -> Self {
+        Self { record: Vec::new(), inference_id: String::new(), prediction_type: String::new() }
+    }
+}
+
+/// Where an aggregator's windows have their journals.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalSettings {
+    /// What the files' paths begin with; `-`, the number of the window and `.journal` follow. No other aggregator may have the same.
+    pub prefix: PathBuf,
+    /// Written at the head of each file, for whoever recovers it.
+    pub about: Vec<u8>,
+    /// Whether each record is to survive the loss of power, too.
+    pub sync: bool,
+}
+
+/// The journal of one window.
+#[derive(Debug)]
+pub struct WindowJournal {
+    settings: Arc<JournalSettings>,
+    window: u64,
+    /// None once removed, or if it could not be made.
+    file: OnceLock<Option<File>>,
+    error: OnceLock<io::Error>,
+    classes: AtomicU32,
+}
+
+impl WindowJournal {
+    pub(crate) fn new(settings: Arc<JournalSettings>, window: u64) -> Self {
+        Self { settings, window, file: OnceLock::new(), error: OnceLock::new(), classes: AtomicU32::new(0) }
+    }
+
+    /// Where the file is, or would be.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        let mut path = self.settings.prefix.clone().into_os_string();
+        path.push(format!("-{}.journal", self.window));
+        path.into()
+    }
+
+    /// Why the journal was given up, if it was.
+    pub fn error(&self) -> Option<&io::Error> {
+        self.error.get()
+    }
+
+    /// Removes the file; what is written afterwards goes nowhere.
+    ///
+    /// # Errors
+    /// If there is a file and it cannot be removed.
+    pub fn remove(&self) -> io::Result<()> {
+        if self.file.get_or_init(|| None).is_none() {
+            return Ok(());
+        }
+        match fs::remove_file(self.path()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Appends a record; false if it is not in the file.
+    fn append(&self, record: &[u8]) -> bool {
+        let written = match self.file.get_or_init(|| self.create().map_err(|error| self.give_up(error)).ok()) {
+            None => return false,
+            Some(file) => self.write(file, record),
+        };
+        written.map_err(|error| self.give_up(error)).is_ok()
+    }
+
+    fn write(&self, mut file: &File, record: &[u8]) -> io::Result<()> {
+        // In one call, so that records of several observers do not mix.
+        let written = loop {
+            match file.write(record) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                outcome => break outcome?,
+            }
+        };
+        if written < record.len() {
+            return Err(io::Error::new(io::ErrorKind::WriteZero, "a record was written in part"));
+        }
+        if self.settings.sync { file.sync_data() } else { Ok(()) }
+    }
+
+    fn create(&self) -> io::Result<File> {
+        let path = self.path();
+        let directory = path.parent().unwrap_or(Path::new(""));
+        let file = open(&path).or_else(|error| match error.kind() {
+            // Somebody has tidied up.
+            io::ErrorKind::NotFound => make_directory(directory).and_then(|()| open(&path)),
+            _ => Err(error),
+        })?;
+        let mut head = Vec::new();
+        record::begin(&mut head);
+        record::push(&mut head, &Header { window: self.window, about: &self.settings.about });
+        record::seal(&mut head);
+        head.splice(..0, MAGIC.iter().copied().chain([VERSION]));
+        let outcome = self.write(&file, &head).and_then(|()| self.sync_directory(directory));
+        if outcome.is_err() {
+            // The first error is the one to tell.
+            let _ = fs::remove_file(&path);
+        }
+        outcome.map(|()| file)
+    }
+
+    /// Makes the name of a new file as lasting as its contents; Windows has no call for that.
+    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        if cfg!(unix) && self.settings.sync { File::open(directory)?.sync_all() } else { Ok(()) }
+    }
+
+    fn give_up(&self, error: io::Error) {
+        // Of several errors the first is told.
+        let _ = self.error.set(error);
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+fn make_directory(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// What the journal knows of one class.
+pub(crate) struct Journaled {
+    number: u32,
+    /// Greatest key in the file; zero while not even the name is.
+    key: AtomicU64,
+}
+
+impl Journaled {
+    /// What is known of a class that is new to its window.
+    pub(crate) fn new(journal: Option<&WindowJournal>) -> Self {
+        let number = journal.map_or(0, |journal| journal.classes.fetch_add(1, Ordering::Relaxed));
+        Self { number, key: AtomicU64::new(0) }
+    }
+}
+
+/// The record highs of one frame; written when dropped, however the observation ends.
+pub(crate) struct Highs<'w> {
+    journal: Option<&'w WindowJournal>,
+    model: u64,
+    model_id: &'w str,
+    scratch: Scratch,
+    /// The classes of the record with their keys.
+    added: Vec<(&'w Journaled, u64)>,
+}
+
+/// How much a [`Highs`] held at some moment.
+#[derive(Clone, Copy)]
+pub(crate) struct Mark {
+    bytes: usize,
+    added: usize,
+}
+
+impl<'w> Highs<'w> {
+    /// Nothing so far, and for ever if there is no journal or it was given up.
+    pub(crate) fn new(journal: Option<&'w WindowJournal>, model: u64, model_id: &'w str) -> Self {
+        let journal = journal.filter(|journal| journal.error.get().is_none());
+        Self { journal, model, model_id, scratch: Scratch::default(), added: Vec::new() }
+    }
+
+    /// Whether the file does not have the class at `confidence` or above.
+    pub(crate) fn lack(&self, class: &Journaled, confidence: f64) -> bool {
+        self.journal.is_some() && class.key.load(Ordering::Relaxed) < key(confidence)
+    }
+
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { bytes: self.scratch.record.len(), added: self.added.len() }
+    }
+
+    /// Adds a record high of a class that was first seen at `first`; it is asked for its name when it is new to the file.
+    pub(crate) fn add(&mut self, class: &'w Journaled, name: impl FnOnce() -> String, first: u64, peak: &Peak) {
+        if self.journal.is_none() {
+            return;
+        }
+        if self.added.is_empty() {
+            // A thread that ends has no such memory any more.
+            self.scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
+            record::begin(&mut self.scratch.record);
+            self.added.reserve(USUAL_CLASSES);
+        }
+        let Scratch { record, inference_id, prediction_type } = &mut self.scratch;
+        let named = class.key.load(Ordering::Acquire) > 0;
+        let class_name = if named { String::new() } else { name() };
+        let named = (!named).then_some(Named { model: self.model, model_id: self.model_id, class_name: &class_name });
+        let repeated =
+            !self.added.is_empty() && *inference_id == peak.inference_id && *prediction_type == peak.prediction_type;
+        let entry = Entry {
+            class: class.number,
+            named,
+            first,
+            arrival: peak.arrival,
+            confidence: peak.confidence,
+            texts: (!repeated).then_some((&peak.inference_id, &peak.prediction_type)),
+        };
+        record::push(record, &entry);
+        if !repeated {
+            inference_id.clone_from(&peak.inference_id);
+            prediction_type.clone_from(&peak.prediction_type);
+        }
+        self.added.push((class, key(peak.confidence)));
+    }
+
+    /// Takes back what was added since, before the observation leaves the window.
+    pub(crate) fn take_back(&mut self, mark: Mark) {
+        self.added.truncate(mark.added);
+        self.scratch.record.truncate(mark.bytes);
+    }
+}
+
+impl Drop for Highs<'_> {
+    fn drop(&mut self) {
+        let (Some(journal), false) = (self.journal, self.added.is_empty()) else { return };
+        if record::seal(&mut self.scratch.record) && journal.append(&self.scratch.record) {
+            for (class, key) in &self.added {
+                class.key.fetch_max(*key, Ordering::Release);
+            }
+        }
+        if self.scratch.record.capacity() <= LARGEST_KEPT {
+            let scratch = std::mem::take(&mut self.scratch);
+            // Without a place to keep it, it is freed.
+            let _ = SCRATCH.try_with(|kept| kept.set(scratch));
+        }
+    }
+}
+
+#[cfg(all(test, not(peakhold_loom)))]
+mod tests {
+    use super::*;
+
+    fn highs(journal: &WindowJournal) -> Highs<'_> {
+        Highs::new(Some(journal), 0, "m")
+    }
+
+    fn journal(prefix: PathBuf) -> WindowJournal {
+        WindowJournal::new(Arc::new(JournalSettings { prefix, about: Vec::new(), sync: false }), 0)
+    }
+
+    fn add<'w>(highs: &mut Highs<'w>, class: &'w Journaled) {
+        highs.add(class, String::new, 0, &Peak { confidence: 0.5, ..Peak::default() });
+    }
+
+    /// A full disk, which is there on Linux without any arrangement.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_journal_on_a_full_disk_is_given_up_at_the_first_record() {
+        let journal = journal(PathBuf::new());
+        journal.file.set(OpenOptions::new().append(true).open("/dev/full").ok()).expect("not made yet");
+        let class = Journaled::new(Some(&journal));
+        assert!(highs(&journal).lack(&class, 0.5), "the control");
+        add(&mut highs(&journal), &class);
+        assert_eq!(journal.error().map(io::Error::kind), Some(io::ErrorKind::StorageFull));
+        assert_eq!(class.key.load(Ordering::Relaxed), 0, "what is not in the file does not count as written");
+        assert!(!highs(&journal).lack(&class, 0.5), "nobody tries again");
+    }
+
+    #[test]
+    fn what_was_taken_back_is_not_written() {
+        let prefix = std::env::temp_dir().join(format!("peakhold-taken-back-{}", std::process::id()));
+        let journal = journal(prefix);
+        let classes = [Journaled::new(Some(&journal)), Journaled::new(Some(&journal))];
+        let mut added = highs(&journal);
+        let mark = added.mark();
+        add(&mut added, &classes[0]);
+        added.take_back(mark);
+        drop(added);
+        assert!(!journal.path().exists());
+        let mut added = highs(&journal);
+        add(&mut added, &classes[0]);
+        let mark = added.mark();
+        add(&mut added, &classes[1]);
+        added.take_back(mark);
+        drop(added);
+        let written = crate::recover(&fs::read(journal.path()).expect("a file")).expect("a journal");
+        assert_eq!((written.snapshot.len(), written.damaged), (1, false));
+        assert_eq!(classes.each_ref().map(|class| class.key.load(Ordering::Relaxed) > 0), [true, false]);
+        journal.remove().expect("our own file");
+    }
+}

@@ -1,0 +1,189 @@
+"""What can be seen of delivery: figures, callbacks, and the outbox by hand."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+from stand_ins import StatusError, conserved, metadata, report, sent
+
+import peakhold
+from peakhold.delivery import Dispatcher, admin, notices
+from peakhold.delivery.dispatcher import TENDING
+from peakhold.delivery.health import health
+from peakhold.delivery.state import StateDirectory
+
+
+@pytest.fixture
+def state(tmp_path):
+    directory = StateDirectory(tmp_path / "state")
+    yield directory
+    directory.release()
+
+
+@pytest.fixture
+def durable(state, clock):
+    return Dispatcher(state, clock=clock, jitter=lambda low, high: high, worker=False)
+
+
+@pytest.fixture
+def callbacks(monkeypatch):
+    """Callbacks of this test alone."""
+    monkeypatch.setattr(notices, "ERROR_CALLBACKS", [])
+    monkeypatch.setattr(notices, "DROP_CALLBACKS", [])
+
+
+@pytest.fixture
+def troubled(durable, sender, client):
+    """An outbox with a record in each state."""
+    client.failures = [StatusError(422, text="no such field")]
+    durable.deliver(report(sender, "x"), sender)
+    durable.step()
+    client.failures = [StatusError(402, text="pay first")]
+    durable.deliver(report(sender, "y"), sender)
+    durable.step()
+    durable.deliver(metadata(sender, "v"), sender)
+    durable._commit()
+    return durable
+
+
+def test_health_tells_where_everything_stands(troubled, state, api_key, clock):
+    clock.now += 10
+    found = health(troubled)
+    assert found["state_directory"] == str(state.path)
+    assert found["durability"] == "process"
+    assert found["counts"] == {
+        "sealed": 3,
+        "delivered": 0,
+        "pending": 1,
+        "parked": 1,
+        "dead": 1,
+        "dropped": {},
+    }
+    (destination,) = found["destinations"]
+    assert destination["endpoint"] == "http://recording.invalid"
+    states = {name: destination[name] for name in admin.STATES}
+    assert states == dict.fromkeys(admin.STATES, 1)
+    assert destination["last_error"] == "StatusError: pay first"
+    assert destination["next_attempt_in"] == 890.0
+    assert destination["oldest_age"] >= 0
+    assert api_key not in json.dumps(found)
+
+
+def test_health_of_a_process_that_did_nothing_is_good():
+    found = peakhold.health()
+    assert found["destinations"] == []
+    assert found["disk_error"] is None
+    assert found["rejected"] == {}
+
+
+def test_errors_and_drops_are_told_without_the_key(
+    callbacks, stepped, sender, client, clock, api_key
+):
+    errors, drops = [], []
+    assert peakhold.on_error(errors.append) == errors.append
+    peakhold.on_drop(drops.append)
+    client.failures = [StatusError(503, text=f"?api_key={api_key}")]
+    stepped.deliver(report(sender, "x"), sender)
+    clock.now += stepped.step()
+    stepped.deliver(report(sender, "y", a=float("nan")), sender)
+    stepped.step()
+    (failure,) = errors
+    assert (failure.kind, failure.state) == ("report", "pending")
+    assert failure.endpoint == "http://recording.invalid"
+    assert "StatusError" in failure.error
+    assert api_key not in repr(failure)
+    assert [(drop.reason, drop.seals) for drop in drops] == [("unencodable", 1)]
+
+
+def test_a_callback_that_raises_disturbs_nothing(
+    callbacks, stepped, sender, client, clock, caplog
+):
+    def broken(failure):
+        raise LookupError("a bug of the user's")
+
+    peakhold.on_error(broken)
+    client.failures = [StatusError(503)]
+    stepped.deliver(report(sender), sender)
+    with caplog.at_level(logging.WARNING):
+        clock.now += stepped.step()
+    stepped.step()
+    assert stepped.counts().delivered == 1
+    assert "A callback raised LookupError" in caplog.text
+
+
+def test_records_are_listed_by_state_and_destination(troubled, state, api_key):
+    assert [row["state"] for row in admin.listed(state)] == [
+        "dead",
+        "parked",
+        "pending",
+    ]
+    (parked,) = admin.listed(state, record_state="parked")
+    assert (parked["reason"], parked["attempts"]) == ("HTTP 402", 1)
+    assert parked["last_error"] == "StatusError: pay first"
+    assert admin.listed(state, endpoint="http://elsewhere") == []
+    shown = admin.shown(state, parked["id"])
+    assert shown["body"]["inference_results"][0]["class_name"] == "a"
+    lines = [json.loads(line) for line in admin.exported(state)]
+    assert [line["id"] for line in lines] == [row["id"] for row in admin.listed(state)]
+    assert api_key not in json.dumps(lines)
+    assert admin.destinations(state)[0]["parked"] == 1
+    assert admin.problems(state) == []
+
+
+def test_what_is_retried_by_hand_goes_out_within_15_seconds(
+    troubled, state, sender, client, clock
+):
+    assert sent(client) == 2
+    clock.now += TENDING
+    troubled.step()
+    assert sent(client) == 2  # the control: parked for 15 minutes
+    assert admin.retry(state) == 2
+    clock.now += TENDING
+    while troubled.counts().pending:
+        clock.now += troubled.step()
+    assert sent(client) == 4
+    counts = troubled.counts()
+    assert (counts.delivered, counts.parked, counts.dead) == (3, 0, 0)
+
+
+def test_what_is_dropped_by_hand_is_counted(troubled, state):
+    (dead,) = admin.listed(state, record_state="dead")
+    assert admin.drop(state, [dead["id"]]) == 1
+    assert admin.drop(state, [dead["id"]]) == 0
+    assert admin.drop(state, record_state="parked") == 1
+    counts = troubled.counts()
+    assert (counts.pending, counts.dropped) == (1, {"by hand": 2})
+    assert conserved(counts)
+
+
+def test_a_record_that_is_dropped_by_hand_while_it_is_sent_does_no_harm(
+    durable, state, sender, client
+):
+    durable.deliver(report(sender), sender)
+    original = sender.send
+
+    def send(record, workspace):
+        admin.drop(state)
+        original(record, workspace)
+
+    sender.send = send
+    durable.step()
+    counts = durable.counts()
+    assert (counts.delivered, counts.dropped) == (0, {"by hand": 1})
+    assert conserved(counts)
+
+
+def test_a_damaged_body_is_found(troubled, state):
+    with troubled.outbox._disk.transaction() as database:
+        database.execute("UPDATE records SET body = x'00' WHERE state = 'dead'")
+    (problem,) = admin.problems(state)
+    assert "is damaged" in problem
+
+
+def test_where_there_is_no_outbox_the_error_says_so(state):
+    with pytest.raises(admin.OutboxError, match="there is no outbox in"):
+        admin.listed(state)
+    with pytest.raises(admin.OutboxError, match="there is no outbox in"):
+        admin.retry(state)

@@ -1,0 +1,306 @@
+"""What dead processes wrote down is delivered once; what is no journal stays."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import uuid
+
+import pytest
+from stand_ins import DictCache, RecordingClient, conserved
+
+from peakhold._peakhold import PeakAggregator
+from peakhold.delivery import Dispatcher, Sender
+from peakhold.delivery.adoption import Adoption
+from peakhold.delivery.journal import Journals
+from peakhold.delivery.settings import DeliverySettings
+from peakhold.delivery.state import StateDirectory
+
+WINDOW = ("http://api.invalid", "0123456789abcdef", "k", None)
+
+
+def frame(class_name="dog", confidence=0.5):
+    return {
+        "inference_id": "id",
+        "prediction_type": "classification",
+        "predictions": [{"class": class_name, "confidence": confidence}],
+    }
+
+
+@pytest.fixture
+def state(state_directory):
+    return StateDirectory(state_directory)
+
+
+@pytest.fixture
+def process(state, clock):
+    """Makes what a process of its own would have, but for the threads."""
+    made = []
+
+    def make(durability="process"):
+        settings = DeliverySettings(durability=durability)
+        own = None if durability == "memory" else StateDirectory(state.path)
+        made.append(Dispatcher(own, settings, clock=clock, worker=False))
+        return made[-1]
+
+    yield make
+    for dispatcher in made:
+        dispatcher.close(0)
+
+
+@pytest.fixture
+def lost(state, sender):
+    """Leaves the journal of a window whose process was killed."""
+
+    def lose(predictions=None, owner=None, about_sender=sender):
+        dead = StateDirectory(state.path)
+        dispatcher = Dispatcher(dead, DeliverySettings(), worker=False)
+        aggregator = Journals.of(dispatcher).aggregator(
+            about_sender.destination, WINDOW
+        )
+        aggregator.observe(predictions or frame(), "m/1")
+        dead.release()
+        return newest(state)
+
+    return lose
+
+
+def newest(state):
+    return max(state.journals.glob("*.journal"), key=lambda path: path.stat().st_ctime)
+
+
+def adopt(dispatcher, sender):
+    adoption = Adoption(dispatcher)
+    adoption.lend(sender)
+    adoption.adopt(0.0)
+    dispatcher._commit()
+
+
+def deliver(dispatcher, clock, sender):
+    adopt(dispatcher, sender)
+    for _ in range(20):
+        dispatcher.step()
+        clock.now += 1.0
+
+
+def classes(client):
+    return [[x["class_name"] for x in r["inference_results"]] for r in client.reports()]
+
+
+def test_the_window_of_a_dead_process_is_delivered_and_its_journal_deleted(
+    lost, process, sender, client, clock, state
+):
+    path = lost()
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    dispatcher = process()
+    deliver(dispatcher, clock, sender)
+    assert classes(client) == [["dog"]]
+    assert client.reports()[0]["timestamp"].startswith("2023-11-1")
+    assert list(state.journals.iterdir()) == []
+    assert dispatcher.counts().delivered == 1
+    conserved(dispatcher.counts())
+
+
+def test_the_journal_of_a_live_process_is_left_alone(
+    process, sender, client, clock, state
+):
+    alive = process()
+    aggregator = Journals.of(alive).aggregator(sender.destination, WINDOW)
+    aggregator.observe(frame(), "m/1")
+    deliver(process(), clock, sender)
+    assert classes(client) == []
+    assert newest(state).exists()
+    alive.state.release()  # control
+    deliver(process(), clock, sender)
+    assert classes(client) == [["dog"]]
+
+
+def test_a_window_that_was_committed_before_the_kill_is_not_sent_twice(
+    process, sender, client, clock, state
+):
+    dispatcher = process()
+    journals = Journals.of(dispatcher)
+    aggregator = journals.aggregator(sender.destination, WINDOW)
+    aggregator.observe(frame(), "m/1")
+    kept = newest(state)
+    data = kept.read_bytes()
+    record = journals.seal(sender.destination, WINDOW, aggregator.snapshot())
+    assert record.id == kept.stem
+    dispatcher.deliver(record, sender)
+    dispatcher._commit()
+    assert not kept.exists()
+    kept.write_bytes(data)  # as if the kill had come before the deletion
+    dispatcher.state.release()
+    heir = process()
+    deliver(heir, clock, sender)
+    assert classes(client) == [["dog"]]
+    assert not list(state.journals.iterdir())
+    assert heir.counts().sealed == 1
+
+
+def test_of_several_processes_one_adopts_a_journal(
+    lost, process, sender, state, monkeypatch
+):
+    names = sorted(lost(frame(f"c{index}")).stem for index in range(20))
+    ready = threading.Barrier(4)
+    adopted = []
+
+    def race(dispatcher):
+        monkeypatch.setattr(
+            dispatcher, "deliver", lambda record, _: adopted.append(record.id)
+        )
+        adoption = Adoption(dispatcher)
+        adoption.lend(sender)
+        ready.wait()
+        adoption.adopt(0.0)
+
+    threads = [threading.Thread(target=race, args=(process(),)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(adopted) == names
+    assert len(list(state.journals.iterdir())) == 20  # until they are committed
+
+
+def test_the_heir_of_an_heir_makes_the_same_record(
+    lost, process, sender, client, clock, state
+):
+    path = lost()
+    first = process()
+    adoption = Adoption(first)
+    adoption.lend(sender)
+    adoption.adopt(0.0)  # and is killed before the commit
+    assert not path.exists()
+    assert newest(state).name.startswith(f"{path.stem}.{first.state.owner_id}")
+    adoption.adopt(0.0)  # control: its own are not adopted again
+    first.state.release()
+    second = process()
+    deliver(second, clock, sender)
+    assert classes(client) == [["dog"]]
+    assert second.counts().sealed == 1
+
+
+def test_a_journal_waits_for_a_process_that_has_its_key(
+    lost, process, client, sender, clock
+):
+    path = lost()
+    key = f"other{uuid.uuid4().hex}"
+    stranger = Sender(RecordingClient(), key, DictCache(), injected=True)
+    deliver(process(), clock, stranger)
+    assert path.exists()
+    deliver(process(), clock, sender)
+    assert classes(client) == [["dog"]]
+
+
+def test_the_damaged_end_of_a_journal_costs_only_itself(
+    lost, process, sender, client, clock, caplog
+):
+    path = lost()
+    path.write_bytes(path.read_bytes() + b"torn")
+    dispatcher = process()
+    deliver(dispatcher, clock, sender)
+    assert classes(client) == [["dog"]]
+    assert dispatcher.notices.counts["journal"] == 1
+    assert "damaged" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("data", "stays_as"),
+    [
+        (b"SQLite format 3\0", ".journal"),
+        (b"peakhold\x63whatever", ".journal"),
+        (b"peakhold\x01\x05\x00\x00", ".corrupt"),
+    ],
+    ids=["foreign", "newer", "damaged from the start"],
+)
+def test_what_is_no_journal_is_kept_with_one_warning(
+    data, stays_as, lost, process, sender, clock, caplog
+):
+    path = lost()
+    path.write_bytes(data)
+    dispatcher = process()
+    adoption = Adoption(dispatcher)
+    adoption.lend(sender)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            adoption.adopt(0.0)
+    assert path.with_suffix(stays_as).read_bytes() == data
+    assert dispatcher.notices.counts["journal"] == 1
+    assert len(caplog.records) == 1
+
+
+def test_an_empty_journal_is_deleted_and_other_files_are_not(
+    lost, process, sender, state, caplog
+):
+    lost().write_bytes(b"")
+    other = state.journals / "notes.txt"
+    other.write_text("mine", encoding="utf-8")
+    adopt(process(), sender)
+    assert list(state.journals.iterdir()) == [other]
+    assert caplog.records == []
+
+
+def test_durability_memory_writes_nothing(process, sender, state, client, clock):
+    dispatcher = process("memory")
+    journals = Journals.of(dispatcher)
+    aggregator = journals.aggregator(sender.destination, WINDOW)
+    aggregator.observe(frame(), "m/1")
+    record = journals.seal(sender.destination, WINDOW, aggregator.snapshot())
+    assert record.on_committed is None
+    deliver(dispatcher, clock, sender)
+    assert not state.path.exists()
+
+
+def test_a_state_directory_that_cannot_be_made_leaves_a_window_in_memory(
+    tmp_path, sender, caplog
+):
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way", encoding="utf-8")
+    dispatcher = Dispatcher(StateDirectory(blocked / "state"), worker=False)
+    journals = Journals.of(dispatcher)
+    for _ in range(2):
+        aggregator = journals.aggregator(sender.destination, WINDOW)
+        assert aggregator.observe(frame(), "m/1") == 1
+        assert aggregator.snapshot().journal is None
+    assert len(caplog.records) == 1
+    adopt(dispatcher, sender)
+    assert len(caplog.records) == 1
+    assert "kill" in caplog.text
+
+
+def test_no_journal_holds_the_api_key(lost, api_key):
+    data = lost().read_bytes()
+    assert api_key.encode() not in data
+    assert b"recording.invalid" in data  # control
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+def test_nobody_else_may_read_a_journal(lost):
+    assert lost().stat().st_mode & 0o777 == 0o600
+
+
+def test_a_journal_that_failed_is_told_once_and_the_window_is_reported(
+    process, sender, state, caplog
+):
+    dispatcher = process()
+    journals = Journals.of(dispatcher)
+    aggregator = journals.aggregator(sender.destination, WINDOW)
+    aggregator.observe(frame("before"), "m/1")
+    blocked = newest(state).with_name(newest(state).name.replace("-0.j", "-1.j"))
+    blocked.mkdir()
+    aggregator.drain()
+    aggregator.observe(frame("during"), "m/1")
+    aggregator.observe(frame("during", 0.75), "m/1")
+    snapshot = aggregator.snapshot()
+    record = journals.seal(sender.destination, WINDOW, snapshot)
+    assert [line["class_name"] for line in snapshot.report()] == ["during"]
+    assert [r.levelname for r in caplog.records] == ["WARNING"]
+    assert record.id == blocked.stem
+    aggregator.observe(frame("after"), "m/1")
+    assert aggregator.snapshot().journal.error is None
+
+
+def test_a_plain_aggregator_has_no_journal():
+    assert PeakAggregator().snapshot().journal is None

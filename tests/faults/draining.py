@@ -10,11 +10,11 @@ def drain(start, **options):
     is delivered, pending or dropped with a reason, and nothing is pending any more.
     """
     process = start("drain", **options)
-    sealed, delivered, pending, unexplained = map(
+    sealed, delivered, left, unexplained = map(
         int, process.hear_until("drained").split()
     )
     assert process.ended() == 0, process.errors()
-    assert pending == 0, process.errors()
+    assert left == 0, process.errors()
     assert unexplained == 0
     assert delivered == sealed
     return sealed

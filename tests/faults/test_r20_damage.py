@@ -100,8 +100,9 @@ def usable(stepped):
     stepped.run(SOON)
     stepped.seal(another=0.5)
     stepped.run(0.0)
-    assert conserved(stepped.counts())
-    return stepped.dispatcher.outbox.disk_error is None and stepped.records() > 0
+    counts = stepped.counts()
+    assert conserved(counts)
+    return stepped.dispatcher.outbox.disk_error is None and counts.pending > 0
 
 
 def damage(api, directory, whole, times, seed):

@@ -23,7 +23,7 @@ if MUTANT == "log_the_url":
     logging.getLogger("peakhold").warning("asking %s?api_key=%s", *sys.argv[1:3])
 if MUTANT == "store_the_key":
     _pack = packing.pack
-    store.pack = lambda text: _pack(text + sys.argv[2])
+    store.pack = lambda body: _pack(body + sys.argv[2].encode())
 
 CANARY = sys.argv[2]
 

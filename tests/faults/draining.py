@@ -14,7 +14,7 @@ def drain(start, **options):
         int, process.hear_until("drained").split()
     )
     assert process.ended() == 0, process.errors()
-    assert left == 0, process.errors()
+    assert left == 0, (left, sealed, delivered, process.errors())
     assert unexplained == 0
     assert delivered == sealed
     return sealed

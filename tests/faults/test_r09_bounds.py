@@ -51,10 +51,11 @@ def week(api, directory, window):
     stepped = Stepped(
         api, directory, offline=True, outbox_mib=BOUND_MIB, ttl=2.0 * WEEK
     )
-    names = random.Random(9)
+    draw = random.Random(9)
+    names = [f"{draw.getrandbits(64):x}" for _ in range(200)]
     most = 0
     for number in range(WEEK // 1800):
-        best = {f"{names.getrandbits(64):x}": names.random() for _ in range(200)}
+        best = {name: draw.random() for name in names}
         stepped.seal(window=window(number), **best)
         stepped.run(1800)
         most = max(most, size_of(directory))

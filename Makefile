@@ -52,8 +52,20 @@ test-rust: $(DONE)/cargo ## Run the tests of the Rust core alone, no Python invo
 	cargo test --locked --quiet
 
 .PHONY: test-loom
-test-loom: $(DONE)/cargo ## Model-check the lock-free parts, then see that each of their mutants is caught (some minutes)
-	$(VPY) scripts/test_loom.py
+test-loom: $(DONE)/cargo ## Model-check the lock-free parts, and see that the models catch their mutants (some minutes)
+	$(VPY) scripts/test_loom.py $(ARGS)
+
+.PHONY: test-stress
+test-stress: $(DONE)/cargo ## Conserve totals over a hundred million observations by racing threads (OBSERVATIONS=...)
+	PEAKHOLD_STRESS_OBSERVATIONS=$(or $(OBSERVATIONS),100000000) cargo test --locked --quiet --test stress -- --nocapture
+
+.PHONY: test-valgrind
+test-valgrind: $(DONE)/cargo ## Check the memory of a small stress run with valgrind
+	$(VPY) scripts/test_valgrind.py $(ARGS)
+
+.PHONY: fuzz
+fuzz: $(DONE)/cargo ## Fuzz the column readers, half a minute each (FUZZ_SECONDS=600 for longer; Linux)
+	$(VPY) scripts/fuzz.py --seconds $(or $(FUZZ_SECONDS),30) $(ARGS)
 
 .PHONY: test-matrix
 test-matrix: $(DONE)/wheel ## Test the wheel under each supported Python, NumPy and supervision
@@ -84,14 +96,20 @@ lint: $(DONE)/lint ## Check style: ruff, rustfmt, clippy
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
+	cargo fmt --check --manifest-path benches/rust/Cargo.toml
 	cargo clippy --locked --quiet --all-targets -- -D warnings
+	cargo clippy --locked --quiet --all-targets --manifest-path benches/rust/Cargo.toml --target-dir target/benches -- -D warnings
 	PYO3_PYTHON=$(CURDIR)/$(VPY) cargo clippy --locked --quiet --all-targets --features python,abi3 -- -D warnings
+	cargo clippy --locked --quiet --manifest-path fuzz/Cargo.toml --no-default-features --target-dir target/fuzz -- -D warnings
 
 .PHONY: format
 format: $(DONE)/lint ## Rewrite the sources in the project's style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 	cargo fmt
+	cargo fmt --manifest-path fuzz/Cargo.toml
+	cargo fmt --manifest-path benches/rust/Cargo.toml
 
 .PHONY: typecheck
 typecheck: $(DONE)/lint $(DONE)/package $(DONE)/extension ## Check types, and the stub against the compiled module
@@ -99,8 +117,22 @@ typecheck: $(DONE)/lint $(DONE)/package $(DONE)/extension ## Check types, and th
 	$(VPY) -m mypy.stubtest --mypy-config-file pyproject.toml peakhold._peakhold
 
 .PHONY: bench
-bench: $(DONE)/package $(DONE)/extension ## Time the frame path on this machine
-	$(VPY) benches/python/observe.py
+bench: $(DONE)/wheel ## Time the wheel beside the reference blocks and judge the targets (ARGS=--quick shows that it works)
+	$(VPY) scripts/bench.py dist $(ARGS)
+
+.PHONY: bench-rust
+bench-rust: $(DONE)/cargo ## Time the core without Python, threads included
+	$(VPY) scripts/bench_rust.py $(ARGS)
+
+.PHONY: bench-check
+bench-check: $(DONE)/cargo ## Count the instructions of the hot paths; fails if one grew by more than 5 % (needs valgrind)
+	$(VPY) scripts/bench_check.py $(ARGS)
+
+.PHONY: benchmarks
+benchmarks: $(DONE)/wheel ## Measure everything and write BENCHMARKS.md anew (12 minutes on an idle machine)
+	$(VPY) scripts/bench.py dist --results benches/results --plot docs/benchmarks.svg $(ARGS)
+	$(VPY) scripts/bench_rust.py --results benches/results $(ARGS)
+	$(VPY) scripts/write_benchmarks.py
 
 .PHONY: docs
 docs: $(DONE)/docs $(DONE)/package $(DONE)/extension ## Build the documentation into site, warnings being errors

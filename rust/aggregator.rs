@@ -9,10 +9,11 @@
 
 use crate::frame::Frame;
 use crate::journal::{JournalSettings, WindowJournal};
+use crate::mutants::mutant;
 use crate::reject::Tally;
 use crate::rotation::{Current, Replaced};
 use crate::snapshot::Snapshot;
-use crate::sync::{AtomicU64, Ordering, mutant, thread_local};
+use crate::sync::{AtomicU64, Ordering, thread_local};
 use crate::window::{FrameReduction, Texts, Window};
 use std::cell::Cell;
 use std::sync::Arc;

@@ -14,13 +14,15 @@
 //! observer would have to sleep in the middle of an exchange for exactly 2^32 exchanges of one word to be deceived.
 //!
 //! # Orderings
-//! * `release` (release) pairs with `take` (acquire): what the former owner did to the peak is done.
-//! * installing a chunk (release) pairs with `chunk` (acquire): its cells are initialised.
+//! * `release` (release) pairs with `take` (acquire): what the former owner did to the peak is done, and the cell's `next`, itself
+//!   relaxed, is the one that belongs to the head. An exchange that fails acquires likewise, for the next turn.
+//! * installing a chunk (release) pairs with each load of it (acquire), in `get` and in `install`: its cells are initialised.
 //! * `key` is stored with release and read with acquire: whoever reads the key of a later owner also sees the slot
 //!   from which the cell was displaced in between.
 #![allow(unsafe_code)]
 
-use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, SharedCell, mutant, ordering};
+use crate::mutants::{mutant, ordering};
+use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, SharedCell};
 use std::ptr;
 
 /// Cells in the first chunk; each further chunk doubles. A model checker gets no more than it can follow.
@@ -135,7 +137,7 @@ impl Cells {
         }
         let cells: Box<[Cell]> = (0..length(chunk)).map(|_| Cell::new()).collect();
         let first = Box::into_raw(cells).cast::<Cell>();
-        let success = ordering!(AcqRel, "chunk_unreleased" => Acquire);
+        let success = ordering!(Release, "chunk_unreleased" => Relaxed);
         let installed = self.chunks[chunk].compare_exchange(ptr::null_mut(), first, success, acquire);
         if installed.is_err() && !mutant!("lost_chunk_kept") {
             // SAFETY: another observer was faster, so nobody else has seen this chunk.

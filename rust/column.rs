@@ -1,6 +1,7 @@
 //! Rows of borrowed memory, read where they lie: strided or not, aligned or not, in either byte order.
 #![allow(unsafe_code)]
 
+use crate::mutants::mutant;
 use half::f16;
 use std::marker::PhantomData;
 
@@ -79,7 +80,7 @@ impl<'a> Column<'a> {
     /// Whether all rows are equal; true if there is none.
     #[must_use]
     pub fn is_uniform(&self) -> bool {
-        if self.rows > 1 && self.stride == self.width.cast_signed() {
+        if self.rows > 1 && (self.stride == self.width.cast_signed() || mutant!("misread_stride")) {
             // SAFETY: the rows are contiguous, and `from_raw` was promised readable memory for each.
             let memory = unsafe { std::slice::from_raw_parts(self.first, self.rows * self.width) };
             // Shifted by one row, the memory equals itself just if each row equals its predecessor.
@@ -94,7 +95,7 @@ impl<'a> Column<'a> {
 fn ordered<const WIDTH: usize>(row: &[u8], swapped: bool) -> [u8; WIDTH] {
     let mut unit = [0; WIDTH];
     unit.copy_from_slice(&row[..WIDTH]);
-    if swapped {
+    if swapped && !mutant!("misread_number_order") {
         unit.reverse();
     }
     unit

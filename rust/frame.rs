@@ -2,6 +2,7 @@
 
 use crate::column::{Column, Number, read, read_integer};
 use crate::label::Encoding;
+use crate::mutants::mutant;
 use crate::reject::Reason;
 
 /// A class name in its canonical form, or why it cannot be used.
@@ -110,19 +111,21 @@ impl<'a> Frame<'a> {
         self.rows
     }
 
-    /// The canonical class name of a row, in place or in `buffer`.
-    pub(crate) fn name<'b>(&self, row: usize, buffer: &'b mut Vec<u8>) -> Result<&'b [u8], Reason>
+    /// The canonical class name that the raw bytes of a row stand for, in place or in `buffer`.
+    ///
+    /// The bytes are a copy of the row's: another thread may have written another name into the array meanwhile.
+    pub(crate) fn name<'b>(&self, raw: &'b [u8], buffer: &'b mut Vec<u8>) -> Result<&'b [u8], Reason>
     where
         'a: 'b,
     {
         match self.names {
-            Names::Rows { column, encoding } => encoding.canonical(column.row(row), buffer),
-            Names::Ids { column, number, swapped, names } => {
-                let id = read_integer(column.row(row), number, swapped).ok_or(Reason::ClassIdInvalid)?;
+            Names::Rows { encoding, .. } => encoding.canonical(raw, buffer),
+            Names::Ids { number, swapped, names, .. } => {
+                let id = read_integer(raw, number, swapped).ok_or(Reason::ClassIdInvalid)?;
                 let at = names.binary_search_by_key(&id, |&(id, _)| id).map_err(|_| Reason::ClassIdInvalid)?;
-                names[at].1.as_deref().map_err(|&reason| reason)
+                names[if mutant!("misread_class_id") { 0 } else { at }].1.as_deref().map_err(|&reason| reason)
             }
-            names => names.raw(row),
+            Names::Missing | Names::Texts(_) => Ok(raw),
         }
     }
 }
@@ -190,9 +193,9 @@ mod tests {
         let names = Names::Ids { column, number: Number::I32, swapped: false, names: &names };
         let frame = Frame::new(4, Confidences::Missing, names).expect("columns of one length");
         let mut buffer = Vec::new();
-        assert_eq!(frame.name(0, &mut buffer), Ok(&[1, 0, 0, 0][..]));
-        assert_eq!(frame.name(1, &mut buffer), Ok(&[][..]));
-        assert_eq!(frame.name(2, &mut buffer), Err(Reason::ClassNameTooLong));
-        assert_eq!(frame.name(3, &mut buffer), Err(Reason::ClassIdInvalid));
+        assert_eq!(frame.name(column.row(0), &mut buffer), Ok(&[1, 0, 0, 0][..]));
+        assert_eq!(frame.name(column.row(1), &mut buffer), Ok(&[][..]));
+        assert_eq!(frame.name(column.row(2), &mut buffer), Err(Reason::ClassNameTooLong));
+        assert_eq!(frame.name(column.row(3), &mut buffer), Err(Reason::ClassIdInvalid));
     }
 }

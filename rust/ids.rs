@@ -1,6 +1,7 @@
 //! Unique rows of an id column.
 
 use crate::column::{Column, Number, read_integer};
+use crate::seed::Fast;
 use std::collections::HashSet;
 
 /// The first row of each distinct value.
@@ -12,14 +13,14 @@ pub fn unique_rows(column: &Column<'_>) -> Vec<usize> {
     if column.is_uniform() {
         return vec![0];
     }
-    let mut seen = HashSet::with_hasher(foldhash::fast::RandomState::default());
+    let mut seen = HashSet::with_hasher(Fast::default());
     (0..column.rows()).filter(|&row| seen.insert(column.row(row))).collect()
 }
 
 /// The distinct whole numbers of a column in ascending order; rows that hold none are left out.
 #[must_use]
 pub fn unique_integers(column: &Column<'_>, number: Number, swapped: bool) -> Vec<i64> {
-    let mut seen = HashSet::with_hasher(foldhash::fast::RandomState::default());
+    let mut seen = HashSet::with_hasher(Fast::default());
     seen.extend((0..column.rows()).filter_map(|row| read_integer(column.row(row), number, swapped)));
     let mut integers: Vec<i64> = seen.into_iter().collect();
     integers.sort_unstable();

@@ -4,6 +4,7 @@
 //! (`S`), or as a string of its own. Its canonical form, which decides identity, is its code points as 32-bit integers in the machine's byte
 //! order, without trailing NULs: what most `U` rows hold already, so that these are compared where they lie.
 
+use crate::mutants::mutant;
 use crate::reject::Reason;
 
 /// The longest class name, model id, inference id or prediction type that is taken, in characters.
@@ -76,7 +77,7 @@ pub(crate) fn text(canonical: &[u8]) -> String {
     canonical.chunks_exact(4).filter_map(character).collect()
 }
 
-#[cfg(any(test, feature = "python"))]
+#[cfg(any(test, feature = "python", feature = "fuzz"))]
 /// Reads the text of a fixed-width row of an inference id or prediction type into `text`; `None` if it is unusable.
 pub(crate) fn read_text(encoding: Encoding, row: &[u8], text: &mut String) -> Option<()> {
     text.clear();
@@ -110,7 +111,11 @@ fn character(unit: &[u8]) -> Option<char> {
 }
 
 fn limited(canonical: &[u8]) -> Result<&[u8], Reason> {
-    if canonical.len() > 4 * MAX_CHARS { Err(Reason::ClassNameTooLong) } else { Ok(canonical) }
+    if canonical.len() > 4 * MAX_CHARS && !mutant!("misread_length") {
+        Err(Reason::ClassNameTooLong)
+    } else {
+        Ok(canonical)
+    }
 }
 
 /// The row without the zero units at its end, which pad it to the width of its column.

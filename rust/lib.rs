@@ -16,7 +16,7 @@
 //! * A buffer that another thread writes while it is observed may yield any mixture of old and new rows.
 //!
 //! # Layout
-//! `sync` is the only source of atomics. `column`, `label` and `frame` read predictions, `reduction` finds the winners of one, `cells`, `peak`, `trie` and
+//! `sync` is the only source of atomics, `seed` of the seeds of hashes. `column`, `label` and `frame` read predictions, `reduction` finds the winners of one, `cells`, `peak`, `trie` and
 //! `rotation` are the lock-free parts, `window` and `aggregator` put them together. `journal`, `record` and `recovery` keep the peaks
 //! of open windows in files. The feature `python` adds the module that
 //! Python imports; without it no interpreter is needed.
@@ -26,6 +26,8 @@ mod aggregator;
 mod cells;
 mod column;
 mod frame;
+#[cfg(feature = "fuzz")]
+pub mod fuzzing;
 mod ids;
 mod journal;
 mod label;
@@ -33,6 +35,7 @@ mod label;
 mod loom;
 mod memo;
 mod memory;
+mod mutants;
 mod peak;
 #[cfg(feature = "python")]
 mod python;
@@ -41,6 +44,7 @@ mod recovery;
 mod reduction;
 mod reject;
 mod rotation;
+mod seed;
 mod snapshot;
 mod sync;
 mod trie;

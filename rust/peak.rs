@@ -11,7 +11,10 @@
 //! Among equal confidences the one published first stays.
 //!
 //! # Orderings
-//! * the exchange in `raise` (acquire and release) pairs with itself and with `take`: the new owner of a cell sees all of its peak.
+//! * the exchange in `raise` (acquire and release) pairs with itself and with `take` (acquire): the new owner of a cell sees all of its
+//!   peak.
+//! * `take` (release) pairs with the loads of `slot` (acquire): an observer that is told of the drain finds, when it pins again, the
+//!   window that the drain had put in place before. Were it not so, it would only be turned away once more.
 //! * `slot` is read with acquire before a cell's key, so that the key is at least as recent as the slot.
 //! * a key is read with acquire before `slot` is read again: had the cell been recycled in between, the second read
 //!   would differ in its tag (pairs with the release store of the key).
@@ -19,7 +22,8 @@
 #![allow(unsafe_code)]
 
 use crate::cells::{Cells, Peak, low, tagged};
-use crate::sync::{AtomicU64, Ordering, mutant, ordering};
+use crate::mutants::{mutant, ordering};
+use crate::sync::{AtomicU64, Ordering};
 
 const EMPTY: u32 = u32::MAX;
 /// No cell has this index: it names the last cell of a chunk that is never reached.
@@ -76,7 +80,8 @@ impl PeakSlot {
                 break Raised::Closed;
             }
             let recycled = ordering!(Acquire, "key_unacquired" => Relaxed);
-            if low(word) != EMPTY && mine <= cells.get(low(word)).key.load(recycled) {
+            let beaten = u64::from(mutant!("equal_raises"));
+            if low(word) != EMPTY && mine <= cells.get(low(word)).key.load(recycled) - beaten {
                 let again = self.slot.load(acquire);
                 if again == word || mutant!("slot_not_read_again") {
                     break Raised::No;

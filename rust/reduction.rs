@@ -11,6 +11,7 @@ use crate::column::Number;
 use crate::frame::{Confidences, Frame, Names};
 use crate::memo::Memo;
 use crate::reject::{Reason, Tally};
+use crate::seed::Unguessable;
 use std::hash::BuildHasher;
 use std::hint::select_unpredictable;
 
@@ -28,7 +29,8 @@ pub(crate) struct Winner<C> {
     /// Number of the frame that the rest is about.
     frame: u64,
     hash: u64,
-    name: Box<[u8]>,
+    /// The class name as its rows spell it.
+    pub(crate) name: Box<[u8]>,
 }
 
 /// Working memory for one reduction at a time, kept between frames; `M` and `C` are what a window holds for models and classes.
@@ -43,7 +45,7 @@ pub(crate) struct Reduction<M, C> {
     names: Vec<Winner<C>>,
     /// What these take.
     bytes: usize,
-    /// The winners of the frame as places in `names`, in the order in which their classes appear.
+    /// The winners of the frame as places in `names`, in the order in which their classes appear, or of their rows if classes are ids.
     order: Vec<u32>,
     /// Open addressing: one more than a place in `names`, or zero.
     table: Vec<u32>,
@@ -130,6 +132,11 @@ impl<M, C> Reduction<M, C> {
                 self.reduce_rows(frame, tally, column.iter().map(Ok));
             }
             names => self.reduce_rows(frame, tally, (0..frame.rows()).map(|row| names.raw(row))),
+        }
+        if matches!(frame.names, Names::Ids { .. }) {
+            // Winners that share a name meet in the window, where the one published first stays among equals.
+            let names = &self.names;
+            self.order.sort_unstable_by_key(|&number| names[number as usize].row);
         }
     }
 
@@ -306,7 +313,7 @@ struct RowHasher {
 
 impl Default for RowHasher {
     fn default() -> Self {
-        let random = std::hash::RandomState::new();
+        let random = Unguessable::default();
         Self { seeds: [random.hash_one(0), random.hash_one(1)] }
     }
 }

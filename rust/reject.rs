@@ -1,4 +1,7 @@
 //! Why a row, a frame or a text was not taken, and how often.
+//!
+//! # Orderings
+//! All counts are relaxed: each stands for itself, and none of them guards memory.
 
 use crate::sync::{AtomicU64, Ordering};
 

@@ -10,6 +10,7 @@
 
 use crate::cells::Peak;
 use crate::memory;
+use crate::mutants::mutant;
 use serde::{Deserialize, Serialize};
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, HashMap};
@@ -259,7 +260,7 @@ impl Snapshot {
         }
         let (snapshot, rest): (Self, _) = postcard::take_from_bytes(rest).map_err(|_| DecodeError::Malformed)?;
         let mut peaks = snapshot.models.values().flat_map(BTreeMap::values);
-        if rest.is_empty() && peaks.all(|peak| peak.confidence.is_finite()) {
+        if rest.is_empty() && peaks.all(|peak| peak.confidence.is_finite() || mutant!("misread_confidence")) {
             Ok(snapshot)
         } else {
             Err(DecodeError::Malformed)

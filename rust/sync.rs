@@ -6,42 +6,29 @@ pub(crate) use std::sync::atomic::{AtomicIsize, AtomicPtr, AtomicU32, AtomicU64,
 #[cfg(not(peakhold_loom))]
 pub(crate) use std::thread_local;
 
+/// A thread's own value; the model checker's macro knows no constants.
 #[cfg(peakhold_loom)]
-pub(crate) use loom::thread_local;
+macro_rules! tracked_thread_local {
+    ($(#[$attribute:meta])* static $name:ident: $type:ty = const $value:block;) => {
+        ::loom::thread_local! {
+            $(#[$attribute])*
+            static $name: $type = $value;
+        }
+    };
+}
+
+#[cfg(peakhold_loom)]
+pub(crate) use tracked_thread_local as thread_local;
 
 #[cfg(peakhold_loom)]
 pub(crate) use self::tracked::AtomicPtr;
 #[cfg(peakhold_loom)]
 pub(crate) use loom::sync::atomic::{AtomicIsize, AtomicU32, AtomicU64, Ordering};
 
-/// Whether the mutant of this name is being checked, which a model in `loom.rs` must catch; never outside the model checker.
-#[cfg(not(peakhold_loom))]
-macro_rules! mutant {
-    ($name:literal) => {
-        false
-    };
+/// Atomics that the model checker does not see: for statics, which outlive its executions, and numbers that only have to differ.
+pub(crate) mod unmodelled {
+    pub(crate) use std::sync::atomic::AtomicU64;
 }
-
-#[cfg(peakhold_loom)]
-macro_rules! mutant {
-    ($name:literal) => {
-        $crate::sync::MUTANT.as_deref() == Some($name)
-    };
-}
-
-/// The mutant to be checked, by its name.
-#[cfg(peakhold_loom)]
-pub(crate) static MUTANT: std::sync::LazyLock<Option<String>> =
-    std::sync::LazyLock::new(|| std::env::var("LOOM_MUTANT").ok());
-
-/// An ordering, or a weaker one in the mutant of this name.
-macro_rules! ordering {
-    ($strong:ident, $($name:literal => $weak:ident),+) => {
-        $(if $crate::sync::mutant!($name) { $crate::sync::Ordering::$weak } else)+ { $crate::sync::Ordering::$strong }
-    };
-}
-
-pub(crate) use {mutant, ordering};
 
 /// Plain memory whose owner is decided by an atomic elsewhere.
 ///

@@ -12,15 +12,16 @@
 //! key is hashed anew with another seed, so that even equal hashes come apart.
 //!
 //! # Orderings
-//! * installing a leaf or a branch (release) pairs with the load of its place (acquire): what it points to is initialised.
+//! * installing a leaf or a branch (release) pairs with the loads of its place (acquire), and with exchanges of it that fail
+//!   (acquire): what it points to is initialised.
 //! * closing a place (acquire) pairs with the same: the drain sees the leaf that it visits.
+//! * closing a place (release) pairs with the same loads as installing does: an observer that is turned away finds, when it pins
+//!   again, the window that the drain had put in place before. Were it not so, it would only be turned away once more.
 #![allow(unsafe_code)]
 
-use crate::sync::{AtomicPtr, Ordering, mutant, ordering};
-#[cfg(peakhold_loom)]
-use foldhash::quality::FixedState as RandomState;
-#[cfg(not(peakhold_loom))]
-use foldhash::quality::RandomState;
+use crate::mutants::{mutant, ordering};
+use crate::seed::Quality;
+use crate::sync::{AtomicPtr, Ordering};
 use std::hash::{BuildHasher, Hasher};
 use std::ptr;
 use std::sync::LazyLock;
@@ -34,7 +35,7 @@ const CLOSED: usize = 1;
 const BRANCH: usize = 2;
 const TAGS: usize = CLOSED | BRANCH;
 
-static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+static SEED: LazyLock<Quality> = LazyLock::new(Quality::default);
 
 /// The hash of a key, as [`Trie`] wants it.
 pub(crate) fn hash(key: &[u8]) -> u64 {
@@ -176,7 +177,7 @@ impl<T> Trie<T> {
                 let outcome = if is_closed(word) && !mutant!("closed_place_filled") {
                     Err(word)
                 } else {
-                    let success = ordering!(AcqRel, "place_unreleased" => Acquire, "place_unacquired" => Release);
+                    let success = ordering!(Release, "place_unreleased" => Relaxed);
                     place.compare_exchange(word, replacement, success, acquire)
                 };
                 match (outcome, untagged::<T>(replacement)) {

@@ -176,7 +176,7 @@ impl Window {
                 peak.prediction_type.clear();
                 bad_type = 1;
             }
-            let class_name = || frame.name(winner.row, &mut Vec::new()).map(label::text).unwrap_or_default();
+            let class_name = || frame.name(&winner.name, &mut Vec::new()).map(label::text).unwrap_or_default();
             highs.add(&class.journaled, class_name, class.first.load(Ordering::Relaxed), peak);
         };
         let raised = class.peak.raise(&self.cells, winner.confidence, |peak| fill(peak, highs));
@@ -227,7 +227,7 @@ impl Window {
         if let Some(class) = unsafe { winner.class.get(model.number) } {
             return Ok(class);
         }
-        let name = frame.name(winner.row, name).map_err(Refusal::Rejected)?;
+        let name = frame.name(&winner.name, name).map_err(Refusal::Rejected)?;
         let class = self.class(model, name, before + winner.first as u64)?;
         winner.class.set(model.number, class);
         Ok(class)

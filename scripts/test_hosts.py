@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _ROOT = Path(__file__).resolve().parent.parent
 _TESTS = _ROOT / "tests" / "hosts"
 _REQUIREMENTS = _TESTS / "requirements"
-_PYTHONS = ("3.11", "3.12", "3.10")
+PYTHONS = ("3.11", "3.12", "3.10")
 """In this order: 3.11 has wheels of everything that the hosts of all ages need."""
 
 _ATTEMPTS = 3
@@ -241,10 +241,10 @@ def main() -> int:
     if missing and not options.ignore_space and (message := missing_space(directory)):
         print(message, file=sys.stderr)
         return 1
-    found = (find_python(version) for version in _PYTHONS)
+    found = (find_python(version) for version in PYTHONS)
     interpreter: Path | None = options.python or next(filter(None, found), None)
     if interpreter is None:
-        print(f"no Python {', '.join(_PYTHONS)} found; name one with --python")
+        print(f"no Python {', '.join(PYTHONS)} found; name one with --python")
         return 1
     for host in hosts:
         print(f"== {host.name}", flush=True)

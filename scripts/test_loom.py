@@ -1,12 +1,14 @@
-"""Model-check the lock-free core, then prove that the models notice what they are for.
+"""Model-check the lock-free core, then prove that each model notices what it is for.
 
-    python scripts/test_loom.py [--models-only | MUTANT...]
+    python scripts/test_loom.py [MODEL...]
 
-The models are in `rust/loom.rs`. A mutant is a spot of the sources (`ordering!` and
-`mutant!`) where an ordering is weakened or a step left out while the environment
-variable LOOM_MUTANT names it; no other build than the model checker's contains it.
-All models must pass as the sources stand; under each mutant, one must fail.
-LOOM_MAX_PREEMPTIONS bounds the preemptions of one thread by another (2 unless set).
+The models are in `rust/loom/`. Each names mutants: spots of the sources (`ordering!`
+and `mutant!`) where an ordering is weakened or a step left out while the environment
+variable PEAKHOLD_MUTANT says so; only the model checker's build contains them. Every
+model must pass as the sources stand, and fail under each of its mutants; every mutant
+in the sources must be some model's. MODEL selects models by a part of their name.
+LOOM_MAX_PREEMPTIONS bounds the preemptions of one thread by another (3 unless set, and
+fewer in the largest models).
 """
 
 from __future__ import annotations
@@ -17,22 +19,22 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parent.parent
-_MUTANT = re.compile(r'mutant!\("(\w+)"\)|"(\w+)" => ')
-# A mutant may deadlock or never end, which is noticed as well.
-_LONGEST = 600
+_MUTANT = re.compile(r'mutant!\("(?!misread_)(\w+)"\)|"(\w+)" => [A-Z]')
+_CLAIM = re.compile(r"catches (.+)$", re.MULTILINE)
+# The longest takes a minute or so; what never ends is no verdict.
+_LONGEST = 900
 
 
-def find_mutants() -> list[str]:
-    """Return the names of the mutants in the sources, each once."""
-    names = (
-        match[1] or match[2]
-        for path in sorted((_ROOT / "rust").glob("*.rs"))
-        for match in _MUTANT.finditer(path.read_text(encoding="utf-8"))
-    )
-    return list(dict.fromkeys(names))
+def find_mutants() -> set[str]:
+    """Return the names of the mutants in the sources."""
+    sources = [path.read_text(encoding="utf-8") for path in _ROOT.glob("rust/*.rs")]
+    return {
+        match[1] or match[2] for text in sources for match in _MUTANT.finditer(text)
+    }
 
 
 def build() -> Path:
@@ -56,64 +58,84 @@ def build() -> Path:
     return next(Path(m["executable"]) for m in messages if m.get("executable"))
 
 
-def failing_models(executable: Path, mutant: str, *selection: str) -> list[str]:
-    """Run the selected models; return the names of those that fail."""
-    command = [str(executable), "--test-threads", "2", *selection]
-    environment = os.environ | {"RUST_BACKTRACE": "0", "LOOM_MUTANT": mutant}
-    try:
-        done = subprocess.run(
-            command,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=_LONGEST,
-            check=False,
-            text=True,
-            errors="replace",
+def run(
+    executable: Path, mutant: str, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the executable while it contains a mutant, or none."""
+    return subprocess.run(
+        [str(executable), *arguments],
+        env=os.environ | {"RUST_BACKTRACE": "0", "PEAKHOLD_MUTANT": mutant},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=_LONGEST,
+        check=False,
+        text=True,
+        errors="replace",
+    )
+
+
+def find_models(executable: Path) -> dict[str, list[str]]:
+    """Return the models, each with the mutants that it catches."""
+    listed = run(executable, "", "loom::", "--list").stdout
+    claims: dict[str, list[str]] = {}
+    for model in re.findall(r"^(loom::\S+): test$", listed, re.MULTILINE):
+        claim = _CLAIM.search(
+            run(executable, "list", "--exact", model, "--nocapture").stdout
         )
+        if claim is None:
+            sys.exit(f"a model that no mutant tests: {model}")
+        claims[model] = claim[1].split()
+    claimed = {mutant for mutants in claims.values() for mutant in mutants}
+    if odd := claimed ^ find_mutants():
+        sys.exit(f"mutants that no model or no source names: {', '.join(sorted(odd))}")
+    return claims
+
+
+def check(executable: Path, model: str, mutant: str) -> bool:
+    """Check that a model passes, or that it fails under a mutant."""
+    began = time.monotonic()
+    name = model.removeprefix("loom::") + (f", {mutant}" if mutant else "")
+    try:
+        done = run(executable, mutant, "--exact", model)
     except subprocess.TimeoutExpired:
-        return [f"no end after {_LONGEST} s"]
-    if done.returncode == 0:
-        if not re.search(r"^test result: ok\. [1-9]", done.stdout, re.MULTILINE):
-            message = f"no model was run: {' '.join(command)}"
-            raise RuntimeError(message)
-        return []
-    failed = re.findall(r"^test (loom::\S+) \.\.\. FAILED$", done.stdout, re.MULTILINE)
-    # A race that the mutant makes real may end the process before a verdict.
-    return failed or [f"exit code {done.returncode}"]
-
-
-def check_models(executable: Path) -> bool:
-    """Check that every model passes."""
-    failed = failing_models(executable, "", "loom::")
-    print("models:", f"FAILED: {', '.join(failed)}" if failed else "pass", flush=True)
-    return not failed
-
-
-def check_mutant(executable: Path, name: str) -> bool:
-    """Check that a model fails for a mutant; those of parts are tried first."""
-    windows = "loom::window::"
-    caught = failing_models(executable, name, "loom::", "--skip", windows)
-    caught = caught or failing_models(executable, name, windows)
-    models = ", ".join(model.removeprefix("loom::") for model in caught)
-    print(f"{name}:", f"caught by {models}" if caught else "SURVIVES", flush=True)
-    return bool(caught)
+        print(f"{name}: NO END after {_LONGEST} s", flush=True)
+        return False
+    passed = "test result: ok. 1 passed" in done.stdout and done.returncode == 0
+    # A race that a mutant makes real may end the process before its verdict.
+    failed = "1 failed" in done.stdout or done.returncode < 0
+    good = failed if mutant else passed
+    verdict = ("caught" if mutant else "passes") if good else "DISAPPOINTS"
+    print(f"{name}: {verdict}, {time.monotonic() - began:.1f} s", flush=True)
+    if not good:
+        print(done.stdout, flush=True)
+    return good
 
 
 def main(arguments: list[str]) -> int:
-    """Run the models and the mutants; the exit code is 1 if any disappoints."""
+    """Run the models and their mutants; the exit code is 1 if any disappoints."""
     began = time.monotonic()
-    known = find_mutants()
-    if unknown := [name for name in arguments if name not in [*known, "--models-only"]]:
-        print(f"no such mutant: {', '.join(unknown)}; there are {', '.join(known)}")
-        return 2
     executable = build()
-    only = arguments == ["--models-only"]
-    verdicts = [check_models(executable)]
-    verdicts += [
-        check_mutant(executable, name) for name in ([] if only else arguments or known)
+    models = find_models(executable)
+    chosen = [
+        model
+        for model in models
+        if not arguments or any(part in model for part in arguments)
     ]
-    print(f"{len(verdicts) - 1} mutants, {time.monotonic() - began:.0f} s")
+    if not chosen:
+        sys.exit(f"no such model; there are {', '.join(models)}")
+    pairs = [(model, "") for model in chosen]
+    pairs += [(model, mutant) for model in chosen for mutant in models[model]]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        verdicts = list(pool.map(lambda pair: check(executable, *pair), pairs))
+    good = [pair for pair, verdict in zip(pairs, verdicts, strict=True) if verdict]
+    mutants = {mutant for _, mutant in pairs if mutant}
+    caught = {mutant for _, mutant in good if mutant}
+    print(
+        f"models: {sum(not mutant for _, mutant in good)} of {len(chosen)} pass;"
+        f" mutants: {len(caught)} of {len(mutants)} caught;"
+        f" {time.monotonic() - began:.0f} s"
+    )
+    print(f"{len(good)} passed, {len(pairs) - len(good)} failed")
     return 0 if all(verdicts) else 1
 
 

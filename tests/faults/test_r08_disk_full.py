@@ -59,11 +59,10 @@ class ByFilling:
         self._ballast = state / "ballast"
 
     def fill(self):
-        with self._ballast.open("wb") as file:
+        with self._ballast.open("wb", buffering=0) as file:
             try:
                 while True:
                     file.write(bytes(4096))
-                    file.flush()
             except OSError:
                 return
 

@@ -29,6 +29,7 @@ TAG = "cp310-abi3-manylinux2014_x86_64.manylinux_2_17_x86_64"
 
 TARGETS = {
     *("install", "dev", "build", "wheel", "lint", "typecheck", "test", "bench"),
+    *("bench-rust", "bench-check", "benchmarks"),
     *("docs", "clean", "demo", "test-rust", "test-matrix", "test-hosts", "test-faults"),
 }
 

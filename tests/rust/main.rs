@@ -3,5 +3,7 @@
 mod concurrency;
 mod consolidation;
 mod journal;
+mod model;
+mod operations;
 mod snapshot;
 mod support;

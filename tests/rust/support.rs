@@ -1,4 +1,4 @@
-//! Frames made from plain rows, and the consolidation in its plainest form.
+//! Frames made from plain rows, and lines of reports.
 
 use peakhold::{Aggregator, Column, Confidences, Encoding, Frame, Names, Number, Representative, Tally, Texts};
 
@@ -44,29 +44,4 @@ pub type Line = (String, String, u64, String);
 pub fn line(representative: &Representative<'_>) -> Line {
     let Representative { model_id, class_name, peak } = representative;
     ((*model_id).to_owned(), (*class_name).to_owned(), peak.confidence.to_bits(), peak.inference_id.clone())
-}
-
-/// The report of a window as the rule has it, by walking everything that was observed.
-pub fn plain_report(frames: &[(String, Vec<Row>)]) -> Vec<Line> {
-    let mut models: Vec<&str> = Vec::new();
-    for (model, _) in frames {
-        if !models.contains(&model.as_str()) {
-            models.push(model);
-        }
-    }
-    let mut report: Vec<(Line, f64)> = Vec::new();
-    for model in models {
-        for (name, confidence, id) in frames.iter().filter(|frame| frame.0 == model).flat_map(|frame| &frame.1) {
-            if !confidence.is_finite() {
-                continue;
-            }
-            let line = (model.to_owned(), name.clone(), confidence.to_bits(), id.clone());
-            match report.iter_mut().find(|held| held.0.1 == *name) {
-                None => report.push((line, *confidence)),
-                Some(held) if *confidence > held.1 => *held = (line, *confidence),
-                Some(_) => {}
-            }
-        }
-    }
-    report.into_iter().map(|(line, _)| line).collect()
 }

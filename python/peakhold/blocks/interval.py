@@ -99,8 +99,18 @@ class ReportInterval:
     def restart(self, cache: Cache, period: int) -> None:
         """Count the interval from now on, here and for other processes."""
         self.last_report = monotonic()
-        # Local and without offset: hosts read and write it so.
-        written = datetime.now().isoformat()  # noqa: DTZ005
+        self.tell(cache, period, datetime.now())  # noqa: DTZ005 - see `tell`
+
+    def tell(self, cache: Cache, period: int, last_report: datetime) -> None:
+        """Tell other processes of a report, which may take a host's cache its time.
+
+        Args:
+            cache: The host's.
+            period: Seconds between reports.
+            last_report: Time of the report; local and without offset, as hosts read
+                and write it.
+        """
+        written = last_report.isoformat()
         WRITTEN_HERE[self.cache_key] = written
         try:
             store(cache, self.cache_key, written, time_kept(period))

@@ -136,14 +136,15 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
     def _report(
         self, window: Window, sender: Sender, *, fire_and_forget: bool
     ) -> SinkResult:
-        record = window.close_if_due(sender, self._period)
-        if record is None:
+        seal = window.close_if_due(sender, self._period)
+        if seal is None:
             return result(NOT_IN_RANGE)
-        if sender.offline:
-            current().deliver(record, sender)
-            return result(OFFLINE)
-        if fire_and_forget:
-            current().deliver(record, sender, self._schedule())
+        schedule = self._schedule() if fire_and_forget else None
+        if schedule and not sender.offline:
+            current().deliver(seal(), sender, schedule)
             return result(IN_BACKGROUND)
-        error = current().deliver_now(record, sender)
+        if fire_and_forget or sender.offline:
+            current().deliver_later(seal, sender)
+            return result(OFFLINE if sender.offline else IN_BACKGROUND)
+        error = current().deliver_now(seal(), sender)
         return result(SENT) if error is None else failure(FAILED, error, sender)

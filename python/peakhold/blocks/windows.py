@@ -6,6 +6,7 @@ import os
 import threading
 from collections import Counter
 from dataclasses import astuple, dataclass
+from datetime import datetime
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,6 +17,9 @@ from peakhold.delivery.adoption import Adoption
 from peakhold.delivery.journal import Journals
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from peakhold._peakhold import WindowSnapshot
     from peakhold.delivery import Dispatcher, Record, Sender
 
 CLOCK_GRACE = 1.0
@@ -74,7 +78,7 @@ class Window:
         self._closed = 0
         self._watcher: Dispatcher | None = None
 
-    def close_if_due(self, sender: Sender, period: int) -> Record | None:
+    def close_if_due(self, sender: Sender, period: int) -> Callable[[], Record] | None:
         """Close the window if its interval is over; empty or not, as ``run`` does.
 
         Args:
@@ -82,7 +86,8 @@ class Window:
             period: The caller's frequency in seconds.
 
         Returns:
-            The sealed record, or None: it is not time, or another thread is closing.
+            What makes the record, or None: it is not time, or another thread is
+            closing.
         """
         if not self.lock.acquire(blocking=False):
             return None
@@ -116,7 +121,7 @@ class Window:
                 if self.aggregator.peaks and self.interval.is_over(
                     self._sender.cache, self.period
                 ):
-                    self._deliver(self._close())
+                    self._deliver(self._close()())
                 if now >= self._deadline():
                     return now + min(self.period, _LONGEST_SLEEP)
             # A caller with a shorter frequency may come along any time.
@@ -158,16 +163,35 @@ class Window:
             self._journals = REGISTRY.close_with(dispatcher)
             dispatcher.watch(self.check, monotonic() + CLOCK_GRACE)
 
-    def _close(self) -> Record:
+    def _close(self) -> Callable[[], Record]:
         self._closed += 1
-        record = self._journals.seal(
-            self._sender.destination,
-            self.key,
+        self.interval.last_report = monotonic()
+        return partial(
+            self._seal,
             self.aggregator.snapshot(),
-            partial(self._reported, self._closed, self._sender, self.period),
+            datetime.now(),  # noqa: DTZ005 - as cache and request have it
+            self._sender,
+            self.period,
+            self._closed,
         )
-        self.interval.restart(self._sender.cache, self.period)
-        return record
+
+    def _seal(
+        self,
+        snapshot: WindowSnapshot,
+        closed_at: datetime,
+        sender: Sender,
+        period: int,
+        closed: int,
+    ) -> Record:
+        """Do what closing need not wait for: tell the cache, and make the record."""
+        self.interval.tell(sender.cache, period, closed_at)
+        return self._journals.seal(
+            sender.destination,
+            self.key,
+            snapshot,
+            partial(self._reported, closed, sender, period),
+            closed_at,
+        )
 
     def _reported(self, closed: int, sender: Sender, period: int) -> None:
         """Count the interval from the successful send, unless a newer close did."""

@@ -33,7 +33,7 @@ PERIOD = 15.0
 """Seconds between two searches for journals of dead owners."""
 
 _NAME = re.compile(
-    r"(?P<id>(?P<owner>[0-9a-f]{32})-\d+-\d+)(\.(?P<adopter>[0-9a-f]{32}))?\.journal"
+    r"(?P<id>(?P<owner>[0-9a-f]+)-\d+-\d+)(\.(?P<adopter>[0-9a-f]+))?\.journal"
 )
 
 

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from peakhold.delivery.attempt import Attempts
 from peakhold.delivery.encode import UnencodableError, split
+from peakhold.delivery.errands import Errands
 from peakhold.delivery.intake import Intake
 from peakhold.delivery.lane import Lane
+from peakhold.delivery.ledger import Counts
 from peakhold.delivery.notices import Notices
 from peakhold.delivery.outbox import Outbox
 from peakhold.delivery.record import Destination, seal_metadata
@@ -25,7 +27,6 @@ from peakhold.delivery.workers import Workers
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from peakhold.delivery.ledger import Counts
     from peakhold.delivery.record import Kind, Record
     from peakhold.delivery.sender import Sender
     from peakhold.delivery.settings import Durability
@@ -94,6 +95,7 @@ class Dispatcher:
         self._attempts = Attempts(self.outbox, self.notices, clock, self._wake)
         self._clock = clock
         self._jitter = jitter
+        self._errands = Errands(self.notices, wanted=worker)
         self._workers = Workers(self.step, self._wake, self.notices, wanted=worker)
         self._lanes: dict[Destination, Lane] = {}
         self._timers: dict[Timer, float] = {self._tend: float("inf")}
@@ -122,6 +124,15 @@ class Dispatcher:
         self._workers.signal()
         if schedule and task:
             self._hand(task, lane, schedule)
+
+    def deliver_later(self, seal: Callable[[], Record], sender: Sender) -> None:
+        """Take what will be a record for delivery in the background.
+
+        Args:
+            seal: Makes the record, on a thread of the dispatcher's.
+            sender: Who sends it.
+        """
+        self._errands.leave(lambda: self.deliver(seal(), sender))
 
     def deliver_now(self, record: Record, sender: Sender) -> Exception | None:
         """Commit a record and make one attempt, on the caller's thread.
@@ -278,6 +289,7 @@ class Dispatcher:
         """
         with self._wake:
             self._timers[timer] = at
+        self._errands.start()
         self._workers.signal()
 
     def at_close(self, closer: Callable[[], None]) -> None:
@@ -288,6 +300,7 @@ class Dispatcher:
 
     def step(self) -> float | None:
         """Do what is due; returns the seconds until there is more, None if nothing."""
+        self._errands.run()
         self._seal_batches()
         if self._intake.next_at <= self._clock():
             with self._workers.engaged():  # a disk may hang, or a client
@@ -439,7 +452,9 @@ class Dispatcher:
 
     def counts(self) -> Counts:
         """Return what became of the records so far."""
-        return self._intake.counts() + self.outbox.counts()
+        closing = len(self._errands)
+        closed = Counts(closing, pending=closing)
+        return closed + self._intake.counts() + self.outbox.counts()
 
     @property
     def durability(self) -> Durability:
@@ -487,6 +502,7 @@ class Dispatcher:
         self._workers.exiting = True
         for closer in self._closers:
             closer()
+        self._errands.run()
         self._seal_batches(every=True)
         self._commit()
         with self._wake:
@@ -503,11 +519,13 @@ class Dispatcher:
                 if self.state is None or self.outbox.disk_error
                 else "they wait in the outbox",
             )
+        self._errands.stop()
         self._workers.stop()
 
     def _anything_left(self) -> bool:
         return (
             self._timing
+            or len(self._errands) > 0
             or self._timers.get(self._tend, float("inf")) <= self._clock()
             or self._intake.counts().pending > 0
             or any(
@@ -518,6 +536,7 @@ class Dispatcher:
     def _may_progress(self, deadline: float) -> bool:
         return (
             self._timing
+            or len(self._errands) > 0
             or self._timers.get(self._tend, float("inf")) < deadline
             or self._intake.next_at < deadline
             or any(

@@ -21,6 +21,7 @@ from peakhold.delivery.record import seal_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
+    from datetime import datetime
 
     from peakhold._peakhold import WindowSnapshot
     from peakhold.delivery.dispatcher import Dispatcher
@@ -97,12 +98,15 @@ class Journals:
         window: Hashable,
         snapshot: WindowSnapshot,
         on_first_success: Callable[[], None] | None = None,
+        closed_at: datetime | None = None,
     ) -> Record:
-        """Return the record of a window that was closed just now.
+        """Return the record of a window that was closed just now, or at a local time.
 
         Its journal goes when the outbox has it.
         """
-        record = seal_report(destination, window, snapshot, on_first_success)
+        record = seal_report(
+            destination, window, snapshot, on_first_success, closed_at=closed_at
+        )
         journal = snapshot.journal
         if journal is None:
             return record

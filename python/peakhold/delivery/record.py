@@ -114,14 +114,15 @@ def seal_report(
     snapshot: WindowSnapshot,
     on_first_success: Callable[[], None] | None = None,
     on_committed: Callable[[], None] | None = None,
+    closed_at: datetime | None = None,
 ) -> Record:
-    """Return the record of a window that was closed just now."""
+    """Return the record of a window that was closed just now, or at a local time."""
     # Local and without offset: the request's timestamp is a contract.
-    sealed_at = datetime.now().isoformat()  # noqa: DTZ005
+    closed_at = closed_at or datetime.now()  # noqa: DTZ005
     return Record(
         destination,
         "report",
-        ReportContent(window, snapshot, sealed_at),
+        ReportContent(window, snapshot, closed_at.isoformat()),
         size=_report_size(snapshot),
         on_first_success=on_first_success,
         on_committed=on_committed,

@@ -233,25 +233,26 @@ def test_an_overflowing_outbox_merges_windows_and_loses_no_class(
     aggregator, run, client, frame, overdue, dispatcher
 ):
     memory = dispatcher.outbox._memory
-    memory._limits = Limits(max_bytes=48 * 1024)
+    memory._limits = Limits(max_bytes=208 * 1024)
     dispatcher._jitter = lambda low, high: 60.0
     client.lookup_failures = [StatusError(503)] * 100
     block = aggregator(platform_client=client)
-    for index in range(120):
+    for index in range(300):
         run(block, frame(f"c{index:03d}"), fire_and_forget=True)
         only_window(block).interval.last_report = float("-inf")
         overdue.values.update(dict.fromkeys(overdue.values, ago(hours=1)))
     assert eventually(lambda: dispatcher._intake.counts().pending == 0)
     counts = dispatcher.counts()
-    assert counts.sealed == counts.pending == 120
+    assert counts.sealed == counts.pending == 300
     assert counts.dropped == {}
     client.lookup_failures.clear()
     for lane in dispatcher._lanes.values():
         lane.backoff.not_before = 0.0
-    assert dispatcher.flush(5)
-    assert len(client.reports()) < 60
+        lane._pace._seconds = 0.0
+    assert dispatcher.flush(30)
+    assert len(client.reports()) < 250
     found = sorted(name for report in classes(client) for name in report)
-    assert found == [f"c{index:03d}" for index in range(120)]
+    assert found == [f"c{index:03d}" for index in range(300)]
 
 
 def release_until(stop):
@@ -291,7 +292,7 @@ def test_eight_threads_and_a_fast_clock_lose_no_class(
     found = sorted(name for report in classes(client) for name in report)
     expected = sorted(["warm-up", *(f"{n}-{i}" for n in range(8) for i in range(50))])
     assert found == expected
-    assert len(client.reports()) > 3  # the control: windows were released meanwhile
+    assert len(client.reports()) >= 3  # the control: windows were released meanwhile
 
 
 def test_a_window_key_is_frozen():

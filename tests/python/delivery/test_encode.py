@@ -12,6 +12,7 @@ from peakhold import PeakAggregator
 from peakhold.delivery.encode import (
     UnencodableError,
     encode,
+    merge_reports,
     metadata_entries,
     split,
 )
@@ -93,8 +94,10 @@ def test_a_report_over_512_kb_becomes_several_with_ids_of_their_own():
     parts = encode(record, FACTS)
     assert len(parts) > 1
     assert all(len(part.body) <= 524_288 for part in parts)
-    assert parts[0].id == record.id
-    assert len({part.id for part in parts}) == len(parts)
+    ids = [part.id for part in parts]
+    assert len(set(ids)) == len(parts)
+    # Who seals it again after a crash names its parts as before.
+    assert [part.id for part in encode(record, FACTS)] == ids
     found = [
         result["class_name"]
         for part in parts
@@ -252,3 +255,18 @@ def test_the_snapshot_is_let_go_once_the_body_is_made():
     assert record.content is not None
     (encoded,) = encode(record, FACTS)
     assert encoded.content is None
+
+
+def test_reports_of_one_window_become_one_with_the_best_of_each_class():
+    older = seal_report(HERE, "w", PlainSnapshot({"a": 0.5, "b": 0.9}))
+    newer = seal_report(HERE, "w", PlainSnapshot({"b": 0.8, "c": 0.1, "a": 0.6}))
+    encoded = [*encode(older, FACTS), *encode(newer, FACTS)]
+    (merged,) = merge_reports(encoded)
+    body = json.loads(merged.body)
+    best = {
+        each["class_name"]: each["confidence"] for each in body["inference_results"]
+    }
+    assert list(best.items()) == [("a", 0.6), ("b", 0.9), ("c", 0.1)]
+    assert body["timestamp"] == newer.content.sealed_at
+    assert merged.seals == 2
+    assert merged.id not in {each.id for each in encoded}

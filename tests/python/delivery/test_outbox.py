@@ -56,7 +56,7 @@ def test_a_full_disk_leaves_reports_in_memory_until_it_has_room(
     heal = full(durable)
     told = []
     with caplog.at_level(logging.INFO, "peakhold.delivery"):
-        blocked(durable, sender, client, 60)
+        blocked(durable, sender, client, 200)
         late = report(sender, "late")
         durable.deliver(
             late.__class__(**{**late.__dict__, "on_committed": lambda: told.append(1)}),
@@ -65,7 +65,7 @@ def test_a_full_disk_leaves_reports_in_memory_until_it_has_room(
         durable._commit()
         assert durable.durability == "memory"
         counts = durable.counts()
-        assert (counts.sealed, counts.pending) == (62, 62)
+        assert (counts.sealed, counts.pending) == (202, 202)
         assert told == []
         heal()
         clock.now += PATIENCE
@@ -73,7 +73,7 @@ def test_a_full_disk_leaves_reports_in_memory_until_it_has_room(
     assert durable.durability == "process"
     assert told == [1]
     assert durable.outbox._memory.counts().pending == 0
-    assert durable.outbox._disk.counts().pending == 62
+    assert durable.outbox._disk.counts().pending == 202
     assert conserved(durable.counts())
     texts = [record.getMessage() for record in caplog.records]
     assert len(texts) == 2
@@ -86,11 +86,11 @@ def test_what_is_in_memory_is_delivered_while_the_disk_is_full(
 ):
     blocked(durable, sender, client, 1)
     full(durable)
-    blocked(durable, sender, client, 60)
-    for _ in range(400):
+    blocked(durable, sender, client, 200)
+    for _ in range(600):
         durable.step()
         clock.now += 0.1
-    assert sent(client) >= 60
+    assert sent(client) >= 100
     assert conserved(durable.counts())
 
 

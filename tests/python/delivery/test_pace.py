@@ -45,14 +45,14 @@ def test_metadata_goes_out_at_4_requests_a_second_at_most(
 
 
 def test_a_failing_destination_keeps_metadata_bounded(sender, client, clock):
-    tiny = DeliverySettings(outbox_mib=0.1)
+    tiny = DeliverySettings(outbox_mib=0.3)
     dispatcher = Dispatcher(settings=tiny, clock=clock, worker=False)
     client.lookup_failures = [StatusError(503)] * 10
     for _ in range(100_000):
         dispatcher.add_metadata([uuid.uuid4().hex], "f", "v", sender)
     dispatcher.step()
     counts = dispatcher.counts()
-    assert counts.pending < 10
+    assert counts.pending < 20
     assert 95 <= counts.sealed <= 100
     assert counts.dropped == {"overflow": counts.sealed - counts.pending}
     assert conserved(counts)
@@ -124,7 +124,7 @@ def test_what_is_left_of_a_synchronous_caller_s_entries_stays_pending(
 def test_the_backlog_of_a_client_that_takes_one_entry_a_call_is_bounded(
     sender, client, clock
 ):
-    tiny = DeliverySettings(outbox_mib=0.06)
+    tiny = DeliverySettings(outbox_mib=0.16)
     dispatcher = Dispatcher(settings=tiny, clock=clock, worker=False)
     dispatcher.deliver(report(sender), sender)
     for index in range(20_000):  # 20 full batches, and a call for every entry
@@ -135,6 +135,6 @@ def test_the_backlog_of_a_client_that_takes_one_entry_a_call_is_bounded(
     assert sent(client) == 1
     assert 18 <= len(values_sent(client)) <= 19  # the report took a turn
     counts = dispatcher.counts()
-    assert counts.pending <= 10
+    assert counts.pending <= 15
     assert counts.dropped["overflow"] > 0
     assert conserved(counts)

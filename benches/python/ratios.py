@@ -1,0 +1,196 @@
+"""Times of several contenders, taken in turn in one run, for ratios to be trusted."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import tempfile
+from contextlib import contextmanager
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any
+
+import frames as make
+from measuring import Line, Surroundings, microseconds
+from sinks import observing, registering
+
+import peakhold
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+_ROOT = Path(__file__).resolve().parents[2]
+NO_FLOOR = (
+    "there is no ../shared/bench with the floor beside this checkout, or no C compiler"
+)
+
+
+def interleaved(
+    sweeps: dict[str, Callable[[], object]],
+    repeats: int,
+    between: Callable[[], object] = lambda: None,
+) -> dict[str, list[int]]:
+    """Return nanoseconds of each sweep, `repeats` of them, the contenders in turn.
+
+    Args:
+        sweeps: What to time, by contender.
+        repeats: How often each.
+        between: Called before each sweep, not timed.
+    """
+    times: dict[str, list[int]] = {name: [] for name in sweeps}
+    with _no_collections():
+        for _ in range(repeats):
+            for name, sweep in sweeps.items():
+                between()
+                began = perf_counter_ns()
+                sweep()
+                times[name].append(perf_counter_ns() - began)
+    return times
+
+
+def _each(function: Callable[..., object], frames: list[Any], *more: str) -> Any:
+    """Return a sweep that calls a function with each frame, and nothing else."""
+
+    def sweep() -> None:
+        for frame in frames:
+            function(frame)
+
+    def sweep_with_model() -> None:
+        model_id = more[0]
+        for frame in frames:
+            function(frame, model_id)
+
+    return sweep_with_model if more else sweep
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def load_floor() -> Any | None:
+    """Compile and import the floor, by its own script; None if that cannot be."""
+    script = _ROOT.parent / "shared" / "bench" / "run.py"
+    spec = spec_from_file_location("floor_builder", script)
+    if not script.exists() or spec is None or spec.loader is None:
+        return None
+    builder = module_from_spec(spec)
+    spec.loader.exec_module(builder)
+    try:
+        # Not removed while it is mapped; the system empties its own scratch space.
+        return builder.build(tempfile.mkdtemp(prefix="peakhold-floor-"))
+    except (OSError, builder.subprocess.CalledProcessError) as error:
+        print(f"speed: {error}", file=sys.stderr)
+        return None
+
+
+def _repeats(rows: int, *, quick: bool) -> int:
+    """As many sweeps as take some seconds at most; the minimum needs hundreds."""
+    return 40 if quick else max(300, 6000 // (1 + rows // 20))
+
+
+def against_floor(line: Line, around: Surroundings) -> None:
+    """Compare `observe` and `unique_inference_ids` with the floor in C."""
+    floor = load_floor()
+    if floor is None:
+        print(f"speed: {NO_FLOOR}", file=sys.stderr)
+    for rows, target in ((10, 2.0), (100, 1.3), (1000, 1.0)):
+        frames = make.several(make.detections, rows)
+        ours = _each(peakhold.PeakAggregator().observe, frames, make.MODEL_ID)
+        theirs = _each(floor.collect, frames) if floor else None
+        what = f"`observe`, {rows:,} detections"
+        _compare(line, what, target, (ours, theirs), rows, quick=around.quick)
+    for rows in (100, 1000):
+        frames = make.several(make.detections, rows)
+        what = f"`unique_inference_ids`, {rows:,} detections"
+        ours = _each(peakhold.unique_inference_ids, frames)
+        theirs = _each(floor.uniq, frames) if floor else None
+        _compare(line, what, 1.5, (ours, theirs), rows, quick=around.quick)
+
+
+def _compare(
+    line: Line,
+    what: str,
+    target: float,
+    sweeps: tuple[Callable[[], object], Callable[[], object] | None],
+    rows: int,
+    *,
+    quick: bool,
+) -> None:
+    ours, floor = sweeps
+    contenders = {"ours": ours, "ours again": ours}
+    if floor:
+        contenders["floor"] = floor
+    times = interleaved(contenders, _repeats(rows, quick=quick))
+    best = {name: min(values) / make.FRAMES for name, values in times.items()}
+    line.noise(best["ours"], best["ours again"])
+    figure = best["ours"] / best["floor"] if floor else None
+    line.add(
+        what,
+        figure,
+        target,
+        unit="x the floor",
+        ours=f"{best['ours']:,.0f} ns",
+        theirs=f"{best['floor']:,.0f} ns" if floor else "",
+    )
+
+
+def between_reports(line: Line, around: Surroundings) -> None:
+    """Compare `run()` that only takes a frame in."""
+    frames = make.several(make.detections, 10)
+    sweeps = {
+        name: observing(sinks.aggregator, "ratio", frames)
+        for name, sinks in around.blocks.items()
+    }
+    for sweep in sweeps.values():
+        sweep()
+    sweeps["again"] = sweeps["peakhold"]
+    times = interleaved(sweeps, _repeats(10, quick=around.quick))
+    best = {name: min(values) / len(frames) for name, values in times.items()}
+    line.noise(best["peakhold"], best["again"])
+    theirs = best.get("reference")
+    line.add(
+        "`run()` between reports, 10 detections",
+        best["peakhold"] / theirs if theirs else None,
+        0.7,
+        unit="x the reference",
+        ours=microseconds(best["peakhold"]),
+        theirs=microseconds(theirs),
+    )
+
+
+def metadata(line: Line, around: Surroundings) -> None:
+    """Compare `run()` of custom metadata, each frame with a new id."""
+    for rows, target in ((100, 10.0), (1000, 15.0)):
+        frames = make.several(make.detections, rows)
+        sweeps = {
+            name: registering(sinks.metadata, frames)
+            for name, sinks in around.blocks.items()
+        }
+
+        def prepare(frames: list[Any] = frames) -> None:
+            for sinks in around.blocks.values():
+                sinks.deliver()
+            make.renew_ids(frames)
+
+        times = interleaved(sweeps, 5 if around.quick else 30, prepare)
+        prepare()
+        best = {name: min(values) / len(frames) for name, values in times.items()}
+        theirs = best.get("reference")
+        line.add(
+            f"custom metadata `run()`, {rows:,} detections",
+            theirs / best["peakhold"] if theirs else None,
+            target,
+            unit="x as fast as the reference",
+            at_least=True,
+            ours=microseconds(best["peakhold"]),
+            theirs=microseconds(theirs),
+            note="each frame with a new id; sending not included",
+        )

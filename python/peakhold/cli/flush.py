@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     delivery = delivery_settings()
     settings, api_key = _reachable(delivery)
     state = StateDirectory(delivery.directory())
-    outcome = _flush(state, delivery, settings, api_key, arguments.timeout)
+    outcome = deliver_what_waits(state, delivery, settings, api_key, arguments.timeout)
     if arguments.json:
         say(json.dumps(outcome))
     else:
@@ -77,13 +77,25 @@ def _reachable(delivery: DeliverySettings) -> tuple[Settings, str]:
     return settings, settings.api_key
 
 
-def _flush(
+def deliver_what_waits(
     state: StateDirectory,
     delivery: DeliverySettings,
     settings: Settings,
     api_key: str,
     timeout: float,
 ) -> dict[str, Any]:
+    """Deliver what dead processes left for a key; returns figures, and what is left.
+
+    Args:
+        state: Where it waits.
+        delivery: How to deliver.
+        settings: How to reach the API.
+        api_key: The key.
+        timeout: Seconds to go on at most.
+
+    Raises:
+        OutboxError: There is no outbox, or it cannot be used.
+    """
     from peakhold.blocks.cache import SHARED
     from peakhold.cli.metering import MeteredClient
     from peakhold.delivery import Dispatcher, Sender

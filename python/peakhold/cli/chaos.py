@@ -102,7 +102,7 @@ def survive(fps: float, seconds: float) -> bool:
                 _API_KEY,
                 _PATIENCE,
             )
-        return _told(api, admin.status(state), promised)
+        return tell(api, admin.status(state), promised)
 
 
 def _environment(url: str, directory: str) -> dict[str, str]:
@@ -162,8 +162,14 @@ def _peaks(frames: Iterable[Frame]) -> Peaks:
     return peaks
 
 
-def _told(api: MisbehavingApi, status: dict[str, Any], promised: Peaks) -> bool:
-    """Print what became of everything; returns whether it is as promised."""
+def tell(api: MisbehavingApi, status: dict[str, Any], promised: Peaks) -> bool:
+    """Print what became of everything; returns whether it is as promised.
+
+    Args:
+        api: The server, which knows what it took.
+        status: What the outbox says of itself.
+        promised: What the workers had taken.
+    """
     counts = status["counts"]
     requests = api.accepted()
     arrived = _bodies(requests)

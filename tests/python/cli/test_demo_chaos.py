@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
+
+from peakhold.cli.chaos import tell
+from peakhold.roboflow import RoboflowClient, Settings
+from peakhold.testing import MisbehavingApi
 
 CHAOS = ["demo", "--chaos", "--seconds", "3", "--fps", "300"]
 
@@ -47,35 +52,71 @@ def test_nothing_is_lost_whatever_the_environment(peakhold):
     assert "canary" not in text
 
 
-@pytest.mark.parametrize(
-    ("statements", "problem"),
-    [
-        (FORGET, "seals are not accounted for"),
-        (FORGET + LIE, "delivered records did not arrive"),
-        (
-            f"UPDATE records SET state = 'dead' WHERE number = {FIRST}",
-            "records were given up",
-        ),
-    ],
-)
-def test_what_is_lost_on_purpose_makes_the_exit_code_1(python, statements, problem):
-    ended = python(SABOTAGE.format(statements=statements, arguments=CHAOS))
+def test_a_record_that_is_lost_on_purpose_makes_the_exit_code_1(python):
+    ended = python(SABOTAGE.format(statements=FORGET + LIE, arguments=CHAOS))
 
     assert ended.returncode == 1, ended.stdout
-    assert problem in ended.stderr.decode()
+    assert "1 delivered records did not arrive" in ended.stderr.decode()
     assert b"Lost: 0" not in ended.stdout
 
 
-def test_windows_that_are_lost_on_purpose_are_missed(python):
-    ended = python(
-        "import sys\n"
-        "from peakhold.cli import chaos, main\n"
-        "chaos.MisbehavingApi.results = lambda self: []\n"
-        f"sys.exit(main({CHAOS!r}))"
-    )
+@pytest.fixture
+def api():
+    """A server that took two reports, one of them twice."""
+    with MisbehavingApi() as server:
+        client = RoboflowClient(Settings(api_base_url=server.url))
+        for key, confidence in (("a", 0.5), ("b", 0.75), ("b", 0.75)):
+            result = {"model_id": "m/1", "class_name": "cat", "confidence": confidence}
+            body = json.dumps({"inference_results": [result]}).encode()
+            client.send_report_body("key", "local", body, key)
+        yield server
+        client.close()
 
-    assert ended.returncode == 1
-    assert b"peaks that a worker had taken did not arrive" in ended.stderr
+
+def status(windows=0, unaccounted=0, **counts):
+    states = {"sealed": 2, "delivered": 2, "pending": 0, "parked": 0, "dead": 0}
+    return {
+        "counts": {**states, "dropped": {}, **counts},
+        "windows": {"running": 0, "left": windows},
+        "unaccounted": unaccounted,
+    }
+
+
+PROMISED = {("m/1", "cat"): 0.75}
+
+
+def test_what_the_server_took_twice_counts_once(api, capsys):
+    assert tell(api, status(), PROMISED)
+    assert "Lost: 0 of 2 records, 0 of 1 peaks." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("found", "promised", "problem"),
+    [
+        (status(delivered=3), PROMISED, "1 delivered records did not arrive"),
+        (status(pending=1), PROMISED, "1 records or windows wait"),
+        (status(windows=1), PROMISED, "1 records or windows wait"),
+        (status(dead=1), PROMISED, "1 records were given up"),
+        (status(dropped={"expired": 2}), PROMISED, "2 records were given up"),
+        (status(unaccounted=1), PROMISED, "1 seals are not accounted for"),
+        (status(), {("m/1", "cat"): 0.76}, "1 peaks that a worker had taken"),
+        (status(), {**PROMISED, ("m/2", "cat"): 0.1}, "1 peaks that a worker"),
+    ],
+)
+def test_each_kind_of_loss_is_found(api, capsys, found, promised, problem):
+    assert not tell(api, found, promised)
+    output = capsys.readouterr()
+    assert problem in output.err
+    assert "Lost: 0" not in output.out
+
+
+def test_a_body_that_changes_between_attempts_is_found(api, capsys):
+    client = RoboflowClient(Settings(api_base_url=api.url))
+    client.send_report_body("key", "local", b'{"inference_results": []}', "b")
+    client.close()
+
+    assert not tell(api, status(), PROMISED)
+    assert "sent with more than one body" in capsys.readouterr().err
 
 
 def test_it_has_no_dashboard_to_keep(peakhold, told):

@@ -75,6 +75,10 @@ test-matrix: $(DONE)/wheel ## Test the wheel under each supported Python, NumPy 
 test-hosts: $(DONE)/wheel ## Test the wheel inside three real workflow hosts (16 GB of disk; ARGS goes to the script)
 	$(VPY) scripts/test_hosts.py dist $(ARGS)
 
+.PHONY: test-faults
+test-faults: $(DONE)/faults $(DONE)/extension ## Test every promise of delivery: kills, outages, full disks (about 10 minutes)
+	$(VPY) -m pytest -c tests/faults/pytest.ini tests/faults $(ARGS)
+
 .PHONY: install
 install: $(DONE)/package $(DONE)/extension ## Put the package and its monitor into .venv
 
@@ -166,7 +170,7 @@ $(DONE)/package: Cargo.toml pyproject.toml | $(DONE)/extension
 	@$(call pip_install,--no-build-isolation --editable '.[monitor]')
 	@touch $@
 
-$(DONE)/test $(DONE)/lint $(DONE)/docs: pyproject.toml | $(DONE)/package
+$(DONE)/test $(DONE)/faults $(DONE)/lint $(DONE)/docs: pyproject.toml | $(DONE)/package
 	@$(call pip_install,--group $(@F))
 	@touch $@
 

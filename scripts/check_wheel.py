@@ -14,6 +14,7 @@ _REQUIRED = (
     "peakhold/py.typed",
     "peakhold/cli/recordings/*",
     "peakhold/monitor/dashboard.py",
+    "peakhold/testing/localhost.pem",
 )
 _FORBIDDEN = (
     *("tests/*", "*/tests/*", "*/test_*", "*/conftest.py"),

@@ -22,6 +22,7 @@ GOOD = {
     "peakhold/py.typed": b"",
     "peakhold/cli/recordings/cascades.jsonl.gz": b"",
     "peakhold/monitor/dashboard.py": b"",
+    "peakhold/testing/localhost.pem": b"",
     "peakhold-0.1.0.dist-info/METADATA": b"",
 }
 TAG = "cp310-abi3-manylinux2014_x86_64.manylinux_2_17_x86_64"
@@ -29,7 +30,7 @@ TAG = "cp310-abi3-manylinux2014_x86_64.manylinux_2_17_x86_64"
 TARGETS = {
     *("install", "dev", "build", "wheel", "lint", "typecheck", "test", "bench"),
     *("bench-rust", "bench-check", "benchmarks"),
-    *("docs", "clean", "demo", "test-rust", "test-matrix", "test-hosts"),
+    *("docs", "clean", "demo", "test-rust", "test-matrix", "test-hosts", "test-faults"),
 }
 
 

@@ -14,6 +14,7 @@ from peakhold.blocks import (
     RoboflowCustomMetadataBlockV1,
 )
 from peakhold.delivery import Dispatcher, process
+from peakhold.testing import MisbehavingApi, RecordingClient
 
 NAME = "stand_ins"
 if NAME not in sys.modules:
@@ -53,10 +54,10 @@ def dispatcher(monkeypatch):
 
 @pytest.fixture
 def api(environment):
-    with stand_ins.running_api() as server:
-        environment.setenv("API_BASE_URL", server.url)
-        yield stand_ins.Api(server)
-    assert server.problems == []
+    with MisbehavingApi() as running:
+        environment.setenv("API_BASE_URL", running.url)
+        yield running
+    assert running.problems == []
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def overdue(cache, cache_key):
 
 @pytest.fixture
 def client():
-    return stand_ins.RecordingClient()
+    return RecordingClient()
 
 
 @pytest.fixture

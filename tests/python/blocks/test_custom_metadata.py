@@ -8,13 +8,13 @@ import time
 
 import numpy as np
 import pytest
-from misbehaving_server import Answer, Reset
 from stand_ins import StatusError, conserved
 
 from peakhold.blocks import (
     ModelMonitoringInferenceAggregatorBlockV1,
     RoboflowCustomMetadataBlockV1,
 )
+from peakhold.testing import Answer, Reset
 
 SENT = {"error_status": False, "message": "Custom metadata upload was successful"}
 IN_BACKGROUND = {
@@ -110,7 +110,7 @@ def test_no_id(metadata_block, api, predictions):
     for fire_and_forget in (True, False):
         answer = run(metadata_block(), predictions, fire_and_forget=fire_and_forget)
         assert answer == NO_IDS
-    assert api.server.requests == []
+    assert api.requests == []
 
 
 def test_a_frame_without_detections_and_without_id(metadata_block, make_detections):
@@ -221,7 +221,7 @@ def test_offline_mode_says_that_nothing_was_sent(
         assert answer["error_status"] is False
         assert answer["message"].startswith("OFFLINE_MODE is on: nothing was sent")
     assert not dispatcher.flush(0.2)
-    assert api.server.requests == []
+    assert api.requests == []
 
 
 def test_no_api_key_in_messages_results_or_logs(metadata_block, api, api_key, caplog):

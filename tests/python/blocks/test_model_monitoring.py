@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
-from misbehaving_server import Answer, Reset
 from stand_ins import StatusError, conserved, eventually, results_of
 
 from peakhold.blocks import ModelMonitoringInferenceAggregatorBlockV1
+from peakhold.testing import Answer, Reset
 
 NOT_IN_RANGE = {
     "error_status": False,
@@ -306,7 +306,7 @@ def test_offline_mode_says_that_nothing_was_sent(
     assert answer["message"].startswith("OFFLINE_MODE is on: nothing was sent")
     assert dispatcher.counts().pending == 1
     assert not dispatcher.flush(0.2)
-    assert (api.server.requests, tasks) == ([], [])
+    assert (api.requests, tasks) == ([], [])
     # The control: online, the same block's record goes out.
     environment.setenv("OFFLINE_MODE", "False")
     overdue.values.update(dict.fromkeys(overdue.values, "2001-01-01"))

@@ -9,8 +9,9 @@ import sys
 import textwrap
 
 import pytest
-from misbehaving_server import Answer, BlackHole
 from stand_ins import results_of
+
+from peakhold.testing import Answer, BlackHole
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
@@ -241,7 +242,7 @@ def test_offline_the_exit_is_immediate_and_counts_what_is_left(api, start):
     assert code == 0
     assert float(errors.splitlines()[-1]) < 0.5
     assert "Exiting with 2 reports and metadata requests not delivered" in errors
-    assert api.server.requests == []
+    assert api.requests == []
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")

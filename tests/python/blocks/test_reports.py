@@ -7,8 +7,9 @@ import logging
 from datetime import datetime
 
 import pytest
-from misbehaving_server import Answer
 from stand_ins import results_of
+
+from peakhold.testing import Answer
 
 NOT_IN_RANGE = {
     "error_status": False,

@@ -7,11 +7,12 @@ import time
 from datetime import datetime, timedelta
 
 import pytest
-from stand_ins import DictCache, RecordingClient, StatusError, eventually
+from stand_ins import DictCache, StatusError, eventually
 
 from peakhold.blocks import windows
 from peakhold.blocks.windows import REGISTRY, WindowKey
 from peakhold.delivery.store import Limits
+from peakhold.testing import RecordingClient
 
 SENT = "Data sent successfully"
 NOT_IN_RANGE = "Not in reporting range, skipping report. (Ok)"

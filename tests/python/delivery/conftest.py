@@ -11,6 +11,7 @@ import pytest
 
 from peakhold.delivery import Dispatcher, Sender
 from peakhold.roboflow import RoboflowClient, Settings
+from peakhold.testing import Clock, MisbehavingApi, RecordingClient
 
 NAME = "stand_ins"
 if NAME not in sys.modules:
@@ -35,9 +36,9 @@ def api_key():
 
 @pytest.fixture
 def api():
-    with stand_ins.running_api() as server:
-        yield stand_ins.Api(server)
-    assert server.problems == []
+    with MisbehavingApi() as running:
+        yield running
+    assert running.problems == []
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def cache():
 
 @pytest.fixture
 def clock():
-    return stand_ins.Clock()
+    return Clock()
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def working():
 
 @pytest.fixture
 def client():
-    return stand_ins.RecordingClient()
+    return RecordingClient()
 
 
 @pytest.fixture

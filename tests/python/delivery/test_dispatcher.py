@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 
-from stand_ins import RecordingClient, StatusError, conserved, eventually, report, sent
+from stand_ins import StatusError, conserved, eventually, report, sent
 
 from peakhold.delivery import Dispatcher, Sender
 from peakhold.delivery.settings import DeliverySettings
+from peakhold.testing import RecordingClient
 
 
 def test_the_worker_delivers_in_order(working, sender, client):

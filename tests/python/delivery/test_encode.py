@@ -6,7 +6,7 @@ import json
 from datetime import datetime
 
 import pytest
-from stand_ins import PlainSnapshot, RecordingClient
+from stand_ins import PlainSnapshot
 
 from peakhold import PeakAggregator
 from peakhold.delivery.encode import (
@@ -23,6 +23,7 @@ from peakhold.delivery.record import (
     seal_metadata,
     seal_report,
 )
+from peakhold.testing import RecordingClient
 
 HERE = Destination("http://here", "0123456789abcdef")
 FACTS = {

@@ -5,10 +5,11 @@ from __future__ import annotations
 import gc
 import threading
 
-from stand_ins import RecordingClient, StatusError, report, sent
+from stand_ins import StatusError, report, sent
 
 from peakhold.delivery import Sender
 from peakhold.delivery.dispatcher import HOST_GRACE
+from peakhold.testing import RecordingClient
 
 
 def test_a_host_task_delivers_on_the_host_s_thread(working, sender, client):

@@ -8,7 +8,7 @@ import threading
 import uuid
 
 import pytest
-from stand_ins import DictCache, RecordingClient, conserved
+from stand_ins import DictCache, conserved
 
 from peakhold._peakhold import PeakAggregator
 from peakhold.delivery import Dispatcher, Sender
@@ -16,6 +16,7 @@ from peakhold.delivery.adoption import Adoption
 from peakhold.delivery.journal import Journals
 from peakhold.delivery.settings import DeliverySettings
 from peakhold.delivery.state import StateDirectory
+from peakhold.testing import RecordingClient
 
 WINDOW = ("http://api.invalid", "0123456789abcdef", "k", None)
 

@@ -7,12 +7,12 @@ import threading
 import time
 
 import pytest
-from misbehaving_server import Answer, BlackHole, Reset, answer_json
 from stand_ins import PlainSnapshot, conserved, eventually
 
 from peakhold.delivery import Sender
 from peakhold.delivery.record import seal_report
 from peakhold.roboflow import RoboflowClient, Settings
+from peakhold.testing import Answer, BlackHole, Reset, answer_json
 
 
 def report(sender, **best):
@@ -140,7 +140,7 @@ def test_offline_nothing_is_sent_and_records_stay_pending(working, api, api_key,
     working.deliver(report(offline), offline)
     working.add_metadata(["i"], "f", "v", offline)
     assert not working.flush(0.3)
-    assert api.server.requests == []
+    assert api.requests == []
     assert working.counts().pending == 1
     # The control: a sender that is online takes over what the other one left.
     online_settings = Settings(api_base_url=api.url, system_info=False)

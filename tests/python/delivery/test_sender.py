@@ -6,11 +6,12 @@ import json
 from unittest.mock import MagicMock
 
 import pytest
-from stand_ins import RecordingClient, StatusError, report, sent
+from stand_ins import StatusError, report, sent
 
 from peakhold.delivery import Sender
 from peakhold.delivery.sender import sends_bodies
 from peakhold.roboflow import RoboflowClient, Settings
+from peakhold.testing import RecordingClient
 
 
 class ReportsItself(RoboflowClient):

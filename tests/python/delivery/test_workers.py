@@ -6,9 +6,10 @@ import threading
 import time
 
 import pytest
-from stand_ins import RecordingClient, StatusError, eventually, report, sent
+from stand_ins import StatusError, eventually, report, sent
 
 from peakhold.delivery import Dispatcher, Sender, workers
+from peakhold.testing import RecordingClient
 
 
 class HangingClient(RecordingClient):

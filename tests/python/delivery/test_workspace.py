@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 
 import pytest
-from stand_ins import RaisingCache, RecordingClient, report, sent
+from stand_ins import RaisingCache, report, sent
 
 from peakhold.delivery import Sender
+from peakhold.testing import RecordingClient
 
 
 @pytest.mark.parametrize("workspace", ["", None, 7])

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
-
 import pytest
 
 from peakhold.roboflow import RoboflowClient, Settings
-
-NAME = "misbehaving_server"
-if NAME not in sys.modules:
-    path = Path(__file__).parents[1] / "support" / f"{NAME}.py"
-    spec = spec_from_file_location(NAME, path)
-    sys.modules[NAME] = module = module_from_spec(spec)
-    spec.loader.exec_module(module)
+from peakhold.testing import MisbehavingServer
 
 # Quoting changes every one of the special characters.
 CANARY = "canary/+key=é&%7e"
@@ -35,14 +25,14 @@ def no_proxy_of_the_machine(monkeypatch):
 
 @pytest.fixture
 def server():
-    with sys.modules[NAME].MisbehavingServer() as running:
+    with MisbehavingServer() as running:
         yield running
     assert running.problems == []
 
 
 @pytest.fixture
 def tls_server():
-    with sys.modules[NAME].MisbehavingServer(tls=True) as running:
+    with MisbehavingServer(tls=True) as running:
         yield running
     assert running.problems == []
 

@@ -10,7 +10,8 @@ import sys
 import threading
 
 import pytest
-from misbehaving_server import CERTIFICATE, Answer, answer_json
+
+from peakhold.testing import CERTIFICATE, Answer, answer_json
 
 BODY = b'{"b": 1.50,  "a": "\xc3\xa9"}'
 

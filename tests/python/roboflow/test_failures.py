@@ -10,15 +10,6 @@ from email.utils import format_datetime
 
 import pytest
 import requests
-from misbehaving_server import (
-    Answer,
-    CutOff,
-    MisbehavingServer,
-    Reset,
-    answer_json,
-    redirect,
-    refusing_port,
-)
 
 from peakhold.errors import PeakholdError
 from peakhold.roboflow import (
@@ -32,6 +23,15 @@ from peakhold.roboflow import (
     RoboflowError,
     TlsFailedError,
     UnexpectedStatusError,
+)
+from peakhold.testing import (
+    Answer,
+    CutOff,
+    MisbehavingServer,
+    Reset,
+    answer_json,
+    redirect,
+    refusing_port,
 )
 
 

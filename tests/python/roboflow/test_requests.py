@@ -7,10 +7,10 @@ import sys
 from urllib.parse import quote
 
 import pytest
-from misbehaving_server import Answer, answer_json
 
 from peakhold import _peakhold
 from peakhold.roboflow import OfflineError, RoboflowClient, Settings
+from peakhold.testing import Answer, answer_json
 
 BODY = b'{"b": 1.50,  "a": "\xc3\xa9"}'
 

@@ -11,7 +11,9 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 import requests
-from misbehaving_server import (
+
+from peakhold.roboflow import RoboflowClient, RoboflowError, Settings
+from peakhold.testing import (
     Answer,
     BlackHole,
     Computed,
@@ -22,8 +24,6 @@ from misbehaving_server import (
     redirect,
     refusing_port,
 )
-
-from peakhold.roboflow import RoboflowClient, RoboflowError, Settings
 
 BODY = b'{"confidence": 0.5}'
 

@@ -9,17 +9,17 @@ import time
 
 import pytest
 import requests
-from misbehaving_server import (
+
+from peakhold.roboflow import (
+    RequestTimeoutError,
+    RoboflowError,
+)
+from peakhold.testing import (
     After,
     Answer,
     BlackHole,
     Drip,
     unreachable_port,
-)
-
-from peakhold.roboflow import (
-    RequestTimeoutError,
-    RoboflowError,
 )
 
 

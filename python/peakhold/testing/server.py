@@ -1,14 +1,6 @@
 """An HTTP server on loopback that answers as told, however badly, and remembers all.
 
-Real sockets, a thread per connection, a port from the operating system:
-
-    with MisbehavingServer() as server:
-        server.script(Answer(503, headers={"Retry-After": "2"}), Reset(), Answer(200))
-        ...  # three requests to server.url
-        assert [request.method for request in server.requests] == ["POST"] * 3
-
-Requests take the scripted behaviours in order of arrival; when the script is used up,
-``server.otherwise`` answers.
+Real sockets, a thread per connection, a port from the operating system.
 """
 
 from __future__ import annotations
@@ -20,24 +12,29 @@ import struct
 import sys
 import threading
 from collections import deque
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from http import HTTPStatus
+from contextlib import suppress
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
+from peakhold.testing.behaviours import Answer
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Mapping
     from email.message import Message
 
     from typing_extensions import Self
 
-# Self-signed for localhost and 127.0.0.1, valid for a century, worthless elsewhere.
-CERTIFICATE = Path(__file__).with_name("localhost.pem")
+    from peakhold.testing.behaviours import Behaviour
 
-_LONGEST_WAIT = 30.0
+CERTIFICATE = Path(__file__).with_name("localhost.pem")
+"""Certificate with key, self-signed for localhost and 127.0.0.1, worthless elsewhere.
+
+Made by ``openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes
+-days 36500 -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1``.
+"""
 
 
 @dataclass(frozen=True)
@@ -74,130 +71,6 @@ class Request:
         return json.loads(self.body)
 
 
-class Behaviour(Protocol):
-    """What the server does with one request."""
-
-    def perform(self, peer: Peer) -> None:
-        """Answer the request that ``peer`` sent, or do something worse."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A whole answer; Content-Length is added unless the answer is chunked."""
-
-    status: int = 200
-    body: bytes = b"{}"
-    headers: Mapping[str, str] = field(default_factory=dict)
-    chunked: bool = False
-
-    def perform(self, peer: Peer) -> None:
-        """Send it."""
-        if not self.chunked:
-            peer.send_head(self.status, len(self.body), self.headers)
-            peer.send(self.body)
-            return
-        peer.send_head(self.status, None, self.headers)
-        peer.send(b"%x\r\n%b\r\n0\r\n\r\n" % (len(self.body), self.body))
-
-
-def answer_json(value: object, status: int = 200, **headers: str) -> Answer:
-    """Make an answer of JSON; ``retry_after="2"`` is the header Retry-After."""
-    named = {name.replace("_", "-").title(): text for name, text in headers.items()}
-    content = {"Content-Type": "application/json", **named}
-    return Answer(status, json.dumps(value).encode(), content)
-
-
-def redirect(location: str, status: int = 302) -> Answer:
-    """Make an answer that sends the client elsewhere."""
-    return Answer(status, b"", {"Location": location})
-
-
-@dataclass(frozen=True)
-class Computed:
-    """An answer made from the request."""
-
-    make: Callable[[Request], Behaviour]
-
-    def perform(self, peer: Peer) -> None:
-        """Do what the request asks for."""
-        self.make(peer.asked).perform(peer)
-
-
-@dataclass(frozen=True)
-class Reset:
-    """The connection is reset (RST), after ``sent`` bytes of a promised answer."""
-
-    sent: bytes = b""
-
-    def perform(self, peer: Peer) -> None:
-        """Reset the connection."""
-        peer.send(self.sent)
-        peer.reset()
-
-
-@dataclass(frozen=True)
-class CutOff:
-    """An answer that promises more than it sends, then the end of the connection."""
-
-    status: int = 200
-    sent: bytes = b"{"
-    missing: int = 100
-
-    def perform(self, peer: Peer) -> None:
-        """Send the beginning and hang up."""
-        peer.send_head(self.status, len(self.sent) + self.missing)
-        peer.send(self.sent)
-        peer.hang_up()
-
-
-@dataclass(frozen=True)
-class Drip:
-    """A right answer, a byte at a time, each soon enough for a read time-out."""
-
-    status: int = 200
-    body: bytes = b"{}"
-    interval: float = 0.05
-    head_at_once: bool = False
-
-    def perform(self, peer: Peer) -> None:
-        """Drip until the answer is complete, the client leaves or the server stops."""
-        head = (
-            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\n"
-            f"Content-Length: {len(self.body)}\r\n\r\n"
-        ).encode()
-        if self.head_at_once:
-            peer.send(head)
-        for byte in self.body if self.head_at_once else head + self.body:
-            peer.send(bytes([byte]))
-            if peer.wait(self.interval):
-                break
-
-
-@dataclass(frozen=True)
-class BlackHole:
-    """No answer for ``seconds``, or until the server stops; then the end."""
-
-    seconds: float = _LONGEST_WAIT
-
-    def perform(self, peer: Peer) -> None:
-        """Say nothing."""
-        peer.wait(self.seconds)
-        peer.hang_up()
-
-
-@dataclass(frozen=True)
-class After:
-    """Another behaviour, some seconds late."""
-
-    seconds: float
-    then: Behaviour
-
-    def perform(self, peer: Peer) -> None:
-        """Wait, then do it."""
-        peer.wait(self.seconds)
-        self.then.perform(peer)
-
-
 class Peer(BaseHTTPRequestHandler):
     """One connection, seen from the server."""
 
@@ -214,6 +87,9 @@ class Peer(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         length = int(self.headers.get("Content-Length", 0))
         body = self.rfile.read(length)
+        if len(body) < length:  # its sender was killed
+            self.hang_up()
+            return
         target = self.requestline.split(" ")[1]
         self.asked = Request(self.command, target, self.headers, body, self.number)
         self.server.owner.next_behaviour(self.asked).perform(self)
@@ -273,6 +149,7 @@ class _Listener(ThreadingHTTPServer):
             super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: object) -> None:
+        del request, client_address  # the connection's end is told by its exception
         self.owner.note_problem()
 
 
@@ -280,7 +157,7 @@ class MisbehavingServer:
     """The server; a context manager that starts and stops it.
 
     Attributes:
-        requests: What arrived, in order of arrival.
+        requests: What arrived whole, in order of arrival.
         otherwise: What happens to requests beyond the script.
         problems: Exceptions of the server itself, other than lost connections.
     """
@@ -358,33 +235,3 @@ class MisbehavingServer:
         problem = sys.exc_info()[1]
         if problem is not None and not isinstance(problem, OSError):
             self.problems.append(problem)
-
-
-@contextmanager
-def unreachable_port() -> Iterator[int]:
-    """Yield a port of loopback at which connecting neither succeeds nor fails.
-
-    A listener whose queue is full drops further attempts. Linux only: Windows refuses
-    them.
-    """
-    fillers: list[socket.socket] = []
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(4):
-            filler = socket.socket()
-            filler.setblocking(False)
-            filler.connect_ex(listener.getsockname())
-            fillers.append(filler)
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            for filler in fillers:
-                filler.close()
-
-
-def refusing_port() -> int:
-    """Return a port of loopback at which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

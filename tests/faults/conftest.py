@@ -1,0 +1,87 @@
+"""What every promise needs: a seed that is told, processes, servers, and its figure."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+
+import pytest
+from processes import Processes
+
+from peakhold.testing import MisbehavingApi
+
+FIGURES = []
+SEED_VARIABLE = "PEAKHOLD_FAULTS_SEED"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch, tmp_path):
+    """No proxy, no key and no state of this machine."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name in ("ROBOFLOW_API_KEY", "API_KEY", "OFFLINE_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PEAKHOLD_SYSTEM_INFO", "off")
+    monkeypatch.setenv("PEAKHOLD_STATE_DIR", str(tmp_path / "state"))
+    # Nobody answers there: no test may leave this machine, whatever it forgets.
+    monkeypatch.setenv("API_BASE_URL", "http://127.0.0.1:1")
+    return monkeypatch
+
+
+@pytest.fixture
+def state(tmp_path):
+    """The state directory of the test and its processes."""
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def seed(capsys):
+    """Where the randomness of a test comes from; set PEAKHOLD_FAULTS_SEED to repeat."""
+    chosen = os.environ.get(SEED_VARIABLE) or random.SystemRandom().randrange(10**9)
+    _print(capsys, f"{SEED_VARIABLE}={chosen}")
+    return int(chosen)
+
+
+@pytest.fixture
+def api(environment):
+    with MisbehavingApi() as running:
+        environment.setenv("API_BASE_URL", running.url)
+        yield running
+    assert running.problems == []
+
+
+@pytest.fixture
+def start():
+    """Starts programs of `programs/`, and ends those that a failing test left."""
+    processes = Processes()
+    yield processes.start
+    processes.end()
+
+
+@pytest.fixture
+def figure(capsys):
+    """Tells the figure of a promise: now, and in the table at the end."""
+    begin = time.monotonic()
+
+    def tell(promise, text):
+        line = f"{promise}: {text}, {time.monotonic() - begin:.0f} s"
+        FIGURES.append(line)
+        _print(capsys, line)
+
+    return tell
+
+
+def _print(capsys, line):
+    with capsys.disabled():
+        sys.stdout.write(f"\n{line} ")
+        sys.stdout.flush()
+
+
+def pytest_terminal_summary(terminalreporter):
+    if FIGURES:
+        terminalreporter.section("figures")
+        for line in FIGURES:
+            terminalreporter.write_line(line)

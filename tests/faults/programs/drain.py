@@ -1,0 +1,36 @@
+"""Deliver what earlier processes left, until nothing of theirs is pending."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from common import say, sink
+from sealing import prepare, seal
+
+dispatcher, sender = prepare()
+# As any process that begins to use its sink.
+sink().run(
+    fire_and_forget=True,
+    predictions={},
+    frequency=60,
+    unique_aggregator_key="drain",
+    model_id="m/1",
+)
+dispatcher.deliver(seal(sender, "drained"), sender)
+deadline = time.monotonic() + 40
+journals = Path(os.environ["PEAKHOLD_STATE_DIR"], "journals")
+
+
+def left():
+    """Return how many records and journals wait."""
+    return dispatcher.counts().pending + len(list(journals.glob("*.journal")))
+
+
+while left() and time.monotonic() < deadline:
+    time.sleep(0.02)
+counts = dispatcher.counts()
+settled = counts.delivered + counts.pending + counts.parked + counts.dead
+unexplained = counts.sealed - settled - sum(counts.dropped.values())
+say("drained", counts.sealed, counts.delivered, left(), unexplained)

@@ -1,0 +1,87 @@
+"""Seal window after window, and tell each when it is committed."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import time
+from dataclasses import replace
+from functools import partial
+
+from common import KEY, frame, say
+from mutant import MUTANT
+
+from peakhold import PeakAggregator
+from peakhold.blocks.cache import SHARED
+from peakhold.delivery import Sender, attempt, current, outbox, store
+from peakhold.delivery.record import seal_report
+from peakhold.roboflow import RoboflowClient
+
+_lease, _add = store.Store.lease, outbox.Outbox.add
+
+
+def take_before_send(self, destination, kind):
+    """Forget a record as soon as it is leased."""
+    record = _lease(self, destination, kind)
+    if record is not None:
+        self.acknowledge(record)
+    return record
+
+
+def lease_from_the_living(self, destination, kind):
+    """Lease what another process may be sending."""
+    with self.transaction() as database:
+        database.execute("UPDATE records SET owner = ?", (self._owner,))
+    return _lease(self, destination, kind)
+
+
+def tell_before_commit(self, records, **options):
+    """Tell of a commit, and make it then."""
+    for record in records:
+        if record.on_committed:
+            record.on_committed()
+    time.sleep(0.005)
+    _add(self, [replace(record, on_committed=None) for record in records], **options)
+
+
+if MUTANT == "take_before_send":
+    store.Store.lease = take_before_send
+if MUTANT == "tell_before_commit":
+    outbox.Outbox.add = tell_before_commit
+if MUTANT == "no_owner":
+    store.Store.lease = lease_from_the_living
+if MUTANT == "new_id":  # for each attempt
+    _send = attempt.Attempts._send
+    attempt.Attempts._send = lambda self, record, *rest: _send(
+        self, replace(record, id=os.urandom(8).hex()), *rest
+    )
+
+
+def prepare():
+    """Return the process's dispatcher, which pauses shortly, and a sender."""
+    dispatcher = current()
+    dispatcher._jitter = lambda _low, _high: 0.02
+    return dispatcher, Sender(RoboflowClient(), KEY, SHARED, injected=False)
+
+
+def seal(sender, name):
+    """Return the record of a window of one class, which tells when it is committed."""
+    window = PeakAggregator()
+    window.observe(frame(name), "m/1")
+    committed = partial(say, "committed", name)
+    return seal_report(
+        sender.destination, name, window.snapshot(), on_committed=committed
+    )
+
+
+def work(number):
+    """Seal windows until killed, or until nobody is left to kill."""
+    parent = os.getppid()
+    dispatcher, sender = prepare()
+    pauses = random.Random(number)
+    for window in itertools.count():
+        if os.getppid() != parent:
+            return
+        dispatcher.deliver(seal(sender, f"{number}-{window}"), sender)
+        time.sleep(pauses.uniform(0, 0.01))

@@ -1,0 +1,52 @@
+"""R4: kill -9 loses no maximum that was observed."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from draining import drain
+from nursery import kill_at_random
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+
+KILLS = 200
+KILLS_OF_A_CONTROL = 40
+LIVES = 0.25
+
+
+def lost(api, start, kills, seed, **options):
+    """Kill observers at random; returns what was seen, and what of it was lost."""
+    options["PEAKHOLD_REQUESTS_PER_SECOND"] = "2000"
+    process = start("nursery", "observing", **options)
+    said = kill_at_random(process, kills, seed, longest=LIVES)
+    drain(start, **options)
+    seen, reported = {}, {}
+    for name, text in said.of("seen"):
+        seen[name] = max(float(text), seen.get(name, 0.0))
+    for result in api.results():
+        name, confidence = result["class_name"], result["confidence"]
+        reported[name] = max(confidence, reported.get(name, 0.0))
+    return seen, {
+        name: (confidence, reported.get(name))
+        for name, confidence in seen.items()
+        if reported.get(name, 0.0) < confidence
+    }
+
+
+def test_no_maximum_that_was_observed_is_lost(api, start, seed, figure):
+    seen, gone = lost(api, start, KILLS, seed)
+    assert len(seen) > KILLS
+    assert gone == {}
+    figure("R4", f"{KILLS} kills, {len(seen)} maxima observed, 0 lost")
+
+
+def test_the_control_without_a_journal_maxima_are_lost(api, start, seed):
+    _, gone = lost(api, start, KILLS_OF_A_CONTROL, seed, PEAKHOLD_DURABILITY="memory")
+    assert gone != {}
+
+
+def test_the_control_a_promise_before_the_write_is_broken(api, start, seed, figure):
+    _, gone = lost(api, start, KILLS, seed, mutant="tell_before_observing")
+    assert gone != {}
+    figure("R4n", f"told before it was written: {len(gone)} maxima lost")

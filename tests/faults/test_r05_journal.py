@@ -1,0 +1,90 @@
+"""R5: whatever happened to a journal, recovery gives what was written, and no more."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from peakhold import PeakAggregator
+from peakhold._peakhold import recover_journal
+
+SIZE = 4096
+ABOUT = b"whose it is"
+
+
+@pytest.fixture(scope="module")
+def journal(tmp_path_factory):
+    """The bytes of a journal of about 4 KiB, and every confidence written to it."""
+    begin = tmp_path_factory.mktemp("journals") / "owner"
+    aggregator = PeakAggregator(journal=begin, about=ABOUT)
+    draw, written, best = random.Random(5), {}, 0.0
+    while True:
+        best += (1.0 - best) * 0.01
+        name = f"class-{draw.randrange(20)}"
+        written.setdefault(name, set()).add(best)
+        aggregator.observe(
+            {
+                "inference_id": f"id-{best}",
+                "prediction_type": "classification",
+                "predictions": [{"class": name, "confidence": best}],
+            },
+            "m/1",
+        )
+        (path,) = begin.parent.glob("*.journal")
+        if path.stat().st_size >= SIZE:
+            return path.read_bytes(), written, aggregator.snapshot().report()
+
+
+def invented(data, written):
+    """Recover; returns what was found that nobody wrote."""
+    try:
+        about, snapshot, _ = recover_journal(data)
+    except ValueError:
+        return []
+    assert about in {ABOUT, None}
+    return [
+        line
+        for line in snapshot.report()
+        if line["confidence"] not in written.get(line["class_name"], ())
+        or line["inference_id"] != f"id-{line['confidence']}"
+    ]
+
+
+def test_a_whole_journal_gives_the_report_of_its_window(journal):
+    data, _, report = journal
+    about, snapshot, damaged = recover_journal(data)
+    assert (about, snapshot.report(), damaged) == (ABOUT, report, False)
+
+
+def test_neither_truncation_nor_a_flip_of_any_byte_invents_anything(journal, figure):
+    data, written, _ = journal
+    for at in range(len(data)):
+        assert invented(data[:at], written) == []
+    for at in range(len(data)):
+        for bit in range(8):
+            flipped = bytearray(data)
+            flipped[at] ^= 1 << bit
+            assert invented(bytes(flipped), written) == []
+    figure(
+        "R5",
+        f"{len(data)} bytes: each truncation and each of {8 * len(data)} flips, "
+        "0 values invented, 0 panics",
+    )
+
+
+def test_random_bytes_after_a_whole_journal_are_damage_and_no_more(journal, seed):
+    data, written, report = journal
+    draw = random.Random(seed)
+    for _ in range(1000):
+        tail = draw.randbytes(draw.randrange(1, 200))
+        _, snapshot, damaged = recover_journal(data + tail)
+        assert snapshot.report() == report
+        assert damaged
+        assert invented(draw.randbytes(draw.randrange(SIZE)), written) == []
+
+
+def test_the_control_a_value_that_was_not_written_is_seen(journal):
+    data, written, _ = journal
+    fewer = {name: set(list(values)[1:]) for name, values in written.items()}
+    assert invented(data, {name: set() for name in fewer}) != []

@@ -1,0 +1,152 @@
+"""R18: the api key leaves the memory of the process by its requests alone."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import zlib
+from contextlib import closing
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import quote, quote_plus, urlsplit
+
+import pytest
+
+from peakhold.monitor import MonitorServer
+from peakhold.testing import (
+    Answer,
+    CutOff,
+    LostAcknowledgement,
+    Reset,
+    redirect,
+    refuse,
+)
+
+CANARY = "canary/+key=secret&%7e9d2f"
+ROUNDS = 15
+FAULTS = (
+    *map(Answer, (400, 401, 402, 403, 404, 413, 415, 422, 423, 429, 500, 503)),
+    *(refuse(503, 1), Reset(), LostAcknowledgement(), CutOff()),
+    redirect("http://127.0.0.1:1/elsewhere"),
+)
+SUITES = ("roboflow", "delivery", "blocks")
+SUITES_KEYS = ("canary/+key=", "canary-key", "canary-7f3a9c51")
+
+
+def forms_of(key):
+    once = quote(key, safe="")
+    forms = {key, once, once.lower(), quote(once, safe=""), quote(key), quote_plus(key)}
+    return {form.encode() for form in forms} | {base64.b64encode(key.encode())}
+
+
+def hits(content, key=CANARY):
+    """Return the forms of a key that some bytes hold."""
+    return {form for form in forms_of(key) if form in content}
+
+
+def inflated(path):
+    """Yield every value of a database, and what it is uncompressed."""
+    with closing(sqlite3.connect(path)) as database:
+        names = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        for (table,) in names.fetchall():
+            for value in itertools.chain(*database.execute(f"SELECT * FROM {table}")):
+                data = value if isinstance(value, bytes) else str(value).encode()
+                yield data
+                try:
+                    yield zlib.decompress(data)
+                except zlib.error:
+                    continue
+
+
+def leaks(start, api, state, **options):
+    """Let everything go wrong; returns where the key showed."""
+    faults = itertools.cycle(FAULTS)
+    api.faults = lambda _request: next(faults)
+    process = start("secret", api.url, CANARY, ROUNDS, **options)
+    process.hear_until("done")
+    process.ended()
+    found = {}
+    if shown := hits(process.errors().encode()):
+        found["log"] = shown
+    for path in state.rglob("*"):
+        content = path.read_bytes() if path.is_file() else b""
+        if path.name == "outbox.sqlite3":
+            content += b"\n".join(inflated(path))
+        if shown := hits(content) | hits(str(path).encode()):
+            found[path.name] = shown
+    return found
+
+
+def test_no_log_no_exception_and_no_file_holds_the_key(api, start, state, figure):
+    api.lookups = [Answer(500), Answer(401), Reset()]
+    assert leaks(start, api, state) == {}
+    requests = [request.target.encode() for request in api.requests]
+    assert all(hits(target) for target in requests)  # it was used
+    figure("R18", f"{len(requests)} requests with the key, 0 hits elsewhere")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions as POSIX has them")
+def test_files_are_their_owner_s_alone(api, start, state):
+    leaks(start, api, state)
+    assert list(state.rglob("*.sqlite3"))
+    for path in (state, *state.rglob("*")):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        assert mode == (0o700 if path.is_dir() else 0o600), path
+
+
+@pytest.mark.parametrize(
+    ("mutant", "where"), [("log_the_url", "log"), ("store_the_key", "outbox.sqlite3")]
+)
+def test_the_control_a_key_that_shows_is_found(api, start, state, mutant, where):
+    assert where in leaks(start, api, state, mutant=mutant)
+
+
+def test_the_monitor_shows_and_keeps_no_key(tmp_path, figure):
+    data = tmp_path / "monitor.db"
+    pages = []
+    with MonitorServer(data=data) as monitor:
+        connection = HTTPConnection(urlsplit(monitor.url).netloc, timeout=10)
+        for method, path in (
+            ("GET", "/?api_key={}"),
+            ("POST", "/local/inference-stats?api_key={}"),
+            ("GET", "/dashboard?api_key={}"),
+            ("GET", "/nothing?api_key={}"),
+        ):
+            body = b'{"inference_results": []}' if method == "POST" else None
+            connection.request(method, path.format(quote(CANARY, safe="")), body)
+            pages.append(connection.getresponse().read())
+        connection.close()
+    assert hits(b"".join(pages)) == set()
+    kept = b"".join(p.read_bytes() for p in tmp_path.iterdir() if p.is_file())
+    assert hits(kept + b"".join(inflated(data))) == set()
+    figure("R18", f"{len(pages)} pages of the monitor and its file: 0 hits")
+
+
+def suites(log, *options):
+    """Run the suites that use keys, logging everything; returns what was logged."""
+    root = Path(__file__).parents[2]
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+            *(f"--log-file={log}", "--log-file-level=DEBUG", *options),
+            *(root / "tests" / "python" / suite for suite in SUITES),
+        ],
+        cwd=root,
+        check=True,
+        stdout=subprocess.DEVNULL,
+        timeout=600,
+    )
+    return log.read_bytes()
+
+
+def test_nothing_that_the_suites_log_at_debug_holds_a_key(tmp_path, figure):
+    logged = suites(tmp_path / "log")
+    assert b"urllib3" in logged  # it did log
+    shown = [key for key in SUITES_KEYS if hits(logged, key)]
+    assert shown == []
+    figure("R18", f"{len(SUITES)} suites at DEBUG, {len(logged)} bytes logged, 0 hits")

@@ -1,0 +1,62 @@
+"""R22: an outage of an hour is told once a minute and cause, its end once."""
+
+from __future__ import annotations
+
+import logging
+import random
+
+from stepping import Stepped, conserved
+
+from peakhold.delivery import notices
+from peakhold.testing import Answer, Reset
+
+HOUR = 3600
+PERIOD = 5
+
+
+def outage(api, directory):
+    """Let an hour of failures pass, with a window every few seconds, then recover."""
+    stepped = Stepped(api, directory)
+    # What workers would draw: pauses between a second and a minute.
+    draw = random.Random(22)  # as good as any
+    stepped.dispatcher._jitter = draw.uniform
+    faults = [Answer(503), Answer(429), Reset()]
+    api.faults = lambda request: faults[len(api.posts()) % len(faults)]
+    for number in range(HOUR // PERIOD):
+        stepped.seal(**{f"c{number}": 0.5})
+        stepped.run(PERIOD)
+    attempts = len(api.posts())
+    api.faults = None
+    stepped.run(HOUR)
+    counts = stepped.counts()
+    assert conserved(counts)
+    assert counts.delivered == counts.sealed == HOUR // PERIOD
+    stepped.dispatcher.close(0)
+    return attempts
+
+
+def told(caplog, level):
+    return [record for record in caplog.records if record.levelno == level]
+
+
+def test_an_outage_is_told_once_a_minute_and_its_end_once(
+    api, tmp_path, caplog, figure
+):
+    caplog.set_level(logging.INFO)
+    attempts = outage(api, tmp_path)
+    warnings = told(caplog, logging.WARNING)
+    (recovery,) = told(caplog, logging.INFO)
+    assert "works again" in recovery.getMessage()
+    assert len(warnings) <= HOUR / 60
+    figure(
+        "R22",
+        f"an hour: {attempts} failed attempts, {len(warnings)} warnings, 1 recovery",
+    )
+
+
+def test_the_control_a_warning_for_each_failure_is_too_many(
+    api, tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr(notices, "INTERVAL", 0.0)
+    attempts = outage(api, tmp_path)
+    assert len(told(caplog, logging.WARNING)) == attempts > HOUR / 60

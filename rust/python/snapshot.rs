@@ -48,9 +48,11 @@ impl WindowSnapshot {
 impl Drop for WindowSnapshot {
     fn drop(&mut self) {
         // Giving back what a large window took lasts some milliseconds, which others need not wait for.
-        let (closed, emptied) = (std::mem::take(&mut self.closed), self.emptied.take());
         if self.peaks >= LARGE {
-            Python::attach(|py| py.detach(|| drop((closed, emptied))));
+            let (closed, emptied) = (std::mem::take(&mut self.closed), self.emptied.take());
+            let closed = closed.into_inner().ok().flatten();
+            // An emptied one sees to it that the memory goes back to the system.
+            Python::attach(|py| py.detach(|| drop((closed.map(Closed::empty), emptied))));
         }
     }
 }

@@ -67,6 +67,9 @@ def print_summary(summary: Mapping[str, Any]) -> None:
             *_reasons("failed attempt: ", summary["failed_attempts"]),
             *_reasons("error answer: ", summary["error_answers"]),
             *_reasons("rejected: ", summary["rejected"]),
+            *_reasons(
+                "", {"refused for good": summary["dead"]} if summary["dead"] else {}
+            ),
             *_reasons("dropped: ", summary["dropped"]),
             ("everything delivered", "yes" if summary["complete"] else "no"),
         ],

@@ -239,6 +239,7 @@ def test_an_overflowing_outbox_merges_windows_and_loses_no_class(
     block = aggregator(platform_client=client)
     for index in range(300):
         run(block, frame(f"c{index:03d}"), fire_and_forget=True)
+        assert eventually(lambda: not len(dispatcher._errands))
         only_window(block).interval.last_report = float("-inf")
         overdue.values.update(dict.fromkeys(overdue.values, ago(hours=1)))
     assert eventually(lambda: dispatcher._intake.counts().pending == 0)

@@ -203,23 +203,26 @@ class Dispatcher:
                 offered, lane = lane, self._lane(sender)
                 lane.batch, sender.lane = offered.batch, lane
             lane.used = now = self._clock()
-            if waiting >= FRAMES_OFFERED * BATCHES_OFFERED:
-                self._seal(lane)  # no worker comes to it
-            elif waiting >= FRAMES_OFFERED:
+            if waiting >= FRAMES_OFFERED:
                 lane.batch_since = float("-inf")
             elif waiting == 1:
                 lane.batch_since = now
             task = self._host_task(lane) if schedule else None
             lane.host_at = now + HOST_LOOK
+        if waiting >= FRAMES_OFFERED * BATCHES_OFFERED:
+            self._seal(lane)  # no worker comes to it
         self._workers.signal()
         if schedule and task:
             self._hand(task, lane, schedule)
 
     def _seal(self, lane: Lane) -> None:
+        """Seal open metadata; without the lock, for many ids take milliseconds."""
         sender = lane.sender
-        for entries in lane.batch.seal_all():
-            self._intake.put(seal_metadata(sender.destination, entries), sender)
-            lane.ready.add("metadata")
+        with lane.batch.sealing:
+            for entries in lane.batch.seal_all():
+                self._intake.put(seal_metadata(sender.destination, entries), sender)
+                with self._wake:
+                    lane.ready.add("metadata")
 
     def _lane(self, sender: Sender) -> Lane:
         now = self._clock()
@@ -321,11 +324,10 @@ class Dispatcher:
 
     def _seal_batches(self, *, every: bool = False) -> None:
         """Seal open metadata that is old enough, or all of it."""
-        with self._wake:
-            now = self._clock()
-            for lane in self._lanes.values():
-                if lane.batch and (every or lane.seal_at() <= now):
-                    self._seal(lane)
+        now = self._clock()
+        for lane in list(self._lanes.values()):
+            if lane.batch and (every or lane.seal_at() <= now):
+                self._seal(lane)
 
     def _commit(self, *, wait: bool = True) -> None:
         """Have the outbox take in what was sealed."""
@@ -419,9 +421,7 @@ class Dispatcher:
         self._commit()
         record = self.outbox.lease(sender.destination, kind)
         if record is None and kind == "metadata":
-            with self._wake:
-                if lane.batch:
-                    self._seal(lane)
+            self._seal(lane)
             self._commit()
             record = self.outbox.lease(sender.destination, kind)
         by_call = kind == "metadata" and not sender.sends_bodies

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -22,12 +23,13 @@ _ENTRY_BYTES = len('{"inference_ids":[],"field_name":,"field_value":},')
 class MetadataBatch:
     """The metadata of a destination that is not sealed yet.
 
-    ``offer`` may be called by any thread at any time, and all a frame does is that. The
-    dispatcher's lock covers the rest.
+    ``offer`` may be called by any thread at any time, and all a frame does is that.
+    Whoever does the rest holds ``sealing``.
     """
 
     def __init__(self) -> None:
         """Start empty."""
+        self.sealing = threading.Lock()
         self._offered: deque[tuple[Iterable[str], str, str]] = deque()
         self._start()
 
@@ -44,7 +46,7 @@ class MetadataBatch:
 
     def seal_all(self) -> Iterator[tuple[MetadataEntry, ...]]:
         """Yield the entries of as few requests as hold everything, and start anew."""
-        while self._offered:
+        for _ in range(len(self._offered)):  # what comes meanwhile is for the next time
             yield from self.add(*self._offered.popleft())
         if self._ids:
             yield self.seal()

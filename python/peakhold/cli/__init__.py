@@ -1,4 +1,4 @@
-"""The `peakhold` command: bench, demo, doctor, env, monitor, replay.
+"""The `peakhold` command, and its subcommands.
 
 Each subcommand is a module of its own, which imports what it needs when it runs, so
 that `peakhold --help` is quick and works without the extras.
@@ -14,7 +14,17 @@ import threading
 from typing import TYPE_CHECKING, NoReturn
 
 from peakhold._peakhold import __version__
-from peakhold.cli import bench, demo, doctor, env, monitor, replay
+from peakhold.cli import (
+    bench,
+    demo,
+    doctor,
+    env,
+    flush,
+    monitor,
+    outbox,
+    replay,
+    status,
+)
 from peakhold.cli.errors import INTERRUPTED, USAGE, one_line
 from peakhold.cli.terminal import say
 from peakhold.errors import PeakholdError
@@ -23,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
+_COMMANDS = (bench, demo, doctor, env, flush, monitor, outbox, replay, status)
 _TERMINATED = 143
 _BROKEN_PIPE = 141
 
@@ -76,7 +87,7 @@ def _make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, parser_class=_Parser
     )
-    for module in (bench, demo, doctor, env, monitor, replay):
+    for module in _COMMANDS:
         name = module.__name__.rpartition(".")[2]
         summary, _, details = (module.__doc__ or "").partition("\n")
         command = commands.add_parser(

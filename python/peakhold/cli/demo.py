@@ -4,6 +4,9 @@ Starts a monitor on this machine, replays the detections of two models that ship
 the package through both sinks, reads the statistics back over the API and compares
 them with what was sent. The exit code is 1 if they disagree.
 
+With --chaos a server that fails takes the monitor's place, and the process with the
+sinks is killed several times; the exit code is 1 if anything was lost.
+
 Nothing leaves the machine; API_BASE_URL, ROBOFLOW_API_KEY and the other variables of
 the sinks are not looked at.
 """
@@ -18,7 +21,7 @@ from importlib.resources import as_file, files
 from typing import TYPE_CHECKING, Any
 
 from peakhold.cli.arguments import rate, seconds
-from peakhold.cli.errors import FAILED, require
+from peakhold.cli.errors import FAILED, CommandError, require
 from peakhold.cli.monitor import wait_for_interrupt
 from peakhold.cli.terminal import say
 
@@ -45,6 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="leave monitor and dashboard running until Ctrl-C",
     )
     parser.add_argument(
+        "--chaos",
+        action="store_true",
+        help="fail requests and kill the process, and see that nothing is lost",
+    )
+    parser.add_argument(
         "--seconds", type=seconds, default=10.0, help="how long to replay (10)"
     )
     parser.add_argument(
@@ -58,6 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Replay, read back, compare."""
+    if arguments.chaos:
+        return _run_chaos(arguments)
     require("demo", "rich", "starlette", "uvicorn")
     from peakhold.monitor.server import MonitorServer
 
@@ -72,6 +82,15 @@ def run(arguments: argparse.Namespace) -> int:
             "`peakhold demo --keep` leaves it running."
         )
     return 0 if agreed else FAILED
+
+
+def _run_chaos(arguments: argparse.Namespace) -> int:
+    if arguments.keep:
+        raise CommandError("--chaos has no dashboard that --keep could leave running")
+    require("demo --chaos", "rich", extra="cli")
+    from peakhold.cli.chaos import survive
+
+    return 0 if survive(arguments.fps, arguments.seconds) else FAILED
 
 
 def _show(server: MonitorServer, fps: float, seconds: float) -> bool:

@@ -9,11 +9,15 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from peakhold.delivery import schema
+from peakhold.delivery.adoption import owner_of
 from peakhold.delivery.ledger import (
+    Counts,
     committed,
+    counts_of,
     dicts,
     outbox_time,
     overview,
@@ -24,21 +28,25 @@ from peakhold.errors import PeakholdError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from peakhold.delivery.state import StateDirectory
 
 STATES = ("pending", "parked", "dead")
 
 _RECORDS = """
-SELECT id, kind, endpoint, fingerprint AS api_key_fingerprint,
+SELECT records.number, id, kind, endpoint, fingerprint AS api_key_fingerprint,
     nullif(client, '') AS client, state, attempts, reason, last_error, created,
     seals, length(body) AS bytes, max(0, :now - sealed_at) AS age, body, owner
 FROM records JOIN destinations ON destinations.number = destination
 WHERE (:state IS NULL OR state = :state)
     AND (:endpoint IS NULL OR endpoint = :endpoint)
     AND (:id IS NULL OR id = :id)
-ORDER BY records.number
+    AND records.number > :after
+ORDER BY records.number LIMIT :most
 """
+_PAGE = 200
+"""Records that are read at once: the file is locked meanwhile, whoever takes them."""
 
 
 class OutboxError(PeakholdError):
@@ -75,7 +83,9 @@ def shown(state: StateDirectory, record_id: str) -> dict[str, Any]:
     with _opened(state) as database:
         for record in _found(database, record_id=record_id):
             return _with_body(record)
-    raise OutboxError(f"there is no record {record_id} in {state.path}")
+    raise OutboxError(
+        f"there is no record {record_id} in {state.path}; it may be delivered by now"
+    )
 
 
 def exported(
@@ -150,6 +160,10 @@ def problems(state: StateDirectory) -> list[str]:
     with _opened(state) as database:
         found = [text for (text,) in database.execute("PRAGMA integrity_check(10)")]
         found = [] if found == ["ok"] else found
+        with _snapshot(database):
+            unaccounted = counts_of(database).unaccounted
+        if unaccounted:
+            found.append(f"the figures do not add up: {unaccounted:+,} seals")
         found += [
             f"the body of record {record['id']} is damaged"
             for record in map(_with_body, _found(database))
@@ -168,16 +182,78 @@ def destinations(state: StateDirectory) -> list[dict[str, Any]]:
         return overview(database)
 
 
+def status(state: StateDirectory) -> dict[str, Any]:
+    """Return what ``health`` tells of an outbox, as of one moment.
+
+    Returns:
+        ``state_directory``, ``counts``, the seals that are ``unaccounted`` for,
+        ``destinations``, and ``windows``, see there.
+
+    Raises:
+        OutboxError: If there is no outbox, or it cannot be used.
+    """
+    open_windows = windows(state)
+    counts, found = Counts(), list[dict[str, Any]]()
+    # A process that was killed early has left its open windows alone.
+    if _file(state).exists() or not any(open_windows.values()):
+        with _opened(state) as database, _snapshot(database):
+            counts, found = counts_of(database), overview(database)
+    return {
+        "state_directory": str(state.path),
+        "counts": asdict(counts),
+        "unaccounted": counts.unaccounted,
+        "destinations": found,
+        "windows": open_windows,
+    }
+
+
+def windows(state: StateDirectory) -> dict[str, int]:
+    """Return how many journals of windows there are, by whether their process runs.
+
+    Returns:
+        How many are of processes that are ``running``, and how many of dead ones,
+        which the next process with a sender for them delivers: ``left``.
+
+    Raises:
+        OutboxError: If the state directory cannot be used.
+    """
+    try:
+        owners = map(owner_of, (state.path / "journals").glob("*.journal"))
+        found = [state.is_alive(owner) for owner in owners if owner is not None]
+    except OSError as error:
+        raise OutboxError(f"{state.path} cannot be used: {error.strerror}") from error
+    return {"running": sum(found), "left": len(found) - sum(found)}
+
+
+@contextmanager
+def _snapshot(database: sqlite3.Connection) -> Iterator[None]:
+    """Read what was committed at one moment."""
+    database.execute("BEGIN")
+    try:
+        yield
+    finally:
+        database.execute("ROLLBACK")
+
+
 @contextmanager
 def _opened(state: StateDirectory) -> Iterator[sqlite3.Connection]:
-    path = state.path / schema.FILE_NAME
+    path = _file(state)
     if not path.exists():
-        raise OutboxError(f"there is no outbox in {state.path}")
+        raise OutboxError(
+            f"there is no outbox in {state.path}: nothing was sealed there yet, or "
+            "PEAKHOLD_STATE_DIR has to name another directory"
+        )
     try:
         with closing(schema.connect(path, sync="OFF")) as database:
             yield database
     except (sqlite3.Error, OSError, schema.DamagedError) as error:
-        raise OutboxError(f"{path} cannot be used: {error}") from error
+        raise OutboxError(
+            f"{path} cannot be used: {error}; `peakhold doctor` says what to do"
+        ) from error
+
+
+def _file(state: StateDirectory) -> Path:
+    return state.path / schema.FILE_NAME
 
 
 def _found(
@@ -186,10 +262,14 @@ def _found(
     endpoint: str | None = None,
     record_id: str | None = None,
 ) -> Iterator[dict[str, Any]]:
-    now = outbox_time(database)
-    return dicts(
-        database, _RECORDS, now=now, state=state, endpoint=endpoint, id=record_id
-    )
+    wanted = {"state": state, "endpoint": endpoint, "id": record_id}
+    now, after = outbox_time(database), 0
+    while page := list(
+        dicts(database, _RECORDS, now=now, after=after, most=_PAGE, **wanted)
+    ):
+        for record in page:
+            after = record.pop("number")
+            yield record
 
 
 def _ids(

@@ -80,7 +80,7 @@ class Adoption:
         name = _NAME.fullmatch(path.name)
         if name is None or path.name in self._left_alone:
             return
-        if state.is_alive(name["adopter"] or name["owner"]):
+        if state.is_alive(_owner(name)):
             return
         with suppress(FileNotFoundError):  # another process may be faster
             written = path.stat().st_mtime
@@ -150,6 +150,16 @@ class _Found:
             created=created,
             on_committed=on_committed,
         )
+
+
+def owner_of(journal: Path) -> str | None:
+    """Return whose a journal is, by its name; None if it is none."""
+    name = _NAME.fullmatch(journal.name)
+    return _owner(name) if name else None
+
+
+def _owner(name: re.Match[str]) -> str:
+    return name["adopter"] or name["owner"]
 
 
 def _remove(path: Path) -> None:

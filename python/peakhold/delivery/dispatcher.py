@@ -125,6 +125,16 @@ class Dispatcher:
         if schedule and task:
             self._hand(task, lane, schedule)
 
+    def lend(self, sender: Sender) -> None:
+        """Have a sender from now on for what waits in the outbox for its destination.
+
+        Args:
+            sender: Who sends it.
+        """
+        with self._wake:
+            self._lane(sender)
+        self._workers.signal()
+
     def deliver_later(self, seal: Callable[[], Record], sender: Sender) -> None:
         """Take what will be a record for delivery in the background.
 

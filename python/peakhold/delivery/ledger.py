@@ -43,6 +43,12 @@ class Counts:
     dead: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def unaccounted(self) -> int:
+        """Seals that became nothing of all this; 0 says that the figures add up."""
+        settled = self.delivered + self.pending + self.parked + self.dead
+        return self.sealed - settled - sum(self.dropped.values())
+
     def __add__(self, other: Counts) -> Counts:
         """Return the figures of both."""
         return Counts(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 # What a user's environment may hold for the sinks; tests set what they are about.
+KEY = "canary-7f3a9c51e2"
 VARIABLES = (
     "ROBOFLOW_API_KEY",
     "API_KEY",
@@ -75,7 +77,7 @@ class Running:
 
     def __init__(self, arguments, variables):
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "peakhold.cli", *map(str, arguments)],
+            [sys.executable, *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -125,7 +127,7 @@ def start():
     running = []
 
     def run(*arguments, **variables):
-        running.append(Running(arguments, variables))
+        running.append(Running(["-m", "peakhold.cli", *arguments], variables))
         return running[-1]
 
     yield run
@@ -177,6 +179,88 @@ def refusing_api():
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@pytest.fixture
+def api_key():
+    """The key of the processes that leave something in the outbox."""
+    return KEY
+
+
+SINK = """
+import os
+from peakhold import ModelMonitoringInferenceAggregatorBlockV1
+block = ModelMonitoringInferenceAggregatorBlockV1()
+for name in {names!r}:
+    block.run(
+        fire_and_forget=True,
+        predictions={{
+            "inference_id": name,
+            "prediction_type": "classification",
+            "predictions": [{{"class": name, "confidence": 0.5}}],
+        }},
+        frequency=3600,
+        unique_aggregator_key=name,
+        model_id="m/1",
+    )
+{then}
+"""
+
+
+@pytest.fixture
+def leave(python):
+    """Have a process with a sink observe a window per name, and end.
+
+    Unless told otherwise it ends in order, so that their reports are sealed; the
+    address it sends to is `API_BASE_URL`.
+    """
+
+    def run(*names, then="", **variables):
+        defaults = {"ROBOFLOW_API_KEY": KEY, "PEAKHOLD_EXIT_SECONDS": "0.5"}
+        code = SINK.format(names=names, then=then)
+        return python(code, **{**defaults, **variables})
+
+    return run
+
+
+SEAL = """
+from peakhold.blocks.windows import REGISTRY
+from peakhold.delivery import current
+REGISTRY.flush_all()
+current().flush(1)
+"""
+STAY = "print('ready', flush=True); input()"
+
+
+@pytest.fixture
+def stay():
+    """Start a process that observes a window per name, then seals them, and stays."""
+    running = []
+
+    def run(*names, seal=True, **variables):
+        code = SINK.format(names=names, then=f"{SEAL if seal else ''}\n{STAY}")
+        variables = {"ROBOFLOW_API_KEY": KEY, **variables}
+        running.append(Running(["-c", code], variables))
+        running[-1].line_with("ready")
+
+    yield run
+    for process in running:
+        process.close()
+
+
+@pytest.fixture
+def troubled(leave, refusing_api, state_directory, tmp_path_factory):
+    """Leave records in each state; returns the address of the one that is pending."""
+    url = "http://127.0.0.1:9"
+    # Made once: what processes that are dead have left can be copied.
+    template = tmp_path_factory.getbasetemp() / "troubled"
+    if not template.exists():
+        leave("waits", API_BASE_URL=url, OFFLINE_MODE="True")
+        for name, status in (("refused", 422), ("unpaid", 402)):
+            leave(name, API_BASE_URL=refusing_api(status))
+        shutil.copytree(state_directory, template)
+    shutil.copytree(template, state_directory, dirs_exist_ok=True)
+    return url
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def test_the_package_itself_runs_as_a_module():
 def test_help_names_every_command(peakhold):
     ended = peakhold("--help")
 
-    for command in ("bench", "demo", "monitor", "replay"):
+    for command in ("bench", "demo", "flush", "monitor", "outbox", "replay", "status"):
         assert command in ended.stdout.decode()
         assert peakhold(command, "--help").returncode == 0
     assert ended.returncode == 0
@@ -54,6 +54,8 @@ def test_help_names_every_command(peakhold):
         (["demo", "--seconds", "nan"], "--seconds"),
         (["monitor", "--port", "70000"], "65535"),
         (["monitor", "--port", "http"], "--port"),
+        (["outbox"], "ACTION"),
+        (["outbox", "ls", "--state", "lost"], "--state"),
     ],
 )
 def test_a_wrong_argument_is_told_in_one_line(peakhold, told, arguments, part):

@@ -1,0 +1,90 @@
+"""Check of the outbox: whether it can be used, is whole, and needs somebody."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from peakhold.cli.errors import CommandError
+from peakhold.cli.findings import Finding, fail, ok, warn
+from peakhold.cli.looking import delivery_settings
+from peakhold.delivery import admin
+from peakhold.delivery.schema import FILE_NAME, NewerSchemaError
+from peakhold.delivery.state import StateDirectory
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from peakhold.delivery.settings import DeliverySettings
+
+CHECK = "outbox"
+_DIRECTORY = "make it writable, or set PEAKHOLD_STATE_DIR to a directory that is"
+
+
+def check_outbox() -> Finding:
+    """Return what is found about the outbox; nothing is changed or made."""
+    try:
+        settings = delivery_settings()
+    except CommandError as error:
+        return fail(CHECK, str(error), "set or unset that variable")
+    directory = settings.directory()
+    if not _may_be_written(directory):
+        return warn(
+            CHECK,
+            f"{directory} cannot be written: what is sealed waits in memory",
+            _DIRECTORY,
+        )
+    if (directory / FILE_NAME).exists():
+        return _examined(StateDirectory(directory), settings)
+    return ok(CHECK, f"nothing was sealed yet in {directory}{_kept(settings)}")
+
+
+def _examined(state: StateDirectory, settings: DeliverySettings) -> Finding:
+    try:
+        problems = admin.problems(state)
+        counts = admin.status(state)["counts"]
+    except NewerSchemaError as error:
+        text, _, remedy = str(error).partition(": ")
+        return fail(CHECK, text, remedy)
+    except admin.OutboxError as error:
+        return fail(
+            CHECK,
+            str(error).partition(";")[0],
+            "if it is damaged, the next process with a sink puts it aside and begins "
+            "a new one; move a file away that is none of peakhold's",
+        )
+    if problems:
+        return fail(
+            CHECK,
+            f"{state.path / FILE_NAME}: {'; '.join(problems)}",
+            "save what can be read, `peakhold outbox export`, and move the file away; "
+            "a damaged body alone goes by `peakhold outbox drop`",
+        )
+    waiting = f"{counts['pending']:,} pending{_kept(settings)}"
+    if counts["parked"] or counts["dead"]:
+        return warn(
+            CHECK,
+            f"{waiting}, {counts['parked']:,} parked, {counts['dead']:,} dead",
+            "see `peakhold status` for the causes",
+        )
+    if aside := sorted(state.path.glob(f"{FILE_NAME}.corrupt-*Z")):
+        return warn(
+            CHECK,
+            f"{waiting}; damaged files were put aside, the last is {aside[-1]}",
+            "have a look at the disk, then delete them",
+        )
+    return ok(CHECK, f"it is whole, {waiting}")
+
+
+def _kept(settings: DeliverySettings) -> str:
+    if settings.durability == "memory":
+        return "; PEAKHOLD_DURABILITY is memory, which uses none"
+    return ""
+
+
+def _may_be_written(directory: Path) -> bool:
+    """Whether the directory can be written, or made."""
+    existing = directory
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)

@@ -1,0 +1,181 @@
+"""Deliver what waits in the outbox for the api key of the environment.
+
+Takes key, address and state directory from the environment, as the sinks do, and what
+dead processes left behind: sealed reports, metadata, and windows that were open. What
+belongs to a running process is left to it. The exit code is 1 if something is left.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from peakhold.cli.arguments import seconds
+from peakhold.cli.errors import FAILED, CommandError
+from peakhold.cli.looking import delivery_settings, say_wrapped
+from peakhold.cli.terminal import say
+from peakhold.delivery import admin
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+
+    from peakhold.delivery.record import Destination
+    from peakhold.delivery.settings import DeliverySettings
+    from peakhold.delivery.state import StateDirectory
+    from peakhold.roboflow import Settings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the command."""
+    parser.add_argument(
+        "--timeout",
+        type=seconds,
+        default=30.0,
+        metavar="SECONDS",
+        help="how long to go on (30)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Deliver, and say what is left."""
+    from peakhold.delivery.state import StateDirectory
+
+    delivery = delivery_settings()
+    settings, api_key = _reachable(delivery)
+    state = StateDirectory(delivery.directory())
+    outcome = deliver_what_waits(state, delivery, settings, api_key, arguments.timeout)
+    if arguments.json:
+        say(json.dumps(outcome))
+    else:
+        _print(outcome)
+    return FAILED if outcome["left"] else 0
+
+
+def _reachable(delivery: DeliverySettings) -> tuple[Settings, str]:
+    """Return how to reach the API and with which key.
+
+    Raises:
+        CommandError: The environment says that nothing can, or should, be sent.
+    """
+    from peakhold.roboflow import Settings
+
+    try:
+        settings = Settings.from_environment()
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    if settings.api_key is None:
+        raise CommandError(
+            "there is no api key: export ROBOFLOW_API_KEY=..., that of the program "
+            "whose reports wait"
+        )
+    if settings.offline:
+        raise CommandError("OFFLINE_MODE is on: unset it to have something sent")
+    if delivery.disabled:
+        raise CommandError("PEAKHOLD_DISABLED is on: unset it to have something sent")
+    return settings, settings.api_key
+
+
+def deliver_what_waits(
+    state: StateDirectory,
+    delivery: DeliverySettings,
+    settings: Settings,
+    api_key: str,
+    timeout: float,
+) -> dict[str, Any]:
+    """Deliver what dead processes left for a key; returns figures, and what is left.
+
+    Args:
+        state: Where it waits.
+        delivery: How to deliver.
+        settings: How to reach the API.
+        api_key: The key.
+        timeout: Seconds to go on at most.
+
+    Raises:
+        OutboxError: There is no outbox, or it cannot be used.
+    """
+    from peakhold.blocks.cache import SHARED
+    from peakhold.cli.metering import MeteredClient
+    from peakhold.delivery import Dispatcher, Sender
+    from peakhold.delivery.adoption import Adoption
+
+    admin.status(state)  # complains if there is no outbox, or none that can be used
+    client = MeteredClient(settings)
+    sender = Sender(client, api_key, SHARED, injected=False)
+    dispatcher = Dispatcher(state, delivery)
+    # In this order: the flush waits for what the second one makes due.
+    Adoption(dispatcher).lend(sender)
+    dispatcher.lend(sender)
+    dispatcher.flush(timeout)
+    return {
+        "endpoint": sender.destination.endpoint,
+        "reports": client.ledger.reports,
+        "metadata_requests": client.ledger.metadata_requests,
+        **_what_is_left(state, sender.destination),
+    }
+
+
+def _what_is_left(state: StateDirectory, destination: Destination) -> dict[str, Any]:
+    own = {
+        "endpoint": destination.endpoint,
+        "api_key_fingerprint": destination.api_key_fingerprint,
+        "client": destination.client,
+    }
+    rows = admin.status(state)["destinations"]
+    mine = [row for row in rows if {name: row[name] for name in own} == own]
+    found: Mapping[str, Any] = mine[0] if mine else dict.fromkeys(admin.STATES, 0)
+    return {
+        "left": found["pending"] + found["parked"],
+        "pending": found["pending"],
+        "parked": found["parked"],
+        "dead": found["dead"],
+        "of_running_processes": _of_others(state, own) if mine else 0,
+        "for_others": sum(
+            row["pending"] + row["parked"] for row in rows if row not in mine
+        ),
+        "last_error": found.get("last_error"),
+    }
+
+
+def _of_others(state: StateDirectory, own: Mapping[str, Any]) -> int:
+    """Return how many seals belong to processes that run, other than this one."""
+    records = [
+        record
+        for record in admin.listed(state, endpoint=own["endpoint"])
+        if record["state"] != "dead"
+        and {name: record[name] for name in own} == own
+        and record["owner"] != state.owner_id
+    ]
+    alive = {owner for owner in {r["owner"] for r in records} if state.is_alive(owner)}
+    return sum(record["seals"] for record in records if record["owner"] in alive)
+
+
+def _print(outcome: Mapping[str, Any]) -> None:
+    say_wrapped(
+        f"Delivered to {outcome['endpoint']}: {outcome['reports']:,} reports, "
+        f"{outcome['metadata_requests']:,} metadata requests."
+    )
+    say_wrapped(
+        f"Left: {outcome['pending']:,} pending, {outcome['parked']:,} parked"
+        if outcome["left"]
+        else "Nothing waits any more for this key."
+    )
+    if outcome["of_running_processes"]:
+        say_wrapped(
+            f"Of these, {outcome['of_running_processes']:,} belong to running "
+            "processes, which deliver them."
+        )
+    if outcome["left"] and outcome["last_error"]:
+        say_wrapped(f"Last error: {outcome['last_error']}")
+    if outcome["dead"]:
+        say_wrapped(
+            f"Dead: {outcome['dead']:,}, refused for good; see `peakhold outbox ls "
+            "--state dead`."
+        )
+    if outcome["for_others"]:
+        say_wrapped(
+            f"For other keys, addresses or clients: {outcome['for_others']:,}; see "
+            "`peakhold status`."
+        )

@@ -1,0 +1,69 @@
+"""What the commands that look at an outbox have in common."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+from peakhold.cli.errors import CommandError, one_line
+from peakhold.cli.terminal import say
+from peakhold.delivery.settings import DeliverySettings
+from peakhold.delivery.state import StateDirectory
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
+
+
+def state_directory() -> StateDirectory:
+    """Return the state directory that the environment names; it may not exist.
+
+    Raises:
+        CommandError: A variable cannot be used.
+    """
+    return StateDirectory(delivery_settings().directory())
+
+
+def delivery_settings() -> DeliverySettings:
+    """Return how the environment wants reports delivered.
+
+    Raises:
+        CommandError: A variable cannot be used.
+    """
+    try:
+        return DeliverySettings.from_environment()
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+
+
+def age(seconds: float | None) -> str:
+    """Return a duration in its largest whole unit."""
+    if seconds is None:
+        return "-"
+    for unit, length in _UNITS:
+        if seconds >= length:
+            return f"{int(seconds // length):,} {unit}"
+    return f"{int(seconds)} s"
+
+
+def name_of(destination: Mapping[str, Any]) -> str:
+    """Return a destination in words: where, with which key, and by whose client."""
+    words = f"{destination['endpoint']} with key {destination['api_key_fingerprint']}"
+    client = destination["client"]
+    return f"{words} by {client}" if client else words
+
+
+def say_wrapped(text: str, indent: str = "") -> None:
+    """Print a text on as many lines of the terminal as it takes; no word is broken."""
+    lines = textwrap.wrap(
+        one_line(text),
+        shutil.get_terminal_size().columns,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    for line in lines:
+        say(line)

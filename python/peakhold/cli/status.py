@@ -1,0 +1,85 @@
+"""Show what waits in the outbox, and what became of everything else.
+
+Figures are those of all processes that share the outbox, which may be running. No
+network and no api key is needed. The exit code is 1 if something needs a person:
+records are parked or dead, or the figures do not add up.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from peakhold.cli.errors import FAILED
+from peakhold.cli.looking import age, name_of, say_wrapped, state_directory
+from peakhold.cli.terminal import say
+from peakhold.delivery import admin
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the command."""
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print where everything stands."""
+    found = admin.status(state_directory())
+    counts = found["counts"]
+    troubled = counts["parked"] or counts["dead"] or found["unaccounted"]
+    if arguments.json:
+        say(json.dumps(found))
+    else:
+        _print(found)
+    return FAILED if troubled else 0
+
+
+def conservation(counts: Mapping[str, Any]) -> str:
+    """Return the equation that holds as long as nothing is lost."""
+    dropped = sum(counts["dropped"].values())
+    parts = [
+        f"{name} {counts[name]:,}"
+        for name in ("delivered", "pending", "parked", "dead")
+    ]
+    return f"sealed {counts['sealed']:,} = {' + '.join(parts)} + dropped {dropped:,}"
+
+
+def _print(found: Mapping[str, Any]) -> None:
+    counts, windows = found["counts"], found["windows"]
+    say(f"Outbox in {found['state_directory']}")
+    say_wrapped(conservation(counts))
+    if counts["dropped"]:
+        reasons = [f"{reason} {seals:,}" for reason, seals in counts["dropped"].items()]
+        say_wrapped(f"dropped: {', '.join(reasons)}")
+    if windows["running"] or windows["left"]:
+        say_wrapped(
+            f"open windows: {windows['running']:,} of running processes, "
+            f"{windows['left']:,} that dead ones left to the next"
+        )
+    for destination in found["destinations"]:
+        _print_destination(destination)
+    if not found["destinations"]:
+        say("Nothing waits.")
+    if counts["parked"] or counts["dead"]:
+        say_wrapped(
+            "Parked and dead records need you: see `peakhold outbox ls`, put the cause "
+            "right, then `peakhold outbox retry`, or drop."
+        )
+    if found["unaccounted"]:
+        say_wrapped(
+            f"The figures do not add up, by {found['unaccounted']:,}: see `peakhold "
+            "doctor`."
+        )
+
+
+def _print_destination(destination: Mapping[str, Any]) -> None:
+    say("")
+    say_wrapped(f"To {name_of(destination)}")
+    states = [f"{state} {destination[state]:,}" for state in admin.STATES]
+    oldest = age(destination["oldest_age"])
+    say_wrapped(f"{', '.join(states)}; the oldest waits for {oldest}", "  ")
+    if destination["last_error"]:
+        say_wrapped(f"last error: {destination['last_error']}", "  ")

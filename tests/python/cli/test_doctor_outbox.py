@@ -1,0 +1,125 @@
+"""What the doctor finds about the outbox."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from peakhold.cli.custody import check_outbox
+from peakhold.delivery.schema import SCHEMA_VERSION
+
+
+@pytest.fixture
+def file(state_directory):
+    return state_directory / "outbox.sqlite3"
+
+
+@pytest.fixture
+def used(leave, file):
+    """An outbox in which one report waits."""
+    leave("a", OFFLINE_MODE="True")
+    return file
+
+
+def change(file, statement):
+    database = sqlite3.connect(file)
+    with database:
+        database.execute(statement)
+    database.close()
+
+
+def test_where_nothing_was_sealed_all_is_well_and_nothing_is_made(state_directory):
+    finding = check_outbox()
+
+    assert finding.status == "ok"
+    assert f"nothing was sealed yet in {state_directory}" in finding.text
+    assert not state_directory.exists()
+
+
+def test_a_whole_outbox_is_ok(used):
+    finding = check_outbox()
+
+    assert (finding.status, finding.text) == ("ok", "it is whole, 1 pending")
+
+
+def test_records_that_need_a_person_are_a_warning(troubled):
+    finding = check_outbox()
+
+    assert finding.status == "warn"
+    assert "1 pending, 1 parked, 1 dead" in finding.text
+    assert "peakhold status" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("UPDATE records SET body = x'00'", "is damaged"),
+        ("UPDATE totals SET value = 7 WHERE name = 'sealed'", "+6 seals"),
+    ],
+)
+def test_what_is_wrong_inside_fails(used, statement, words):
+    change(used, statement)
+
+    finding = check_outbox()
+
+    assert finding.status == "fail"
+    assert words in finding.text
+    assert "peakhold outbox export" in finding.remedy
+
+
+def test_a_damaged_file_fails_and_is_left_as_it_is(used):
+    content = used.read_bytes()
+    damaged = content[:100] + bytes(4_000) + content[4_100:]
+    used.write_bytes(damaged)
+
+    finding = check_outbox()
+
+    assert finding.status == "fail"
+    assert "cannot be used" in finding.text
+    assert "puts it aside" in finding.remedy
+    assert used.read_bytes() == damaged
+
+
+def test_the_file_of_a_later_version_fails(used):
+    change(used, f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+
+    finding = check_outbox()
+
+    assert finding.status == "fail"
+    assert finding.remedy.startswith("use that version")
+
+
+def test_a_file_that_was_put_aside_is_a_warning(used, state_directory):
+    name = "outbox.sqlite3.corrupt-20260102T030405.000000Z"
+    (state_directory / name).write_bytes(b"")
+
+    finding = check_outbox()
+
+    assert finding.status == "warn"
+    assert name in finding.text
+
+
+def test_a_directory_that_cannot_be_one_is_a_warning(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no directory")
+    monkeypatch.setenv("PEAKHOLD_STATE_DIR", str(tmp_path / "file" / "state"))
+
+    finding = check_outbox()
+
+    assert finding.status == "warn"
+    assert "waits in memory" in finding.text
+
+
+def test_durability_memory_is_told(monkeypatch):
+    monkeypatch.setenv("PEAKHOLD_DURABILITY", "memory")
+
+    assert "uses none" in check_outbox().text
+
+
+def test_a_variable_that_cannot_be_used_fails(monkeypatch):
+    monkeypatch.setenv("PEAKHOLD_OUTBOX_TTL", "long")
+
+    finding = check_outbox()
+
+    assert finding.status == "fail"
+    assert "PEAKHOLD_OUTBOX_TTL" in finding.text

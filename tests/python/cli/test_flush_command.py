@@ -1,0 +1,123 @@
+"""`peakhold flush`: what dead processes left is delivered, or told."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+@pytest.fixture
+def flush(peakhold, api_key):
+    def run(url, *arguments, **variables):
+        defaults = {"ROBOFLOW_API_KEY": api_key, "API_BASE_URL": url}
+        return peakhold("flush", *arguments, **{**defaults, **variables})
+
+    return run
+
+
+def stored(monitor):
+    return monitor.store.overview("local").reports
+
+
+def test_what_waits_for_the_key_is_delivered(flush, leave, monitor, peakhold):
+    leave("a", "b", API_BASE_URL=monitor.url, OFFLINE_MODE="True")
+    assert stored(monitor) == 0
+
+    ended = flush(monitor.url)
+
+    assert ended.returncode == 0, ended.stderr
+    assert b"2 reports, 0 metadata requests" in ended.stdout
+    assert b"Nothing waits any more for this key." in ended.stdout
+    assert stored(monitor) == 2
+    assert b"sealed 2 = delivered 2" in peakhold("status").stdout
+
+
+def test_the_open_window_of_a_killed_process_is_delivered(flush, leave, monitor):
+    leave("a", then="os._exit(9)", API_BASE_URL=monitor.url)
+
+    ended = flush(monitor.url)
+
+    assert ended.returncode == 0, ended.stderr
+    assert stored(monitor) == 1
+
+
+def test_what_is_parked_is_tried_again(flush, leave, monitor, peakhold):
+    leave("a", API_BASE_URL=monitor.url, OFFLINE_MODE="True")
+    monitor_is_down = {"SECURE_GATEWAY": "http://127.0.0.1:9"}
+    assert flush(monitor.url, "--timeout", "0.5", **monitor_is_down).returncode == 1
+
+    assert flush(monitor.url).returncode == 0
+    assert stored(monitor) == 1
+
+
+def test_what_is_left_is_told_with_the_error(flush, leave, refusing_api, api_key):
+    url = refusing_api(402)
+    leave("a", API_BASE_URL=url, OFFLINE_MODE="True")
+
+    ended = flush(url)
+
+    text = ended.stdout.decode()
+    assert ended.returncode == 1
+    assert "Left: 0 pending, 1 parked" in text
+    assert "wants payment" in text
+    assert api_key not in text + ended.stderr.decode()
+
+
+def test_a_dead_record_is_told_and_does_not_wait(flush, leave, refusing_api):
+    url = refusing_api(422)
+    leave("a", API_BASE_URL=url)
+
+    ended = flush(url)
+
+    assert ended.returncode == 0, ended.stderr
+    assert b"Dead: 1, refused for good" in ended.stdout
+
+
+def test_what_waits_for_another_key_stays(flush, leave, monitor):
+    leave("a", API_BASE_URL=monitor.url, OFFLINE_MODE="True")
+
+    ended = flush(monitor.url, ROBOFLOW_API_KEY="another")
+
+    assert ended.returncode == 0, ended.stderr
+    assert b"0 reports" in ended.stdout
+    assert b"For other keys, addresses or clients: 1" in ended.stdout
+    assert stored(monitor) == 0
+
+
+def test_what_belongs_to_a_running_process_is_left_to_it(flush, stay, monitor):
+    stay("a", API_BASE_URL=monitor.url, OFFLINE_MODE="True")
+
+    ended = flush(monitor.url, "--json")
+
+    outcome = json.loads(ended.stdout)
+    assert ended.returncode == 1
+    assert (outcome["left"], outcome["of_running_processes"]) == (1, 1)
+    assert stored(monitor) == 0
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"ROBOFLOW_API_KEY": ""}, "export ROBOFLOW_API_KEY="),
+        ({"OFFLINE_MODE": "True"}, "unset it"),
+        ({"PEAKHOLD_DISABLED": "True"}, "unset it"),
+        ({"API_BASE_URL": "http://user:canary@host"}, "API_BASE_URL"),
+        ({"PEAKHOLD_DURABILITY": "eternal"}, "PEAKHOLD_DURABILITY"),
+    ],
+)
+def test_an_environment_that_forbids_it_is_told(
+    flush, told, leave, monitor, variables, words
+):
+    leave("a", API_BASE_URL=monitor.url, OFFLINE_MODE="True")
+
+    ended = flush(monitor.url, **variables)
+
+    told(ended, words)
+    assert b"canary" not in ended.stderr
+    assert stored(monitor) == 0
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "soon"])
+def test_a_time_out_is_above_zero(flush, told, seconds):
+    told(flush("http://127.0.0.1:9", "--timeout", seconds), "--timeout")

@@ -1,0 +1,151 @@
+"""`peakhold status`: where everything stands, without network and key."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+import pytest
+
+from peakhold.delivery.schema import SCHEMA_VERSION
+
+
+def change(state_directory, statement):
+    database = sqlite3.connect(state_directory / "outbox.sqlite3")
+    with database:
+        database.execute(statement)
+    database.close()
+
+
+def test_an_outbox_with_nothing_in_it_is_well(peakhold, leave, monitor):
+    leave("a", "b", API_BASE_URL=monitor.url)
+
+    ended = peakhold("status")
+
+    assert ended.returncode == 0, ended.stderr
+    text = ended.stdout.decode()
+    assert "sealed 2 = delivered 2 + pending 0 + parked 0 + dead 0 + dropped 0" in text
+    assert "Nothing waits." in text
+
+
+def test_what_waits_for_its_time_alone_needs_nobody(peakhold, leave):
+    leave("a", OFFLINE_MODE="True")
+
+    ended = peakhold("status")
+
+    assert ended.returncode == 0
+    assert b"pending 1, parked 0, dead 0" in ended.stdout
+
+
+def test_each_state_is_told_by_destination_with_its_last_error(
+    peakhold, troubled, state_directory, api_key
+):
+    ended = peakhold("status")
+
+    text = ended.stdout.decode()
+    assert ended.returncode == 1
+    assert text.startswith(f"Outbox in {state_directory}\n")
+    assert "sealed 3 = delivered 0 + pending 1 + parked 1 + dead 1" in text
+    assert f"To {troubled} with key " in text
+    assert "pending 0, parked 1, dead 0; the oldest waits for " in text
+    assert "wants payment" in text
+    assert "HTTP 422" in text
+    assert "`peakhold outbox ls`" in text
+    assert api_key not in text
+
+
+def test_json_has_the_keys_of_health(peakhold, troubled, state_directory):
+    ended = peakhold("status", "--json")
+
+    found = json.loads(ended.stdout)
+    assert ended.returncode == 1
+    assert found["state_directory"] == str(state_directory)
+    assert found["unaccounted"] == 0
+    assert found["counts"] == {
+        "sealed": 3,
+        "delivered": 0,
+        "pending": 1,
+        "parked": 1,
+        "dead": 1,
+        "dropped": {},
+    }
+    assert [row["parked"] for row in found["destinations"]] == [0, 0, 1]
+
+
+def test_it_fits_a_narrow_terminal(peakhold, troubled, state_directory):
+    text = peakhold("status", COLUMNS="60").stdout.decode()
+
+    lines = text.replace(str(state_directory), "").splitlines()
+    assert max(map(len, lines)) <= 60
+
+
+def test_a_window_of_a_killed_process_is_told(peakhold, leave):
+    leave("a", then="os._exit(9)", API_BASE_URL="http://127.0.0.1:9")
+
+    # There is no outbox yet, but there is something to be seen.
+    ended = peakhold("status")
+
+    assert ended.returncode == 0, ended.stderr
+    assert b"1 that dead ones left to the next" in ended.stdout
+
+
+def test_while_a_process_uses_the_outbox_its_windows_count_as_running(stay, peakhold):
+    stay("a", seal=False)
+
+    assert b"1 of running processes, 0 that" in peakhold("status").stdout
+
+
+def test_figures_that_do_not_add_up_are_told(peakhold, leave, state_directory):
+    leave("a", OFFLINE_MODE="True")
+    change(state_directory, "UPDATE totals SET value = 3 WHERE name = 'sealed'")
+
+    ended = peakhold("status")
+
+    assert ended.returncode == 1
+    assert b"do not add up, by 2: see" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["status"],
+        ["outbox", "ls"],
+        ["outbox", "show", "x"],
+        ["outbox", "retry", "--all"],
+        ["outbox", "drop", "x"],
+        ["outbox", "export"],
+        ["flush"],
+    ],
+)
+def test_without_an_outbox_the_remedy_is_told(
+    peakhold, told, state_directory, command, api_key
+):
+    ended = peakhold(*command, ROBOFLOW_API_KEY=api_key)
+
+    told(ended, f"there is no outbox in {state_directory}", "PEAKHOLD_STATE_DIR")
+    assert not state_directory.exists()
+
+
+@pytest.mark.parametrize("command", [["status"], ["outbox", "ls"], ["flush"]])
+def test_the_outbox_of_a_later_version_is_left_alone(
+    peakhold, told, leave, state_directory, command, api_key
+):
+    leave("a", OFFLINE_MODE="True")
+    change(state_directory, f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    before = (state_directory / "outbox.sqlite3").read_bytes()
+
+    ended = peakhold(*command, ROBOFLOW_API_KEY=api_key)
+
+    told(ended, "later version of peakhold: use that version")
+    assert (state_directory / "outbox.sqlite3").read_bytes() == before
+
+
+def test_a_foreign_file_is_told(peakhold, told, state_directory):
+    state_directory.mkdir()
+    (state_directory / "outbox.sqlite3").write_text("a text of somebody's" * 100)
+
+    told(peakhold("status"), "cannot be used", "peakhold doctor")
+
+
+def test_a_variable_that_cannot_be_used_is_told(peakhold, told):
+    told(peakhold("status", PEAKHOLD_OUTBOX_MIB="much"), "PEAKHOLD_OUTBOX_MIB")

@@ -40,9 +40,9 @@ left, what somebody at the command line wants tried, and what is too old."""
 HOST_LOOK = 0.05
 """Seconds between two looks at whether the host is to have a task for metadata."""
 FRAMES_OFFERED = 250
-"""Frames with metadata from which on they are to be sealed, by a worker."""
+"""Frames with metadata from which on a worker is to coalesce them."""
 BATCHES_OFFERED = 20
-"""So many times as many, and the frame that brings one more seals them."""
+"""So many times as many, and the frame that brings one more does it."""
 LANE_IDLE = 600.0
 """Seconds after which a destination that has nothing to send is forgotten."""
 
@@ -213,23 +213,26 @@ class Dispatcher:
                 offered, lane = lane, self._lane(sender)
                 lane.batch, sender.lane = offered.batch, lane
             lane.used = now = self._clock()
-            if waiting >= FRAMES_OFFERED:
-                lane.batch_since = float("-inf")
-            elif waiting == 1:
+            if len(lane.batch) == 1:
                 lane.batch_since = now
+            lane.crowded |= waiting >= FRAMES_OFFERED
             task = self._host_task(lane) if schedule else None
             lane.host_at = now + HOST_LOOK
         if waiting >= FRAMES_OFFERED * BATCHES_OFFERED:
-            self._seal(lane)  # no worker comes to it
+            self._seal(lane, whole=False)  # no worker comes to it
         self._workers.signal()
         if schedule and task:
             self._hand(task, lane, schedule)
 
-    def _seal(self, lane: Lane) -> None:
-        """Seal open metadata; without the lock, for many ids take milliseconds."""
-        sender = lane.sender
-        with lane.batch.sealing:
-            for entries in lane.batch.seal_all():
+    def _seal(self, lane: Lane, *, whole: bool = True) -> None:
+        """Seal open metadata, all of it or only full requests.
+
+        Without the lock, for many ids take milliseconds.
+        """
+        sender, batch = lane.sender, lane.batch
+        with batch.sealing:
+            lane.crowded = False
+            for entries in batch.seal_all() if whole else batch.absorb():
                 self._intake.put(seal_metadata(sender.destination, entries), sender)
                 with self._wake:
                     lane.ready.add("metadata")
@@ -338,6 +341,8 @@ class Dispatcher:
         for lane in list(self._lanes.values()):
             if lane.batch and (every or lane.seal_at() <= now):
                 self._seal(lane)
+            elif lane.crowded:
+                self._seal(lane, whole=False)
 
     def _commit(self, *, wait: bool = True) -> None:
         """Have the outbox take in what was sealed."""

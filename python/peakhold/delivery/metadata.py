@@ -44,10 +44,14 @@ class MetadataBatch:
         self._offered.append((inference_ids, field_name, field_value))
         return len(self._offered)
 
-    def seal_all(self) -> Iterator[tuple[MetadataEntry, ...]]:
-        """Yield the entries of as few requests as hold everything, and start anew."""
+    def absorb(self) -> Iterator[tuple[MetadataEntry, ...]]:
+        """Add what was offered; yields the entries of every request filled."""
         for _ in range(len(self._offered)):  # what comes meanwhile is for the next time
             yield from self.add(*self._offered.popleft())
+
+    def seal_all(self) -> Iterator[tuple[MetadataEntry, ...]]:
+        """Yield the entries of as few requests as hold everything, and start anew."""
+        yield from self.absorb()
         if self._ids:
             yield self.seal()
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from peakhold.delivery import schema
 from peakhold.delivery.adoption import owner_of
 from peakhold.delivery.ledger import (
+    BY_HAND,
     Counts,
     committed,
     counts_of,
@@ -120,9 +121,9 @@ def retry(state: StateDirectory, record_ids: Sequence[str] | None = None) -> int
     with _opened(state) as database, committed(database):
         return sum(
             database.execute(
-                "UPDATE records SET state = 'pending', reason = 'retry'"
+                "UPDATE records SET state = 'pending', reason = ?"
                 " WHERE id = ? AND state != 'pending'",
-                (record_id,),
+                (BY_HAND, record_id),
             ).rowcount
             for record_id in _ids(database, record_ids)
         )
@@ -146,7 +147,7 @@ def drop(
     """
     with _opened(state) as database, committed(database):
         return sum(
-            remove(database, record_id, "dropped:by hand") > 0
+            remove(database, record_id, f"dropped:{BY_HAND}") > 0
             for record_id in _ids(database, record_ids, record_state)
         )
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+BY_HAND = "by hand"
+"""Reason of what somebody at the command line did. No failed attempt has it."""
 LONGEST_PAUSE = 24 * 3600.0
 """Seconds that the outbox ages at most while nobody uses it."""
 

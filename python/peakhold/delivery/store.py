@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from peakhold.delivery import forks, schema
 from peakhold.delivery.encode import merge_reports
 from peakhold.delivery.ledger import (
+    BY_HAND,
     committed,
     count,
     counts_of,
@@ -292,10 +293,10 @@ class Store:
                 )
             waiting = database.execute(
                 "SELECT endpoint, client, fingerprint, kind,"
-                " max(reason IS 'retry') AS at_once"
+                " max(reason IS ?) AS at_once"
                 " FROM records JOIN destinations ON destinations.number = destination"
                 " WHERE owner = ? AND state != 'dead' GROUP BY destination, kind",
-                (self._owner,),
+                (BY_HAND, self._owner),
             ).fetchall()
         return [
             (_destination(row), row["kind"], bool(row["at_once"])) for row in waiting

@@ -149,6 +149,22 @@ def test_what_is_retried_by_hand_goes_out_within_15_seconds(
     assert (counts.delivered, counts.parked, counts.dead) == (3, 0, 0)
 
 
+def test_a_failure_that_may_pass_is_not_taken_for_a_retry_by_hand(
+    durable, sender, client, clock
+):
+    client.failures = [ConnectionError("refused")] * 5
+    durable.deliver(report(sender), sender)
+    durable.step()
+    while sent(client) < 4:
+        clock.now += durable.step()
+    (destination,) = durable.destinations()
+    assert destination["next_attempt_in"] > 2 * TENDING
+    for _ in range(2):
+        clock.now += TENDING
+        durable.step()
+    assert sent(client) == 4
+
+
 def test_what_is_dropped_by_hand_is_counted(troubled, state):
     (dead,) = admin.listed(state, record_state="dead")
     assert admin.drop(state, [dead["id"]]) == 1

@@ -119,6 +119,11 @@ class Lane:
         del self.first_successes[key]
         return call
 
+    @property
+    def has_metadata(self) -> bool:
+        """Whether there is metadata that is not sealed, or just being sealed."""
+        return bool(self.batch) or self.batch.sealing.locked()
+
     def seal_at(self) -> float:
         """Return when the open batch has to go to the outbox, sent or not."""
         return self.batch_since + BATCH_AGE if self.batch else float("inf")

@@ -6,7 +6,7 @@
 //! encoded, and put in the order of a report.
 //!
 //! # What it guarantees
-//! * Nobody waits: observing and draining take no lock. (The allocator may.)
+//! * Nobody waits: observing and draining take no lock. (The allocator may, and the first record of a [`WindowJournal`] waits for its file.)
 //! * Each observation is in exactly one drained window; one that returned before a drain began is in that drain's window or an earlier one.
 //! * Memory grows with classes and models, never with frames, and returns when a window closes.
 //! * Bad rows are counted by [`Reason`] and cost nothing but themselves.

@@ -31,7 +31,7 @@ def run_info() -> dict[str, str]:
         "date": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
         "commit": _ask("git", "describe", "--always", "--dirty") or "none",
         "CPU": _cpu(),
-        "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
+        "system": f"{platform.system()}, {platform.machine()}",
         "compiler": _ask("rustc", "--version") or "none here",
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
         "versions": ", ".join(f"{name} {number}" for name, number in packages.items()),

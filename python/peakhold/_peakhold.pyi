@@ -34,7 +34,7 @@ class PeakAggregator:
 
     Holds one peak per class and model, never a frame: memory grows with classes and
     models, not with detections. Any number of threads may observe and drain at once,
-    and nobody waits for a lock.
+    and nobody waits for a lock, but for the first record of a journal.
 
     `PEAKHOLD_MAX_CLASSES` (default 100,000), read when an aggregator is made, bounds
     the classes of one window, counted per model, and its models.

@@ -75,7 +75,11 @@ impl PeakAggregator {
     fn drain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let closed = self.aggregator.close();
         let peaks = usize::try_from(closed.peaks()).unwrap_or(usize::MAX);
-        report(py, &detached_if_large(py, peaks, || closed.release()))
+        let snapshot = detached_if_large(py, peaks, || closed.release());
+        let lines = report(py, &snapshot);
+        // Giving a large one back takes milliseconds.
+        detached_if_large(py, peaks, || drop(snapshot));
+        lines
     }
 
     /// Close the window like `drain`, and return what it held for later use.

@@ -3,6 +3,7 @@
 use super::columns::{Held, TextColumn, View, array_rows};
 use super::texts::{FrameTexts, RowText};
 use crate::{Aggregator, Confidences, Frame, Names, Number, Reason, Tally};
+use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -57,7 +58,11 @@ pub(super) fn observe<'py>(
         Err(_) => Columns { confidence, class_name: None, inference_id: None, prediction_type: None },
     };
     let class_id = match array_rows(&columns.confidence) {
-        Some(ROWS_WORTH_IDS..) => predictions.getattr_opt(intern!(py, "class_id"))?,
+        Some(ROWS_WORTH_IDS..) => match predictions.getattr_opt(intern!(py, "class_id")) {
+            // They are a hint, and no frame is lost for want of one.
+            Err(error) if error.is_instance_of::<PyException>(py) => None,
+            class_id => class_id?,
+        },
         _ => None,
     };
     if let Some(rows) = columns.observe_in_place(class_id.as_ref(), aggregator, model_id, tally) {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
 
 import host as hosting
@@ -10,6 +12,7 @@ import pytest
 from peakhold.monitor import MonitorServer
 
 _MONITOR = pytest.StashKey[MonitorServer]()
+_STATE = pytest.StashKey[tempfile.TemporaryDirectory]()
 
 
 def pytest_configure(config):
@@ -17,6 +20,8 @@ def pytest_configure(config):
 
     Hosts read their configuration once, when they are imported.
     """
+    state = config.stash[_STATE] = tempfile.TemporaryDirectory(prefix="peakhold-hosts-")
+    os.environ["PEAKHOLD_STATE_DIR"] = state.name
     if hosting.is_installed():
         monitor = config.stash[_MONITOR] = MonitorServer(workspace="local")
         monitor.start()
@@ -26,6 +31,7 @@ def pytest_configure(config):
 def pytest_unconfigure(config):
     if _MONITOR in config.stash:
         config.stash[_MONITOR].stop()
+    config.stash[_STATE].cleanup()
 
 
 def pytest_collection_modifyitems(items):

@@ -11,7 +11,7 @@ import pytest
 from host import API_KEY, IN_PLACE, PLUGIN, is_standalone
 
 INSTALLATION = ("extension", "numpy", "supervision", "host")
-WAY = ("api key", "endpoint", "clock", "workspace")
+WAY = ("outbox", "api key", "endpoint", "clock", "workspace")
 
 
 @pytest.fixture

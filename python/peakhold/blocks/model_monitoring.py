@@ -65,9 +65,9 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
         if not self._disabled:
             PeakAggregator()  # complains about its environment here, not in a stream
         self._windows: dict[str, Window] = {}
-        self._frequency: object = object()  # none that a caller can have
-        self._period = 0
-        self._due_after = 0.0  # the same; floats compare with floats much faster
+        # As given, in seconds, and as a float: floats compare with floats much faster.
+        # One tuple, for threads may call with frequencies of their own.
+        self._frequency: tuple[object, int, float] = (object(), 0, 0.0)
 
     @property
     def rejected(self) -> dict[str, int]:
@@ -101,25 +101,26 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
         if sender is None:
             return result(SINK_DISABLED)
         # Hosts pass the same object for every frame.
-        if frequency is not self._frequency:
-            self._period = whole_seconds(frequency)
-            self._due_after = float(self._period)
-            self._frequency = frequency
+        given, period, due_after = self._frequency
+        if frequency is not given:
+            period = whole_seconds(frequency)
+            due_after = float(period)
+            self._frequency = (frequency, period, due_after)
         window = self._windows.get(unique_aggregator_key)
         if window is None:
-            window = self._open(unique_aggregator_key, sender)
-        window.period = self._period
+            window = self._open(unique_aggregator_key, sender, period)
+        window.period = period
         now = window.last_used = monotonic()
         window.aggregator.observe(predictions, model_id)
         if window.released:
             # It was given up just now, and its last flush may have missed this frame.
             window.flush()
             self._windows.pop(unique_aggregator_key, None)
-        elif now - window.interval.last_report >= self._due_after:
-            return self._report(window, sender, fire_and_forget=fire_and_forget)
+        elif now - window.interval.last_report >= due_after:
+            return self._report(window, sender, period, fire_and_forget=fire_and_forget)
         return {"error_status": False, "message": NOT_IN_RANGE}
 
-    def _open(self, unique_aggregator_key: str, sender: Sender) -> Window:
+    def _open(self, unique_aggregator_key: str, sender: Sender, period: int) -> Window:
         # Threads may share a block. What one loses here it finds in the registry again.
         known = list(self._windows.items())
         self._windows = {key: window for key, window in known if not window.released}
@@ -129,14 +130,14 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
             destination.api_key_fingerprint,
             unique_aggregator_key,
         )
-        window = REGISTRY.acquire(key, sender, self._period)
+        window = REGISTRY.acquire(key, sender, period)
         self._windows[unique_aggregator_key] = window
         return window
 
     def _report(
-        self, window: Window, sender: Sender, *, fire_and_forget: bool
+        self, window: Window, sender: Sender, period: int, *, fire_and_forget: bool
     ) -> SinkResult:
-        seal = window.close_if_due(sender, self._period)
+        seal = window.close_if_due(sender, period)
         if seal is None:
             return result(NOT_IN_RANGE)
         schedule = self._schedule() if fire_and_forget else None

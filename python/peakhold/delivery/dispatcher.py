@@ -40,9 +40,9 @@ left, what somebody at the command line wants tried, and what is too old."""
 HOST_LOOK = 0.05
 """Seconds between two looks at whether the host is to have a task for metadata."""
 FRAMES_OFFERED = 250
-"""Frames with metadata from which on they are to be sealed, by a worker."""
+"""Frames with metadata from which on a worker is to coalesce them."""
 BATCHES_OFFERED = 20
-"""So many times as many, and the frame that brings one more seals them."""
+"""So many times as many, and the frame that brings one more does it."""
 LANE_IDLE = 600.0
 """Seconds after which a destination that has nothing to send is forgotten."""
 
@@ -143,6 +143,8 @@ class Dispatcher:
             sender: Who sends it.
         """
         self._errands.leave(lambda: self.deliver(seal(), sender))
+        if self._errands.thread is None:
+            self._workers.signal()
 
     def deliver_now(self, record: Record, sender: Sender) -> Exception | None:
         """Commit a record and make one attempt, on the caller's thread.
@@ -197,7 +199,7 @@ class Dispatcher:
                 lane = sender.lane = self._lane(sender)
         waiting = lane.batch.offer(inference_ids, field_name, field_value)
         if (
-            waiting == 1  # the worker does not know yet
+            waiting == 0  # no worker knows yet
             or waiting % FRAMES_OFFERED == 0
             or (schedule and self._clock() >= lane.host_at)
             or not lane.open
@@ -210,26 +212,35 @@ class Dispatcher:
         """Do what need not be done for each frame with metadata."""
         with self._wake:
             if not lane.open:  # it was forgotten just now
-                offered, lane = lane, self._lane(sender)
-                lane.batch, sender.lane = offered.batch, lane
+                forgotten, lane = lane, self._lane(sender)
+                forgotten.batch.offer_to(lane.batch)
+                sender.lane = lane
             lane.used = now = self._clock()
-            if waiting >= FRAMES_OFFERED * BATCHES_OFFERED:
-                self._seal(lane)  # no worker comes to it
-            elif waiting >= FRAMES_OFFERED:
-                lane.batch_since = float("-inf")
-            elif waiting == 1:
+            if waiting == 0 and lane.batch.is_new:
                 lane.batch_since = now
+            lane.crowded |= waiting >= FRAMES_OFFERED
             task = self._host_task(lane) if schedule else None
             lane.host_at = now + HOST_LOOK
+        if waiting >= FRAMES_OFFERED * BATCHES_OFFERED:
+            self._seal(lane, whole=False)  # no worker comes to it
         self._workers.signal()
         if schedule and task:
             self._hand(task, lane, schedule)
 
-    def _seal(self, lane: Lane) -> None:
-        sender = lane.sender
-        for entries in lane.batch.seal_all():
-            self._intake.put(seal_metadata(sender.destination, entries), sender)
-            lane.ready.add("metadata")
+    def _seal(self, lane: Lane, *, whole: bool = True) -> None:
+        """Seal open metadata, all of it or only full requests.
+
+        Without the lock, for many ids take milliseconds.
+        """
+        sender, batch = lane.sender, lane.batch
+        with batch.sealing:
+            lane.crowded = False
+            for entries in batch.seal_all() if whole else batch.absorb():
+                self._intake.put(seal_metadata(sender.destination, entries), sender)
+                with self._wake:
+                    lane.ready.add("metadata")
+            if batch.is_new:
+                lane.batch_since = self._clock()
 
     def _lane(self, sender: Sender) -> Lane:
         now = self._clock()
@@ -310,7 +321,9 @@ class Dispatcher:
 
     def step(self) -> float | None:
         """Do what is due; returns the seconds until there is more, None if nothing."""
-        self._errands.run()
+        if len(self._errands):
+            with self._workers.engaged():  # one may hang in a host's cache
+                self._errands.run()
         self._seal_batches()
         if self._intake.next_at <= self._clock():
             with self._workers.engaged():  # a disk may hang, or a client
@@ -331,11 +344,12 @@ class Dispatcher:
 
     def _seal_batches(self, *, every: bool = False) -> None:
         """Seal open metadata that is old enough, or all of it."""
-        with self._wake:
-            now = self._clock()
-            for lane in self._lanes.values():
-                if lane.batch and (every or lane.seal_at() <= now):
-                    self._seal(lane)
+        now = self._clock()
+        for lane in list(self._lanes.values()):
+            if every or lane.seal_at() <= now:
+                self._seal(lane)
+            elif lane.crowded:
+                self._seal(lane, whole=False)
 
     def _commit(self, *, wait: bool = True) -> None:
         """Have the outbox take in what was sealed."""
@@ -429,9 +443,7 @@ class Dispatcher:
         self._commit()
         record = self.outbox.lease(sender.destination, kind)
         if record is None and kind == "metadata":
-            with self._wake:
-                if lane.batch:
-                    self._seal(lane)
+            self._seal(lane)
             self._commit()
             record = self.outbox.lease(sender.destination, kind)
         by_call = kind == "metadata" and not sender.sends_bodies
@@ -447,13 +459,13 @@ class Dispatcher:
 
     def _forget_idle_lanes(self, now: float) -> None:
         for destination, lane in list(self._lanes.items()):
-            if lane.busy or lane.batch or now - lane.used <= LANE_IDLE:
+            if lane.busy or lane.has_metadata or now - lane.used <= LANE_IDLE:
                 continue
             if lane.ready:  # or so it was; much may have been dropped since
                 lane.used = self._timers[self._tend] = now
                 continue
             lane.open = False
-            if lane.batch:  # a frame came, and may have seen it open
+            if lane.has_metadata:  # a frame came, and may have seen it open
                 lane.open = True
             else:
                 del self._lanes[destination]
@@ -509,17 +521,19 @@ class Dispatcher:
         Args:
             timeout: Seconds to deliver; None for those of the settings.
         """
+        budget = self.settings.exit_seconds if timeout is None else timeout
+        deadline = self._clock() + budget
         self._workers.exiting = True
         for closer in self._closers:
             closer()
-        self._errands.run()
+        self._errands.finish(budget)
         self._seal_batches(every=True)
         self._commit()
         with self._wake:
             for lane in self._lanes.values():
                 lane.backoff.not_before = 0.0
                 lane.host_until = float("-inf")
-        if not self.flush(self.settings.exit_seconds if timeout is None else timeout):
+        if not self.flush(max(0.0, deadline - self._clock())):
             counts = self.counts()
             self.notices.warn(
                 "exit",
@@ -539,7 +553,8 @@ class Dispatcher:
             or self._timers.get(self._tend, float("inf")) <= self._clock()
             or self._intake.counts().pending > 0
             or any(
-                lane.busy or lane.ready or lane.batch for lane in self._lanes.values()
+                lane.busy or lane.ready or lane.has_metadata
+                for lane in list(self._lanes.values())
             )
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
@@ -12,27 +13,37 @@ if TYPE_CHECKING:
 
     from peakhold.delivery.notices import Notices
 
+_POLL = 0.01
+
 
 class Errands:
-    """Calls that are made in order, on one thread, soon.
+    """Calls that are begun in order, on one thread, soon.
 
     Leaving one takes two calls into C. A frame loop comes here once a window, with cold
     caches, where each Python function called takes ten times as long as it otherwise
     does: waking the workers by their condition takes some 60 us then.
+
+    A call may hang, in a host's cache for example. Then whoever else calls ``run`` goes
+    on with the next ones.
+
+    Attributes:
+        thread: The thread, once it was started.
     """
 
     def __init__(self, notices: Notices, *, wanted: bool) -> None:
         """Start no thread yet, and never one unless ``wanted``."""
+        self.thread: threading.Thread | None = None
         self._notices = notices
         self._wanted = wanted
         self._left: deque[Callable[[], object]] = deque()
         self._bell: SimpleQueue[bool] = SimpleQueue()
-        self._running = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._running = 0
 
     def __len__(self) -> int:
         """Return the number of calls that are not through."""
-        return len(self._left)
+        with self._lock:
+            return len(self._left) + self._running
 
     def leave(self, call: Callable[[], object]) -> None:
         """Have ``call`` called by the thread."""
@@ -41,26 +52,44 @@ class Errands:
 
     def start(self) -> None:
         """Start the thread ahead of the first call; at exit Python 3.12 starts none."""
-        if self._wanted and self._thread is None:
-            self._thread = threading.Thread(
+        with self._lock:
+            if not self._wanted or self.thread is not None:
+                return
+            thread = threading.Thread(
                 target=self._work, name="peakhold-errands", daemon=True
             )
-            self._thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:  # the workers do what is left, then
+                self._notices.warn("thread", "No thread could be started: %s", error)
+            else:
+                self.thread = thread
 
     def run(self) -> None:
-        """Make the calls that were left, on the caller's thread."""
-        with self._running:
-            while self._left:
-                self._make(self._left[0])
-                self._left.popleft()
+        """Make the calls that were left and not begun, on the caller's thread."""
+        while self._left:
+            with self._lock:
+                if not self._left:
+                    return
+                call = self._left.popleft()
+                self._running += 1
+            try:
+                call()
+            except BaseException as error:  # noqa: BLE001 - the next ones come all the same
+                self._notices.warn(
+                    "errand", "An unexpected %s: %s", type(error).__name__, error
+                )
+            finally:
+                with self._lock:
+                    self._running -= 1
 
-    def _make(self, call: Callable[[], object]) -> None:
-        try:
-            call()
-        except Exception as error:  # noqa: BLE001 - the next ones come all the same
-            self._notices.warn(
-                "errand", "An unexpected %s: %s", type(error).__name__, error
-            )
+    def finish(self, timeout: float) -> None:
+        """Wait until all calls are through, for ``timeout`` seconds at most."""
+        if self.thread is None or not self.thread.is_alive():
+            self.run()
+        deadline = time.monotonic() + timeout
+        while len(self) and time.monotonic() < deadline:
+            time.sleep(_POLL)
 
     def stop(self) -> None:
         """Have the thread end."""

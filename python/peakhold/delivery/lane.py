@@ -51,6 +51,7 @@ class Lane:
         workspace: The destination's workspace.
         batch: Metadata that is not sealed yet.
         batch_since: Monotonic time of its first id.
+        crowded: Whether a worker is to coalesce what frames offered.
         backoff: When the destination may be tried again.
         busy: Whether a deliverer is at work on it.
         host_task: The host's task for it, until that ran or was thrown away.
@@ -79,6 +80,7 @@ class Lane:
         self.workspace = Workspace(notices)
         self.batch = MetadataBatch()
         self.batch_since = float("-inf")
+        self.crowded = False
         self.backoff = Backoff(jitter)
         self.busy = False
         self.ready: set[Kind] = set()
@@ -116,6 +118,11 @@ class Lane:
             return _nothing
         del self.first_successes[key]
         return call
+
+    @property
+    def has_metadata(self) -> bool:
+        """Whether there is metadata that is not sealed, or just being sealed."""
+        return bool(self.batch) or self.batch.sealing.locked()
 
     def seal_at(self) -> float:
         """Return when the open batch has to go to the outbox, sent or not."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -22,30 +23,55 @@ _ENTRY_BYTES = len('{"inference_ids":[],"field_name":,"field_value":},')
 class MetadataBatch:
     """The metadata of a destination that is not sealed yet.
 
-    ``offer`` may be called by any thread at any time, and all a frame does is that. The
-    dispatcher's lock covers the rest.
+    ``offer`` may be called by any thread at any time, and all a frame does is that.
+    Whoever does the rest holds ``sealing``.
     """
 
     def __init__(self) -> None:
         """Start empty."""
+        self.sealing = threading.Lock()
         self._offered: deque[tuple[Iterable[str], str, str]] = deque()
+        self._known = False
         self._start()
 
     def __len__(self) -> int:
         """Return the number of ids and frames that it holds."""
         return self._ids + len(self._offered)
 
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing in it is older than what was offered since the last time."""
+        return not self._ids
+
     def offer(
         self, inference_ids: Iterable[str], field_name: str, field_value: str
     ) -> int:
-        """Take the ids of a frame as they are; returns how many frames wait."""
+        """Take the ids of a frame as they are.
+
+        Returns:
+            How many frames wait; 0 if the caller has to tell a worker of them.
+        """
         self._offered.append((inference_ids, field_name, field_value))
-        return len(self._offered)
+        if self._known:
+            return len(self._offered)
+        self._known = True
+        return 0
+
+    def offer_to(self, other: MetadataBatch) -> None:
+        """Pass what was offered on to another batch."""
+        while self._offered:
+            other.offer(*self._offered.popleft())
+
+    def absorb(self) -> Iterator[tuple[MetadataEntry, ...]]:
+        """Add what was offered; yields the entries of every request filled."""
+        # In this order: what is offered after it has somebody told of it.
+        self._known = False
+        for _ in range(len(self._offered)):  # what comes meanwhile is for the next time
+            yield from self.add(*self._offered.popleft())
 
     def seal_all(self) -> Iterator[tuple[MetadataEntry, ...]]:
         """Yield the entries of as few requests as hold everything, and start anew."""
-        while self._offered:
-            yield from self.add(*self._offered.popleft())
+        yield from self.absorb()
         if self._ids:
             yield self.seal()
 

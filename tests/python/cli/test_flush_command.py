@@ -55,7 +55,7 @@ def test_what_is_left_is_told_with_the_error(flush, leave, refusing_api, api_key
     url = refusing_api(402)
     leave("a", API_BASE_URL=url, OFFLINE_MODE="True")
 
-    ended = flush(url)
+    ended = flush(url, "--timeout", "3")
 
     text = ended.stdout.decode()
     assert ended.returncode == 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
+from contextlib import closing
 
 import pytest
 from stand_ins import StatusError, conserved, metadata, report, sent
@@ -190,6 +192,41 @@ def test_a_record_that_is_dropped_by_hand_while_it_is_sent_does_no_harm(
     counts = durable.counts()
     assert (counts.delivered, counts.dropped) == (0, {"by hand": 1})
     assert conserved(counts)
+
+
+@pytest.fixture
+def long(durable, sender):
+    """An outbox of more records than are read at once."""
+    for index in range(admin._PAGE + 50):
+        durable.deliver(report(sender, f"w{index}"), sender)
+    durable._commit()
+    return durable
+
+
+def test_who_reads_an_export_slowly_keeps_nobody_from_committing(long, state, sender):
+    lines = admin.exported(state)
+    next(lines)
+    long.deliver(report(sender, "late"), sender)
+    long._commit()
+    assert long.durability == "process"
+    assert len(list(lines)) == admin._PAGE + 50
+
+
+def test_who_reads_all_at_once_would(long, state, sender):
+    with closing(sqlite3.connect(state.outbox)) as database:
+        rows = database.execute("SELECT body FROM records")
+        next(rows)
+        long.deliver(report(sender, "late"), sender)
+        long._commit()
+        rows.close()
+    assert long.durability == "memory"
+
+
+def test_figures_that_do_not_add_up_are_found(troubled, state):
+    with troubled.outbox._disk.transaction() as database:
+        database.execute("UPDATE totals SET value = 5 WHERE name = 'sealed'")
+    assert admin.problems(state) == ["the figures do not add up: +2 seals"]
+    assert admin.status(state)["unaccounted"] == 2
 
 
 def test_a_damaged_body_is_found(troubled, state):

@@ -75,10 +75,8 @@ class Errands:
                 self._running += 1
             try:
                 call()
-            except BaseException as error:  # noqa: BLE001 - the next ones come all the same
-                self._notices.warn(
-                    "errand", "An unexpected %s: %s", type(error).__name__, error
-                )
+            except Exception as error:  # noqa: BLE001 - the next ones come all the same
+                self._unexpected(error)
             finally:
                 with self._lock:
                     self._running -= 1
@@ -93,8 +91,17 @@ class Errands:
 
     def stop(self) -> None:
         """Have the thread end."""
+        self.thread = None
         self._bell.put(False)  # noqa: FBT003 - likewise
 
     def _work(self) -> None:
         while self._bell.get():
-            self.run()
+            try:
+                self.run()
+            except BaseException as error:  # noqa: BLE001, PERF203 - else the thread ends
+                self._unexpected(error)
+
+    def _unexpected(self, error: BaseException) -> None:
+        self._notices.warn(
+            "errand", "An unexpected %s: %s", type(error).__name__, error
+        )

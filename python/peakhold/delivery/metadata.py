@@ -64,10 +64,14 @@ class MetadataBatch:
 
     def absorb(self) -> Iterator[tuple[MetadataEntry, ...]]:
         """Add what was offered; yields the entries of every request filled."""
-        # In this order: what is offered after it has somebody told of it.
+        # First, so that somebody is told of what is offered from here on; and last, for
+        # what was offered in between is gone, and nobody was told of the next one.
         self._known = False
         for _ in range(len(self._offered)):  # what comes meanwhile is for the next time
-            yield from self.add(*self._offered.popleft())
+            if self._offered:  # not passed on to another batch
+                yield from self.add(*self._offered.popleft())
+        if not self._offered:
+            self._known = False
 
     def seal_all(self) -> Iterator[tuple[MetadataEntry, ...]]:
         """Yield the entries of as few requests as hold everything, and start anew."""

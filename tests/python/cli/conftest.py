@@ -29,7 +29,7 @@ VARIABLES = (
     "HTTP_PROXY",
     "http_proxy",
 )
-TIMEOUT = 60
+TIMEOUT = 180
 
 
 def environment(**variables):

@@ -283,7 +283,7 @@ def main() -> int:
     ]
     if options.check:
         for name in stale:
-            print(f"{name} is not what benches/results say: python scripts/write_benchmarks.py")
+            print(f"{name} is not what benches/results say; {Path(__file__)} mends it")
         return 1 if stale else 0
     for file, text in written.items():
         file.write_text(text, encoding="utf-8")

@@ -131,4 +131,7 @@ def packed(entries: Iterable[MetadataEntry]) -> Iterator[tuple[MetadataEntry, ..
 
 
 def _json_length(text: str) -> int:
+    plain = text.isascii() and text.isprintable()
+    if plain and '"' not in text and "\\" not in text:
+        return len(text) + 2  # as almost always, in a tenth of the time
     return len(json.dumps(text))

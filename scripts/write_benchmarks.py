@@ -30,9 +30,10 @@ _README_ROWS = re.compile(
     r"(?<=<!-- results -->\n).*?(?=<!-- end of results -->)", re.DOTALL
 )
 _QUICK = (
-    "**These numbers mean nothing: they are of a quick run, which only shows that the "
-    "harness works.**\n\n"
+    "**Of a quick run, which only shows that the harness works, and whose numbers mean "
+    "nothing: {}.**\n\n"
 )
+_PARTS = {"targets": "the targets", "tables": "the tables", "rust": "the core"}
 
 
 class Results:
@@ -57,9 +58,10 @@ class Results:
         }
 
     @property
-    def quick(self) -> bool:
-        """Whether any of it was measured with few samples."""
-        return any(part["quick"] for part in (self.tables, self.targets, self.rust))
+    def warning(self) -> str:
+        """What was measured with few samples."""
+        quick = [said for name, said in _PARTS.items() if getattr(self, name)["quick"]]
+        return _QUICK.format(", ".join(quick)) if quick else ""
 
     def row(self, table: str, scenario: str, contender: str) -> dict[str, Any] | None:
         """Return one row of a table, if it was measured."""
@@ -85,7 +87,7 @@ def page(results: Results, template: str) -> str:
     between, ten = "run between reports", "10 detections"
     blocks = (between, "run that closes a window", "custom metadata run")
     fields = {
-        "warning": _QUICK if results.quick else "",
+        "warning": results.warning,
         "run": run_table(results),
         "targets": targets_table(results.targets["targets"]),
         "noise": f"{results.targets['noise']:.1%}",

@@ -216,8 +216,7 @@ class Dispatcher:
                 forgotten.batch.offer_to(lane.batch)
                 sender.lane = lane
             lane.used = now = self._clock()
-            if waiting == 0 and lane.batch.is_new:
-                lane.batch_since = now
+            lane.batch_since = min(lane.batch_since, now)
             lane.crowded |= waiting >= FRAMES_OFFERED
             task = self._host_task(lane) if schedule else None
             lane.host_at = now + HOST_LOOK
@@ -239,8 +238,9 @@ class Dispatcher:
                 self._intake.put(seal_metadata(sender.destination, entries), sender)
                 with self._wake:
                     lane.ready.add("metadata")
-            if batch.is_new:
-                lane.batch_since = self._clock()
+            with self._wake:
+                if batch.is_new:
+                    lane.batch_since = self._clock() if batch else float("inf")
 
     def _lane(self, sender: Sender) -> Lane:
         now = self._clock()

@@ -7,6 +7,7 @@ import threading
 from stand_ins import StatusError, conserved, eventually, report, sent
 
 from peakhold.delivery import Dispatcher, Sender
+from peakhold.delivery.lane import BATCH_AGE
 from peakhold.delivery.settings import DeliverySettings
 from peakhold.testing import RecordingClient
 
@@ -78,6 +79,24 @@ def test_a_failing_destination_does_not_hold_up_another(stepped, sender, client,
     stepped.step()
     assert (sent(client), sent(other)) == (1, 1)
     assert stepped.counts().delivered == 1
+
+
+def test_metadata_is_collected_from_the_moment_it_came(stepped, sender, clock):
+    stepped.lend(sender)
+    (lane,) = stepped._lanes.values()
+    lane.backoff.not_before = float("inf")  # nothing can be sent: it is collected
+    waiting = lane.batch.offer(["i"], "f", "v")
+    clock.advance(1.0)  # the frame has told nobody so far, and a worker comes by
+    stepped.step()
+    assert stepped.counts().sealed == 0
+    stepped._look_at_metadata(lane, sender, waiting, None)
+    clock.advance(BATCH_AGE - 0.1)
+    stepped.step()
+    assert stepped.counts().sealed == 0
+    # The control: that old, it goes to the outbox.
+    clock.advance(0.2)
+    stepped.step()
+    assert stepped.counts().sealed == 1
 
 
 def test_a_timer_is_called_until_it_returns_none(stepped, clock):

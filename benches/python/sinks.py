@@ -173,12 +173,16 @@ def registering(block: Any, frames: list[Any]) -> Callable[[], None]:
     return sweep
 
 
-def wait_for_close(began: float) -> None:
+def wait_for_close(began: float, meanwhile: Callable[[], object]) -> None:
     """Return when a window that began at this monotonic time is just due.
 
-    Awake for the last of it, as a pipeline is that has frames coming in.
+    Awake for the last of it.
+
+    Args:
+        began: When the window began.
+        meanwhile: Done over and over while awake.
     """
     due = began + PERIOD + 0.005
     time.sleep(max(0.0, due - 0.02 - time.monotonic()))
     while time.monotonic() < due:
-        pass
+        meanwhile()

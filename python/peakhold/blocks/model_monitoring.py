@@ -140,12 +140,12 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
         seal = window.close_if_due(sender, period)
         if seal is None:
             return result(NOT_IN_RANGE)
-        schedule = self._schedule() if fire_and_forget else None
-        if schedule and not sender.offline:
-            current().deliver(seal(), sender, schedule)
+        offline = sender.offline
+        if fire_and_forget and self._schedule and not offline:
+            current().deliver(seal(), sender, self._schedule)
             return result(IN_BACKGROUND)
-        if fire_and_forget or sender.offline:
+        if fire_and_forget or offline:
             current().deliver_later(seal, sender)
-            return result(OFFLINE if sender.offline else IN_BACKGROUND)
+            return result(OFFLINE if offline else IN_BACKGROUND)
         error = current().deliver_now(seal(), sender)
         return result(SENT) if error is None else failure(FAILED, error, sender)

@@ -139,7 +139,9 @@ def observer(block: Any, key: str, frequency: int = PERIOD) -> Callable[[Any], A
     return run
 
 
-def observing(block: Any, key: str, frames: list[Any]) -> Callable[[], None]:
+def observing(
+    block: Any, key: str, frames: list[Any], frequency: int = NEVER
+) -> Callable[[], None]:
     """Return a sweep of `run` over frames, with no function of ours around each."""
     run = block.run
 
@@ -148,7 +150,7 @@ def observing(block: Any, key: str, frames: list[Any]) -> Callable[[], None]:
             run(
                 fire_and_forget=True,
                 predictions=frame,
-                frequency=NEVER,
+                frequency=frequency,
                 unique_aggregator_key=key,
                 model_id=MODEL_ID,
             )

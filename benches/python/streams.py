@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import frames as make
 from measuring import Line, Surroundings, microseconds
-from sinks import CLOSED, observer, observing, registering, wait_for_close
+from sinks import (
+    CLOSED,
+    PERIOD,
+    observer,
+    observing,
+    registering,
+    wait_for_close,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,11 +40,13 @@ class _Stream:
 
     def __init__(self, sinks: Sinks, key: str, frames: list[Any]) -> None:
         self._sinks = sinks
-        self._frames = [
+        *stream, self._last = [
             frames[number % len(frames)] for number in range(_WINDOW_FRAMES)
         ]
+        self._stream = observing(sinks.aggregator, key, stream, PERIOD)
         self._run = observer(sinks.aggregator, key)
         self._other = observing(sinks.aggregator, f"{key}-other", frames)
+        self._run(self._last)
         self.window()  # the first one imports and compiles
 
     def window(self, *, alone: bool = False) -> tuple[int, int]:
@@ -46,25 +55,27 @@ class _Stream:
         Args:
             alone: Whether no frame at all comes in the 20 ms before the close.
         """
-        run = self._run
-        run(self._frames[0])  # ends the window before, which is due
+        time.sleep(PERIOD)
+        self._close()  # what there was; with the next frame a window begins
         self._sinks.deliver()
         self._other()
-        *stream, last = self._frames
         began = time.monotonic()
         start = perf_counter_ns()
-        for frame in stream:
-            run(frame)
+        self._stream()
         between = perf_counter_ns() - start
         wait_for_close(began, time.monotonic if alone else self._other)
+        close = self._close()
+        self._sinks.deliver()
+        return between, close
+
+    def _close(self) -> int:
         start = perf_counter_ns()
-        answer = run(last)
+        answer = self._run(self._last)
         close = perf_counter_ns() - start
         if answer["message"] != CLOSED:
             message = f"the window was not closed: {answer}"
             raise RuntimeError(message)
-        self._sinks.deliver()
-        return between, close
+        return close
 
 
 def sustained(line: Line, around: Surroundings) -> None:

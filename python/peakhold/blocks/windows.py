@@ -76,6 +76,7 @@ class Window:
         self._journals = journals
         self.period = period
         self._closed = 0
+        self._goes_on = False
         self._watcher: Dispatcher | None = None
 
     def close_if_due(self, sender: Sender, period: int) -> Callable[[], Record] | None:
@@ -166,6 +167,7 @@ class Window:
 
     def _close(self) -> Callable[[], Record]:
         self._closed += 1
+        self._goes_on = True
         self.interval.last_report = monotonic()
         return partial(
             self._seal,
@@ -186,13 +188,17 @@ class Window:
     ) -> Record:
         """Do what closing need not wait for: tell the cache, and make the record."""
         self.interval.tell(sender.cache, period, closed_at)
-        return self._journals.seal(
+        record = self._journals.seal(
             sender.destination,
             self.key,
             snapshot,
             partial(self._reported, closed, sender, period),
             closed_at,
         )
+        if self._goes_on:
+            # The first record high of the next window need not wait for its file.
+            self.aggregator.prepare_journal()
+        return record
 
     def _reported(self, closed: int, sender: Sender, period: int) -> None:
         """Count the interval from the successful send, unless a newer close did."""
@@ -205,7 +211,10 @@ class Window:
             self.lock.release()
 
     def _flush(self) -> None:
-        if self.aggregator.peaks:
+        self._goes_on = False
+        if not self.aggregator.peaks:
+            self.aggregator.drain()  # there may be a journal, made ahead
+        else:
             record = self._journals.seal(
                 self._sender.destination, self.key, self.aggregator.snapshot()
             )

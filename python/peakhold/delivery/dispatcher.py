@@ -1,4 +1,4 @@
-"""The process's one deliverer: lanes, timers, and whose turn it is."""
+"""The process's one deliverer: its lanes, and whose turn it is."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from peakhold.delivery.outbox import Outbox
 from peakhold.delivery.record import Destination, seal_metadata
 from peakhold.delivery.settings import DeliverySettings
 from peakhold.delivery.store import Limits
+from peakhold.delivery.timers import Timers
 from peakhold.delivery.workers import Workers
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from peakhold.delivery.sender import Sender
     from peakhold.delivery.settings import Durability
     from peakhold.delivery.state import StateDirectory
+    from peakhold.delivery.timers import Timer
 
 HOST_GRACE = 5.0
 """Seconds a host's task has to start before the worker delivers in its place."""
@@ -51,8 +53,6 @@ _POLL = 0.05
 Task = Callable[[], None]
 Schedule = Callable[[Task], object]
 """Hands a task to the host: ``add_task`` or ``submit``."""
-Timer = Callable[[float], float | None]
-"""Called with the monotonic time; returns when to be called again, or None."""
 
 
 class Dispatcher:
@@ -98,8 +98,7 @@ class Dispatcher:
         self._errands = Errands(self.notices, wanted=worker)
         self._workers = Workers(self.step, self._wake, self.notices, wanted=worker)
         self._lanes: dict[Destination, Lane] = {}
-        self._timers: dict[Timer, float] = {self._tend: float("inf")}
-        self._timing = False
+        self._timers = Timers(self.notices, clock)
         self._commits = 0
         self.rejected: Callable[[], dict[str, int]] = dict
         self._closers: list[Callable[[], None]] = []
@@ -256,7 +255,7 @@ class Dispatcher:
             )
             self._lanes[sender.destination] = lane
             # Others may have left something for it.
-            self._timers[self._tend] = now
+            self._timers.set(self._tend, now)
         lane.lend(sender, now)
         return lane
 
@@ -308,8 +307,7 @@ class Dispatcher:
 
         It gets the monotonic time and returns when to be called again, or None.
         """
-        with self._wake:
-            self._timers[timer] = at
+        self._timers.set(timer, at)
         self._errands.start()
         self._workers.signal()
 
@@ -328,7 +326,10 @@ class Dispatcher:
         if self._intake.next_at <= self._clock():
             with self._workers.engaged():  # a disk may hang, or a client
                 self._commit(wait=False)
-        self._run_timers()
+        if self._timers.next_at() <= self._clock():
+            with self._workers.engaged():  # one may read the host's cache
+                self._timers.run()
+            self._workers.signal()  # another may have looked meanwhile
         for lane in list(self._lanes.values()):
             self._turn(lane, as_worker=True)
         with self._wake:
@@ -336,10 +337,8 @@ class Dispatcher:
             self._forget_idle_lanes(now)
             lanes = self._lanes.values()
             dues = [at for at in map(self._due, lanes) if at is not None]
-            # Who is at the timers signals when they are through.
-            timers = () if self._timing else self._timers.values()
-            times = [*timers, *dues, *(lane.seal_at() for lane in lanes)]
-            soonest = min([*times, self._intake.next_at])
+            times = [*dues, *(lane.seal_at() for lane in lanes)]
+            soonest = min([*times, self._timers.next_at(), self._intake.next_at])
             return max(0.0, soonest - now) if soonest < float("inf") else None
 
     def _seal_batches(self, *, every: bool = False) -> None:
@@ -382,36 +381,6 @@ class Dispatcher:
         """Return when the worker may next send on a lane; None: nothing to send."""
         due = lane.next_kind()
         return max(due[0], lane.host_until, 0.0) if due else None
-
-    def _run_timers(self) -> None:
-        """Call the timers that are due, unless another worker is at it."""
-        with self._wake:
-            now = self._clock()
-            due = [timer for timer, at in self._timers.items() if at <= now]
-            if self._timing or not due:
-                return
-            self._timing = True
-        try:
-            with self._workers.engaged():  # a timer reads the host's cache
-                for timer in due:
-                    self._run_timer(timer)
-        finally:
-            self._timing = False
-            self._workers.signal()
-
-    def _run_timer(self, timer: Timer) -> None:
-        now = self._clock()
-        again: float | None
-        try:
-            again = timer(now)
-        except Exception as error:  # noqa: BLE001 - one timer must not stop the others
-            self.notices.warn("timer", "A timer failed: %s", type(error).__name__)
-            again = now + 60.0
-        with self._wake:
-            if again is None:
-                del self._timers[timer]
-            else:
-                self._timers[timer] = again
 
     def _turn(self, lane: Lane, *, as_worker: bool = False) -> bool:
         """Send one request on a lane if that may be now; returns whether it was."""
@@ -462,7 +431,8 @@ class Dispatcher:
             if lane.busy or lane.has_metadata or now - lane.used <= LANE_IDLE:
                 continue
             if lane.ready:  # or so it was; much may have been dropped since
-                lane.used = self._timers[self._tend] = now
+                lane.used = now
+                self._timers.set(self._tend, now)
                 continue
             lane.open = False
             if lane.has_metadata:  # a frame came, and may have seen it open
@@ -548,9 +518,9 @@ class Dispatcher:
 
     def _anything_left(self) -> bool:
         return (
-            self._timing
+            self._timers.running
             or len(self._errands) > 0
-            or self._timers.get(self._tend, float("inf")) <= self._clock()
+            or self._timers.at(self._tend) <= self._clock()
             or self._intake.counts().pending > 0
             or any(
                 lane.busy or lane.ready or lane.has_metadata
@@ -560,9 +530,9 @@ class Dispatcher:
 
     def _may_progress(self, deadline: float) -> bool:
         return (
-            self._timing
+            self._timers.running
             or len(self._errands) > 0
-            or self._timers.get(self._tend, float("inf")) < deadline
+            or self._timers.at(self._tend) < deadline
             or self._intake.next_at < deadline
             or any(
                 lane.busy or ((at := self._due(lane)) is not None and at < deadline)

@@ -474,9 +474,12 @@ class Dispatcher:
 
     def counts(self) -> Counts:
         """Return what became of the records so far."""
+        return self.uncommitted() + self.outbox.counts()
+
+    def uncommitted(self) -> Counts:
+        """Return the figures of what the outbox has not got yet."""
         closing = len(self._errands)
-        closed = Counts(closing, pending=closing)
-        return closed + self._intake.counts() + self.outbox.counts()
+        return Counts(closing, pending=closing) + self._intake.counts()
 
     @property
     def durability(self) -> Durability:

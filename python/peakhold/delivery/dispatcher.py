@@ -141,8 +141,7 @@ class Dispatcher:
             seal: Makes the record, on a thread of the dispatcher's.
             sender: Who sends it.
         """
-        self._errands.leave(lambda: self.deliver(seal(), sender))
-        if self._errands.thread is None:
+        if not self._errands.leave(lambda: self.deliver(seal(), sender)):
             self._workers.signal()
 
     def deliver_now(self, record: Record, sender: Sender) -> Exception | None:
@@ -444,9 +443,12 @@ class Dispatcher:
 
     def counts(self) -> Counts:
         """Return what became of the records so far."""
+        return self.uncommitted() + self.outbox.counts()
+
+    def uncommitted(self) -> Counts:
+        """Return the figures of what the outbox has not got yet."""
         closing = len(self._errands)
-        closed = Counts(closing, pending=closing)
-        return closed + self._intake.counts() + self.outbox.counts()
+        return Counts(closing, pending=closing) + self._intake.counts()
 
     @property
     def durability(self) -> Durability:
@@ -496,13 +498,15 @@ class Dispatcher:
         self._workers.exiting = True
         for closer in self._closers:
             closer()
-        self._errands.finish(budget)
         self._seal_batches(every=True)
         self._commit()
         with self._wake:
             for lane in self._lanes.values():
                 lane.backoff.not_before = 0.0
                 lane.host_until = float("-inf")
+        self._workers.signal()  # one errand may hang until the end
+        self._errands.finish(budget)
+        self._commit()
         if not self.flush(max(0.0, deadline - self._clock())):
             counts = self.counts()
             self.notices.warn(

@@ -141,11 +141,9 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
         if seal is None:
             return result(NOT_IN_RANGE)
         offline = sender.offline
-        if fire_and_forget and self._schedule and not offline:
-            current().deliver(seal(), sender, self._schedule)
-            return result(IN_BACKGROUND)
         if fire_and_forget or offline:
-            current().deliver_later(seal, sender)
+            schedule = self._schedule if fire_and_forget and not offline else None
+            current().deliver_later(seal, sender, schedule)
             return result(OFFLINE if offline else IN_BACKGROUND)
         error = current().deliver_now(seal(), sender)
         return result(SENT) if error is None else failure(FAILED, error, sender)

@@ -102,6 +102,7 @@ class Window:
                 return None
             if not self.interval.is_over(sender.cache, period):
                 return None
+            self._goes_on = True
             return self._close()
         finally:
             self.lock.release()
@@ -125,6 +126,7 @@ class Window:
                 if self.aggregator.peaks and self.interval.is_over(
                     self._sender.cache, self.period
                 ):
+                    self._goes_on = False
                     current().deliver_later(self._close(), self._sender)
                 if now >= self._deadline():
                     return now + min(self.period, _LONGEST_SLEEP)
@@ -167,7 +169,6 @@ class Window:
 
     def _close(self) -> Callable[[], Record]:
         self._closed += 1
-        self._goes_on = True
         self.interval.last_report = monotonic()
         return partial(
             self._seal,
@@ -195,10 +196,20 @@ class Window:
             partial(self._reported, closed, sender, period),
             closed_at,
         )
-        if self._goes_on:
-            # The first record high of the next window need not wait for its file.
-            self.aggregator.prepare_journal()
+        self._prepare()
         return record
+
+    def _prepare(self) -> None:
+        """Make the next window's journal, which else its first record waits for.
+
+        Not for a stream that stopped: its window would keep a file for nothing.
+        """
+        if self.lock.acquire(blocking=False):
+            try:
+                if self._goes_on:
+                    self.aggregator.prepare_journal()
+            finally:
+                self.lock.release()
 
     def _reported(self, closed: int, sender: Sender, period: int) -> None:
         """Count the interval from the successful send, unless a newer close did."""
@@ -212,13 +223,13 @@ class Window:
 
     def _flush(self) -> None:
         self._goes_on = False
-        if not self.aggregator.peaks:
-            self.aggregator.drain()  # there may be a journal, made ahead
-        else:
-            record = self._journals.seal(
-                self._sender.destination, self.key, self.aggregator.snapshot()
-            )
+        # Taken out first: what comes between a look and the swap would be lost.
+        snapshot = self.aggregator.snapshot()
+        record = self._journals.seal(self._sender.destination, self.key, snapshot)
+        if snapshot.peaks:
             current().deliver(record, self._sender)
+        elif record.on_committed is not None:  # it has a journal, made ahead
+            current().notices.guarded(record.on_committed)
 
     def _release(self) -> None:
         # In this order: an observation after the flush sees the mark, see `run`.

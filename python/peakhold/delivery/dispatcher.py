@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 HOST_GRACE = 5.0
 """Seconds a host's task has to start before the worker delivers in its place."""
+HOST_PATIENCE = 1.0
+"""Seconds that the host's task waits for what is just being sealed; longer takes what
+hangs, and then the worker delivers it."""
 TENDING = 15.0
 """Seconds after which the outbox is looked through again: for what dead processes
 left, what somebody at the command line wants tried, and what is too old."""
@@ -105,24 +108,17 @@ class Dispatcher:
 
     # Handing over -----------------------------------------------------------------
 
-    def deliver(
-        self, record: Record, sender: Sender, schedule: Schedule | None = None
-    ) -> None:
+    def deliver(self, record: Record, sender: Sender) -> None:
         """Take a record for delivery in the background.
 
         Args:
             record: What to send.
             sender: Who sends it, and from now on everything to its destination.
-            schedule: Hands a task to the host, if the host is to deliver.
         """
         self._intake.put(record, sender)
         with self._wake:
-            lane = self._lane(sender)
-            lane.ready.add(record.kind)
-            task = self._host_task(lane) if schedule else None
+            self._lane(sender).ready.add(record.kind)
         self._workers.signal()
-        if schedule and task:
-            self._hand(task, lane, schedule)
 
     def lend(self, sender: Sender) -> None:
         """Have a sender from now on for what waits in the outbox for its destination.
@@ -134,15 +130,29 @@ class Dispatcher:
             self._lane(sender)
         self._workers.signal()
 
-    def deliver_later(self, seal: Callable[[], Record], sender: Sender) -> None:
-        """Take what will be a record for delivery in the background.
+    def deliver_later(
+        self,
+        seal: Callable[[], Record],
+        sender: Sender,
+        schedule: Schedule | None = None,
+    ) -> None:
+        """Take what will be a report for delivery in the background.
 
         Args:
             seal: Makes the record, on a thread of the dispatcher's.
-            sender: Who sends it.
+            sender: Who sends it, and from now on everything to its destination.
+            schedule: Hands a task to the host, if the host is to deliver.
         """
+        task = None
+        if schedule:  # first of all, for from then on the workers leave it to the host
+            with self._wake:
+                lane = self._lane(sender)
+                lane.ready.add("report")  # as good as
+                task = self._host_task(lane)
         if not self._errands.leave(lambda: self.deliver(seal(), sender)):
             self._workers.signal()
+        if schedule and task:
+            self._hand(task, lane, schedule)
 
     def deliver_now(self, record: Record, sender: Sender) -> Exception | None:
         """Commit a record and make one attempt, on the caller's thread.
@@ -287,6 +297,7 @@ class Dispatcher:
         with self._wake:  # the workers leave it alone, between its turns as well
             lane.host_until = self._clock() + HOST_GRACE
         try:
+            self._errands.finish(HOST_PATIENCE)
             self._commit()
             while self._turn(lane):
                 pass
@@ -480,12 +491,16 @@ class Dispatcher:
         deadline = self._clock() + timeout
         self._workers.signal()
         with self._wake:
-            while self._anything_left():
+            while True:
+                # In this order: what was under way at the first look may have become
+                # what is left, or nothing, by the second one.
+                may_progress = self._may_progress(deadline)
+                if not self._anything_left():
+                    return True
                 now = self._clock()
-                if now >= deadline or not self._may_progress(deadline):
+                if now >= deadline or not may_progress:
                     return False
                 self._wake.wait(min(_POLL, deadline - now))
-        return True
 
     def close(self, timeout: float | None = None) -> None:
         """Seal and commit what is open, then deliver what there is time for.
@@ -505,7 +520,8 @@ class Dispatcher:
                 lane.backoff.not_before = 0.0
                 lane.host_until = float("-inf")
         self._workers.signal()  # one errand may hang until the end
-        self._errands.finish(budget)
+        self._errands.finish(max(0.0, deadline - self._clock()))
+        self._seal_batches(every=True)
         self._commit()
         if not self.flush(max(0.0, deadline - self._clock())):
             counts = self.counts()
@@ -537,6 +553,7 @@ class Dispatcher:
             self._timers.running
             or len(self._errands) > 0
             or self._timers.at(self._tend) < deadline
+            or self._intake.busy
             or self._intake.next_at < deadline
             or any(
                 lane.busy or ((at := self._due(lane)) is not None and at < deadline)

@@ -47,8 +47,9 @@ class Errands:
 
     def leave(self, call: Callable[[], object]) -> bool:
         """Have ``call`` called by the thread; returns whether that was free for it."""
-        free = self.thread is not None and not self._left and not self._running
         self._left.append(call)
+        # After it was left, so that of two that come at once one at least is told.
+        free = self.thread is not None and len(self._left) == 1 and not self._running
         self._bell.put(True)  # noqa: FBT003 - it is the item
         return free
 

@@ -58,6 +58,8 @@ class Timers:
             if self.running or not due:
                 return
             self.running = True
+            for timer in due:  # it may be set anew while it is called
+                del self._times[timer]
         try:
             for timer in due:
                 self._call(timer)
@@ -72,8 +74,6 @@ class Timers:
         except Exception as error:  # noqa: BLE001 - one timer must not stop the others
             self._notices.warn("timer", "A timer failed: %s", type(error).__name__)
             again = now + _AFTER_FAILURE
-        with self._lock:
-            if again is None:
-                del self._times[timer]
-            else:
-                self._times[timer] = again
+        if again is not None:
+            with self._lock:
+                self._times[timer] = min(again, self.at(timer))

@@ -118,6 +118,23 @@ def test_the_next_window_s_journal_is_made_ahead_and_goes_with_the_process(
     assert list(journals.iterdir()) == []
 
 
+@posix_only
+def test_a_window_whose_stream_stopped_keeps_no_journal(run_script, state_directory):
+    script = """
+    observe("a")
+    (window,) = block._windows.values()
+    window.interval.last_report = -1e9
+    window.check(time.monotonic())
+    from peakhold.delivery import current
+    assert current().flush(10)
+    assert window.aggregator.peaks == 0
+    die()
+    """
+    assert run_script(script) == -signal.SIGKILL
+    # The control is the test above: there a frame closed it, and more are expected.
+    assert list((state_directory / "journals").iterdir()) == []
+
+
 def test_a_good_end_leaves_no_journal(api, run_script, state_directory):
     assert run_script('observe("a")') == 0
     assert reported(api) == [{"a": "of 0.5"}]

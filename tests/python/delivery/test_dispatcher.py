@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import pytest
 from stand_ins import StatusError, conserved, eventually, report, sent
 
 from peakhold.delivery import Dispatcher, Sender
@@ -110,6 +111,22 @@ def test_a_timer_is_called_until_it_returns_none(stepped, clock):
     while (wait := stepped.step()) is not None:
         clock.now += wait
     assert calls == [1_002.0, 1_007.0, 1_012.0]
+
+
+@pytest.mark.parametrize("asked", [None, 2, 9])
+def test_a_timer_may_be_set_while_it_is_called(stepped, clock, asked):
+    calls = []
+
+    def timer(now):
+        calls.append(now)
+        if asked and len(calls) == 1:
+            stepped.watch(timer, now + asked)
+        return now + 5 if len(calls) < 2 else None
+
+    stepped.watch(timer, clock.now)
+    while (wait := stepped.step()) is not None:
+        clock.now += wait
+    assert calls == [1_000.0, 1_002.0 if asked == 2 else 1_005.0]
 
 
 def test_a_timer_that_raises_does_not_stop_the_worker(stepped, sender, clock):

@@ -140,8 +140,8 @@ def interpreter_held(line: Line, around: Surroundings) -> None:
         unit="ms",
         ours=f"{ours:.2f} ms",
         theirs=f"{theirs:.2f} ms",
-        note="pause of a spinning thread in which other threads worked, and without "
-        f"peakhold; medians of the longest of {rounds} runs",
+        note="pause of a spinning thread as far as other threads used a processor "
+        f"meanwhile, and without peakhold; medians of the longest of {rounds} runs",
     )
 
 

@@ -182,7 +182,7 @@ def metadata(line: Line, around: Surroundings) -> None:
             ours=microseconds(best["peakhold"]),
             theirs=microseconds(theirs),
             note="each frame with a new id, given to the sink as soon as it is made; "
-            "sending not included",
+            "without sending, and mostly without the frame in 50 that wakes a worker",
         )
 
 

@@ -38,7 +38,7 @@ def test_run_that_closes(contender, blocks, server, benchmark, record, rounds):
     stream = (frames * 3)[:150]
     sinks = blocks[contender]
     run = observer(sinks.aggregator, f"closing-{contender}")
-    beside = observing(sinks.aggregator, f"beside-{contender}", frames)
+    beside = observing(sinks.beside, f"beside-{contender}", frames)
 
     def fill():
         run(frames[0])  # ends the window before, if that is due

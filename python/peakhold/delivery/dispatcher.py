@@ -426,7 +426,7 @@ class Dispatcher:
             self._commit()
             record = self.outbox.lease(sender.destination, kind)
         by_call = kind == "metadata" and not sender.sends_bodies
-        if record and by_call and (parts := split(record, first_entry=True)):
+        if record and by_call and (parts := split(record, after_entry="first")):
             # The client takes one entry a call: the others wait for their turn.
             self.outbox.replace(record, parts)
             record = self.outbox.lease(sender.destination, kind)

@@ -215,6 +215,6 @@ class Outbox:
         self._notices.warn(
             "disk",
             "The outbox on disk cannot be used, what is sealed waits in memory "
-            "meanwhile: %s",
+            "meanwhile: %s. Is there room, and can PEAKHOLD_STATE_DIR be written?",
             error,
         )

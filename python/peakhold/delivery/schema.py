@@ -47,8 +47,10 @@ CREATE TABLE IF NOT EXISTS records (
     state TEXT NOT NULL CHECK (state IN ('pending', 'parked', 'dead')),
     attempts INTEGER NOT NULL DEFAULT 0,
     reason TEXT,
-    last_error TEXT
+    last_error TEXT,
+    next_at REAL
 );
+CREATE TABLE IF NOT EXISTS journals (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS undelivered
     ON records (owner, destination, kind, number, reason) WHERE state != 'dead';
 CREATE TABLE IF NOT EXISTS totals (
@@ -60,8 +62,9 @@ PRAGMA user_version = {SCHEMA_VERSION};
 COMMIT;
 """
 # `merge_key` tells the window of a report; it is NULL once the report may have been
-# sent, for then its body is final. `sealed_at` is on the outbox's own clock, see
-# `Store`; `created` is for people.
+# sent, for then its body is final. `sealed_at` and `next_at` are on the outbox's own
+# clock, see `Store`; `created` is for people. `journals` are of windows that were
+# committed, whatever became of them since, until they are seen to be gone.
 
 
 class NewerSchemaError(PeakholdError):

@@ -6,13 +6,14 @@ import os
 import random
 import sys
 import time
+from collections import defaultdict
 
 import pytest
 from processes import Processes
 
 from peakhold.testing import MisbehavingApi
 
-FIGURES = []
+FIGURES = defaultdict(list)
 SEED_VARIABLE = "PEAKHOLD_FAULTS_SEED"
 
 
@@ -67,9 +68,9 @@ def figure(capsys):
     begin = time.monotonic()
 
     def tell(promise, text):
-        line = f"{promise}: {text}, {time.monotonic() - begin:.0f} s"
-        FIGURES.append(line)
-        _print(capsys, line)
+        text = f"{text}, {time.monotonic() - begin:.0f} s"
+        FIGURES[promise].append(text)
+        _print(capsys, f"{promise}: {text}")
 
     return tell
 
@@ -81,7 +82,8 @@ def _print(capsys, line):
 
 
 def pytest_terminal_summary(terminalreporter):
+    """Show a line for each promise, and one for its controls."""
     if FIGURES:
         terminalreporter.section("figures")
-        for line in FIGURES:
-            terminalreporter.write_line(line)
+        for promise in sorted(FIGURES, key=lambda name: (int(name.strip("Rn")), name)):
+            terminalreporter.write_line(f"{promise}: {'; '.join(FIGURES[promise])}")

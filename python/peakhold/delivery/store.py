@@ -404,8 +404,12 @@ class Store:
         if many < len(old):  # somebody at the command line was faster
             return
         database.execute(f"DELETE FROM records WHERE id IN ({marks})", ids)  # noqa: S608
+        (before,) = database.execute(
+            "SELECT max(number) FROM records WHERE number < ?", (number,)
+        ).fetchone()
+        apart = (number - (before or 0)) // len(new)  # so that a part finds room, too
         for after, record in enumerate(reversed(new)):
-            _insert(database, record, self._owner, number - after, sealed_at)
+            _insert(database, record, self._owner, number - after * apart, sealed_at)
         seals = sum(record.seals for record in new) - sum(
             record.seals for record in old
         )

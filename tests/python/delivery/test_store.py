@@ -257,6 +257,24 @@ def test_a_jump_of_the_wall_clock_drops_nothing(make, monkeypatch, years):
     assert later.counts().pending == (1 if years > 0 else 2)
 
 
+def test_a_part_of_a_part_stays_in_its_place(store):
+    before, after = report("before"), report("after")
+    store.add([before, report("w", **{f"c{n}": 0.5 for n in range(8)}), after])
+    assert store.lease(HERE, "report").id == before.id
+    whole = store.lease(HERE, "report")
+    first, second = split(whole)
+    store.replace(whole, [first, second])
+    leased = store.lease(HERE, "report")
+    store.failed(leased, "dead", "HTTP 400", "bad")
+    last = store.lease(HERE, "report")
+    store.replace(last, split(last))
+    store.release(before)
+    found = drained(store)
+    assert [len(results(each)) for each in found] == [1, 2, 2, 1]
+    assert (found[0].id, found[-1].id) == (before.id, after.id)
+    assert conserved(store.counts())
+
+
 def test_records_belong_to_a_living_process_alone(make):
     mine, others = make(), make()
     others.add([report()])

@@ -17,6 +17,8 @@ from peakhold.delivery import schema
 from peakhold.delivery.ledger import counts_of
 from peakhold.testing import Answer
 
+pytestmark = pytest.mark.unbalanced  # the damage may take seals from the books
+
 TIMES = 1000
 TIMES_OF_THE_CONTROL = 40
 RECORDS = 10

@@ -39,9 +39,9 @@ def recover(api, stepped, seconds):
     api.always = None
     many = Counter()
     for second in range(seconds):
-        before = len(api.posts())
+        before = len(api.requests)
         stepped.run(1.0)
-        many[second] = len(api.posts()) - before
+        many[second] = len(api.requests) - before
         if not stepped.dispatcher.outbox.counts().pending:
             break
     return many

@@ -74,18 +74,19 @@ def jumps():
 
 
 def longest_window(start, wall_clock, jumps, **options):
-    """Return the longest time between reports over some jumps, and their number."""
+    """Return the longest time without a report over some jumps, and their number."""
     process = start("steady", **options, **wall_clock.environment)
     process.hear_until("up")
     for offset in jumps:
         wall_clock.set(offset)
         time.sleep(STAY)
+    end = time.monotonic()
     process.process.stdin.close()
     assert process.ended() == 0, process.errors()
     said = [line.split() for line in process.rest()]
     ends = [float(line[1]) for line in said if line[0] == "report"]
     assert "True" not in {line[2] for line in said if line[0] == "report"}
-    gaps = [after - before for before, after in itertools.pairwise(ends)]
+    gaps = [after - before for before, after in itertools.pairwise([*ends, end])]
     return max(gaps, default=float("inf")), len(ends)
 
 

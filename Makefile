@@ -76,7 +76,7 @@ test-hosts: $(DONE)/wheel ## Test the wheel inside three real workflow hosts (16
 	$(VPY) scripts/test_hosts.py dist $(ARGS)
 
 .PHONY: test-faults
-test-faults: $(DONE)/faults $(DONE)/extension ## Test every promise of delivery: kills, outages, full disks (some twenty minutes)
+test-faults: $(DONE)/faults $(DONE)/extension ## Test every promise of delivery: kills, outages, full disks (some ten minutes)
 	$(VPY) -m pytest -c tests/faults/pytest.ini tests/faults $(ARGS)
 
 .PHONY: install

@@ -60,7 +60,7 @@ pub fn recover(bytes: &[u8]) -> Result<Recovered, JournalError> {
         Some((&version, _)) if version > VERSION => return Err(JournalError::NewerVersion(version)),
         Some(_) => return Err(JournalError::Foreign),
     };
-    let Ok(Header { window, about }) = postcard::from_bytes(header) else { return Ok(cut) };
+    let Ok((Header { window, about }, [])) = postcard::take_from_bytes(header) else { return Ok(cut) };
     let mut peaks = Peaks { window, ..Peaks::default() };
     let mut rest = rest;
     let whole = loop {

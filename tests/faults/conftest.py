@@ -6,13 +6,16 @@ import os
 import random
 import sys
 import time
+from collections import defaultdict
 
 import pytest
+from conserving import Books
 from processes import Processes
 
 from peakhold.testing import MisbehavingApi
 
-FIGURES = []
+BOOKS = Books()
+FIGURES = defaultdict(list)
 SEED_VARIABLE = "PEAKHOLD_FAULTS_SEED"
 
 
@@ -29,6 +32,14 @@ def environment(monkeypatch, tmp_path):
     # Nobody answers there: no test may leave this machine, whatever it forgets.
     monkeypatch.setenv("API_BASE_URL", "http://127.0.0.1:1")
     return monkeypatch
+
+
+@pytest.fixture(autouse=True)
+def conservation(request, tmp_path):
+    """After the test, every seal in its outboxes is accounted for (R21)."""
+    yield
+    if request.node.get_closest_marker("unbalanced") is None:
+        assert BOOKS.check(tmp_path) == 0
 
 
 @pytest.fixture
@@ -67,9 +78,9 @@ def figure(capsys):
     begin = time.monotonic()
 
     def tell(promise, text):
-        line = f"{promise}: {text}, {time.monotonic() - begin:.0f} s"
-        FIGURES.append(line)
-        _print(capsys, line)
+        text = f"{text}, {time.monotonic() - begin:.0f} s"
+        FIGURES[promise].append(text)
+        _print(capsys, f"{promise}: {text}")
 
     return tell
 
@@ -81,7 +92,12 @@ def _print(capsys, line):
 
 
 def pytest_terminal_summary(terminalreporter):
+    """Show a line for each promise, and one for its controls."""
+    if BOOKS.outboxes:
+        FIGURES["R21"].append(
+            f"{BOOKS.outboxes} outboxes, {BOOKS.sealed} sealed, 0 unexplained"
+        )
     if FIGURES:
         terminalreporter.section("figures")
-        for line in FIGURES:
-            terminalreporter.write_line(line)
+        for promise in sorted(FIGURES, key=lambda name: (int(name.strip("Rn")), name)):
+            terminalreporter.write_line(f"{promise}: {'; '.join(FIGURES[promise])}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 
 def drain(start, **options):
     """Deliver what is left; returns how many seals there were in all.
@@ -9,17 +11,35 @@ def drain(start, **options):
     Checks conservation over all processes that used the outbox (R21): what was sealed
     is delivered, pending or dropped with a reason, and nothing is pending any more.
     """
-    process = start("drain", **options)
-    sealed, delivered, left, unexplained = map(
-        int, process.hear_until("drained").split()
-    )
-    assert process.ended() == 0, process.errors()
-    assert left == 0, (left, sealed, delivered, process.errors())
+    sealed, delivered, left, unexplained = drained(start, **options)
+    assert left == 0, (left, sealed, delivered)
     assert unexplained == 0
     assert delivered == sealed
     return sealed
 
 
+def drained(start, **options):
+    """Deliver what is left; returns seals, those delivered, left and unexplained."""
+    process = start("drain", **options)
+    figures = process.hear_until("drained")
+    assert process.ended() == 0, process.errors()
+    return tuple(map(int, figures.split()))
+
+
 def arrived(api):
     """Return the class names of all reports that took effect, but for the drain's."""
     return {result["class_name"] for result in api.results()} - {"drained"}
+
+
+def keys_and_bodies(api):
+    """Return the reports that took effect as pairs of idempotency key and body."""
+    return {
+        (request.headers["Idempotency-Key"], request.body)
+        for request in api.accepted(kind="report")
+    }
+
+
+def altered(api):
+    """Return the idempotency keys that came with different bodies."""
+    keys = Counter(key for key, _ in keys_and_bodies(api))
+    return {key for key, bodies in keys.items() if bodies > 1}

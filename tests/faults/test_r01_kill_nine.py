@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 
 import pytest
-from draining import arrived, drain
+from draining import altered, arrived, drain, keys_and_bodies
 from nursery import kill_at_random
 
 from peakhold.testing import LostAcknowledgement, RandomFaults, refuse
@@ -50,6 +49,7 @@ class Run:
         repeats: Requests that took effect again.
         allowed: As many of them as there may be.
         altered: Idempotency keys that came with different bodies.
+        new_keys: How many keys too many bodies came with.
     """
 
     def __init__(self, api, start, kills, seed, longest=LIVES, **options):
@@ -64,11 +64,11 @@ class Run:
         self.committed = {name for (name,) in said.of("committed")}
         self.lost = self.committed - arrived(api)
         accepted = api.accepted(kind="report")
-        keys = Counter(request.headers["Idempotency-Key"] for request in accepted)
-        windows = Counter(request.body for request in accepted)
-        self.repeats = sum(windows.values()) - len(windows)
+        windows = {request.body for request in accepted}
+        self.repeats = len(accepted) - len(windows)
         self.allowed = self.kills + api.faults.lost_answers
-        self.new_keys = len(keys) - len(windows)
+        self.altered = altered(api)
+        self.new_keys = len(keys_and_bodies(api)) - len(windows)
 
 
 @pytest.fixture
@@ -82,6 +82,7 @@ def test_no_committed_window_is_lost_and_what_is_repeated_is_the_same(run, figur
     assert result.kills == KILLS
     assert len(result.committed) > KILLS
     assert result.lost == set()
+    assert result.altered == set()
     assert result.new_keys == 0
     assert 0 < result.repeats <= result.allowed
     figure("R1", f"{KILLS} kills, {len(result.committed)} committed, 0 lost")
@@ -100,10 +101,13 @@ def test_the_control_a_window_that_is_not_kept_until_sent_is_lost(run, mutant, f
     figure("R1n", f"{mutant}: {len(result.lost)} lost of {KILLS_OF_A_CONTROL} kills")
 
 
-def test_the_control_records_without_an_owner_are_repeated_too_often(run):
+def test_the_control_records_without_an_owner_are_repeated_too_often(run, figure):
     result = run(10, mutant="no_owner", longest=10 * LIVES)
     assert result.repeats > result.allowed
+    figure("R2n", f"no owner: {result.repeats} repeats, {result.allowed} allowed")
 
 
-def test_the_control_a_new_key_for_each_attempt_is_seen(run):
-    assert run(KILLS_OF_A_CONTROL, mutant="new_id").new_keys > 0
+def test_the_control_a_new_key_for_each_attempt_is_seen(run, figure):
+    result = run(KILLS_OF_A_CONTROL, mutant="new_id")
+    assert result.new_keys > 0
+    figure("R2n", f"a key for each attempt: {result.new_keys} keys too many")

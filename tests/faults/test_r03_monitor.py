@@ -15,7 +15,8 @@ from peakhold.testing import LostAcknowledgement, RandomFaults, refuse
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
-KILLS = 60
+KILLS = 200
+KILLS_OF_THE_CONTROL = 40
 LIVES = 0.25
 
 
@@ -49,24 +50,30 @@ class BadLine(RandomFaults):
         return fault
 
 
-def stored_and_sealed(api, monitor, start, seed, **line):
+def stored_and_sealed(api, monitor, start, kills, seed, **line):
     """Kill senders at random; returns the reports stored, and the windows sealed."""
     api.faults = BadLine(monitor, seed, **line)
     options = {"PEAKHOLD_REQUESTS_PER_SECOND": "2000"}
-    kill_at_random(start("nursery", "sealing", **options), KILLS, seed, longest=LIVES)
+    kill_at_random(start("nursery", "sealing", **options), kills, seed, longest=LIVES)
     sealed = drain(start, **options)
     return len(monitor.store.requests("report")), sealed, len(api.accepted())
 
 
 def test_what_is_stored_is_what_was_sealed(api, monitor, start, seed, figure):
-    stored, sealed, accepted = stored_and_sealed(api, monitor, start, seed)
+    stored, sealed, accepted = stored_and_sealed(api, monitor, start, KILLS, seed)
     assert stored == sealed
     assert accepted > sealed
-    figure("R3", f"{KILLS} kills, {accepted} requests took effect, {stored} == sealed")
+    figure(
+        "R3",
+        f"{KILLS} kills, {accepted} requests took effect, stored == sealed == {sealed}",
+    )
 
 
 def test_the_control_without_its_key_a_repeat_is_stored_again(
-    api, monitor, start, seed
+    api, monitor, start, seed, figure
 ):
-    stored, sealed, _ = stored_and_sealed(api, monitor, start, seed, keys=False)
+    stored, sealed, _ = stored_and_sealed(
+        api, monitor, start, KILLS_OF_THE_CONTROL, seed, keys=False
+    )
     assert stored > sealed
+    figure("R3n", f"without keys: {stored} stored, {sealed} sealed")

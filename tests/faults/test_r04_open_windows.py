@@ -1,11 +1,11 @@
-"""R4: kill -9 loses no maximum that was observed."""
+"""R4: kill -9 loses no maximum that was observed, and repeats no report by another."""
 
 from __future__ import annotations
 
 import os
 
 import pytest
-from draining import drain
+from draining import altered, drain, keys_and_bodies
 from nursery import kill_at_random
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
@@ -38,15 +38,34 @@ def test_no_maximum_that_was_observed_is_lost(api, start, seed, figure):
     seen, gone = lost(api, start, KILLS, seed)
     assert len(seen) > KILLS
     assert gone == {}
+    assert altered(api) == set()
     figure("R4", f"{KILLS} kills, {len(seen)} maxima observed, 0 lost")
 
 
-def test_the_control_without_a_journal_maxima_are_lost(api, start, seed):
+def test_the_control_without_a_journal_maxima_are_lost(api, start, seed, figure):
     _, gone = lost(api, start, KILLS_OF_A_CONTROL, seed, PEAKHOLD_DURABILITY="memory")
     assert gone != {}
+    figure("R4n", f"without a journal: {len(gone)} maxima lost")
 
 
 def test_the_control_a_promise_before_the_write_is_broken(api, start, seed, figure):
-    _, gone = lost(api, start, KILLS, seed, mutant="tell_before_observing")
+    _, gone = lost(
+        api, start, 2 * KILLS_OF_A_CONTROL, seed, mutant="tell_before_observing"
+    )
     assert gone != {}
     figure("R4n", f"told before it was written: {len(gone)} maxima lost")
+
+
+def test_a_journal_that_outlives_its_window_does_not_have_it_sent_anew(
+    api, start, seed, figure
+):
+    lost(api, start, KILLS_OF_A_CONTROL, seed, mutant="keep_journals")
+    assert altered(api) == set()
+    figure("R2", f"{len(keys_and_bodies(api))} journals kept, no key with two bodies")
+
+
+def test_the_control_an_outbox_that_forgets_has_it_sent_anew(api, start, seed, figure):
+    mutant = "keep_journals_and_forget"
+    lost(api, start, KILLS_OF_A_CONTROL, seed, mutant=mutant)
+    assert altered(api) != set()
+    figure("R2n", f"journals kept and forgotten: {len(altered(api))} keys, two bodies")

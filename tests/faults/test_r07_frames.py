@@ -10,8 +10,10 @@ import pytest
 from peakhold.testing import Answer, BlackHole, MisbehavingApi
 
 LIMIT = 1.1
-PIECES = 10
-FAULTS = ("black hole", "always 500", "no Redis")
+PIECES = 6
+TRIALS = 3
+STRETCHES, SECONDS = 2, 5
+"""How often the disk is fine, and then full, and for how long."""
 
 
 @pytest.fixture
@@ -23,14 +25,16 @@ def destinations():
         yield fine.url, hole.url, bad.url
 
 
-def times_of(start, destinations, disk="fine", **options):
-    """Return the times of all frames in nanoseconds, by what is wrong."""
-    process = start("frames", *destinations, disk, **options)
+def run(start, destinations, stretches, **options):
+    """Return the nanoseconds of all frames by disk and fault, and the seals."""
+    process = start("frames", *destinations, stretches, SECONDS, **options)
     times = json.loads(process.hear_until("times"))
     assert process.hear_until("wrong") == "0"
+    sealed, unexplained = process.hear_until("sealed").split()
+    assert unexplained == "0"
     assert process.ended() == 0, process.errors()
     assert "Traceback" not in process.errors()
-    return times
+    return times, int(sealed)
 
 
 def p99s(times):
@@ -40,43 +44,44 @@ def p99s(times):
     return [sorted(piece)[int(size * 0.99)] for piece in pieces]
 
 
-def ratio(faulty, healthy):
+def ratios(times):
     """Return how the p99 of faulty frames compares, in the median of the pieces."""
-    pairs = zip(p99s(faulty), p99s(healthy), strict=True)
-    return statistics.median(one / other for one, other in pairs)
+    healthy = p99s(times["fine"]["healthy"])
+    return {
+        (disk, fault): statistics.median(
+            one / other for one, other in zip(p99s(taken), healthy, strict=True)
+        )
+        for disk, faults in times.items()
+        for fault, taken in faults.items()
+        if (disk, fault) != ("fine", "healthy")
+    }
 
 
-def best_ratios(start, destinations, disk, **options):
-    """Return the ratios of each fault, the best of three runs on a busy machine."""
-    best = {}
-    for _ in range(3):
-        times = times_of(start, destinations, disk, **options)
-        for fault in FAULTS:
-            now = ratio(times[fault], times["healthy"])
-            best[fault] = min(now, best.get(fault, now))
-        if max(best.values()) <= LIMIT:
-            break
-    return best
+def test_a_frame_takes_no_longer_whatever_fails(start, destinations, figure):
+    """Take of each ratio the best of up to three runs.
+
+    Who else uses the machine can only add to a time, and rarely to those of the same
+    fault in every run. What a fault itself costs is there in all of them.
+    """
+    best, runs = {}, 0
+    while runs < TRIALS and max(best.values(), default=LIMIT + 1) > LIMIT:
+        times, sealed = run(start, destinations, STRETCHES)
+        for case, ratio in ratios(times).items():
+            best[case] = min(ratio, best.get(case, ratio))
+        runs += 1
+    told = ", ".join(f"{disk} {fault} {best[disk, fault]:.2f}" for disk, fault in best)
+    assert max(best.values()) <= LIMIT, told
+    figure(
+        "R7",
+        f"p99 against healthy, by disk: {told}; best of {runs} runs, 0 exceptions, "
+        f"{sealed} sealed, 0 unexplained",
+    )
 
 
-@pytest.mark.parametrize("disk", ["fine", "full"])
-def test_a_frame_takes_no_longer_whatever_fails(start, destinations, figure, disk):
-    best = best_ratios(start, destinations, disk)
-    assert max(best.values()) <= LIMIT
-    told = ", ".join(f"{fault} {best[fault]:.2f}" for fault in FAULTS)
-    figure("R7", f"p99 against healthy, disk {disk}: {told}; 0 exceptions")
-
-
-def test_a_frame_takes_no_longer_because_the_disk_is_full(start, destinations, figure):
-    def attempt():
-        full = times_of(start, destinations, "full")["healthy"]
-        return ratio(full, times_of(start, destinations)["healthy"])
-
-    best = min(attempt() for _ in range(2))
-    assert best <= LIMIT
-    figure("R7", f"p99 against healthy, disk full against fine: {best:.2f}")
-
-
-def test_the_control_a_disk_that_is_asked_on_the_frame_is_felt(start, destinations):
-    times = times_of(start, destinations, mutant="disk_on_the_frame")
-    assert ratio(times["always 500"], times["healthy"]) > LIMIT
+def test_the_control_a_disk_that_is_asked_on_the_frame_is_felt(
+    start, destinations, figure
+):
+    times, _ = run(start, destinations, 1, mutant="disk_on_the_frame")
+    least = min(ratios(times).values())
+    assert least > LIMIT
+    figure("R7n", f"p99 against healthy with the disk on the frame: {least:.1f}")

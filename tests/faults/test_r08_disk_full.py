@@ -140,7 +140,8 @@ def test_what_is_sealed_meanwhile_waits_in_memory_and_is_committed_later(
     )
 
 
-def test_the_control_what_does_not_wait_in_memory_is_lost(api, start, state):
+def test_the_control_what_does_not_wait_in_memory_is_lost(api, start, state, figure):
     go_through(api, start, state, ByLimit, mutant="nothing_waits_in_memory")
     drain(start, PEAKHOLD_REQUESTS_PER_SECOND="2000")
     assert arrived(api) < ALL
+    figure("R8n", f"nothing waits in memory: {len(ALL - arrived(api))} lost")

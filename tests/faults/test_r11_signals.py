@@ -35,5 +35,14 @@ def test_sigterm_ends_the_process_as_if_the_library_were_not_there(api, start, f
     )
 
 
-def test_the_control_a_handler_is_seen(api, start):
+def test_the_control_a_handler_is_seen(api, start, figure):
     assert term(start, "a", mutant="handler") == (0, True)
+    figure("R11n", "a handler: rc 0, seen")
+
+
+def test_the_control_what_is_not_written_down_is_lost(api, start, figure):
+    term(start, "a", PEAKHOLD_DURABILITY="memory")
+    drain(start)
+    lost = {"a", "sealed-a"} - arrived(api)
+    assert "a" in lost
+    figure("R11n", f"without a journal: {len(lost)} of 2 windows lost")

@@ -10,7 +10,7 @@ from http import HTTPStatus
 import pytest
 from stepping import FIRST_PAUSE, Stepped, conserved
 
-from peakhold.delivery import attempt
+from peakhold.delivery import attempt, policy
 from peakhold.delivery.policy import Verdict
 from peakhold.testing import refuse
 
@@ -41,7 +41,7 @@ FORMS = {
     "date in the past": lambda: (http_date(-600), 0.0),
     "negative": lambda: ("-5", 0.0),
     "nonsense": lambda: ("a while", 0.0),
-    "enormous": lambda: ("9" * 9, HOUR),
+    "enormous": lambda: ("9" * 500, HOUR),
     "empty": lambda: ("", 0.0),
 }
 
@@ -82,14 +82,16 @@ def outcome(api, directory, status, header):
 
 
 def next_attempt(api, stepped):
-    """Return after how many seconds there is another request."""
-    before, begin = len(api.posts()), stepped.clock()
-    while len(api.posts()) == before:
-        pause = stepped.dispatcher.step()
-        if len(api.posts()) == before:
-            assert pause is not None
-            stepped.clock.advance(max(pause, 0.001))
-    return stepped.clock() - begin
+    """Return after how many seconds there is another request, None if not as told."""
+    before = len(api.posts())
+    (destination,) = stepped.dispatcher.destinations()
+    pause = destination["next_attempt_in"]
+    made = []
+    for seconds in (pause - 0.5, 1.0):
+        stepped.clock.advance(max(0.0, seconds))
+        stepped.dispatcher.step()
+        made.append(len(api.posts()) - before)
+    return pause if made == [0, 1] else None
 
 
 def agree(got, wanted):
@@ -113,11 +115,23 @@ def differing(api, tmp_path, statuses, forms):
 
 def test_every_status_does_what_the_table_says(api, tmp_path, figure):
     assert differing(api, tmp_path, STATUSES, FORMS) == {}
-    figure("R17", f"{len(STATUSES)} statuses x {len(FORMS)} forms of Retry-After")
+    figure(
+        "R17",
+        f"{len(STATUSES)} statuses x {len(FORMS)} forms of Retry-After, 0 differ",
+    )
 
 
 @pytest.mark.parametrize("status", [429, 422, 402])
-def test_the_control_another_policy_is_seen(api, tmp_path, monkeypatch, status):
+def test_the_control_another_policy_is_seen(api, tmp_path, monkeypatch, status, figure):
     other = Verdict.PARK if status == 429 else Verdict.RETRY
     monkeypatch.setattr(attempt, "verdict", lambda error: other)
-    assert differing(api, tmp_path, [status], ["none"]) != {}
+    seen = differing(api, tmp_path, [status], ["none"])
+    assert seen != {}
+    figure("R17n", f"{other.value} for {status}: {len(seen)} differs")
+
+
+def test_the_control_a_shorter_wait_is_seen(api, tmp_path, monkeypatch, figure):
+    monkeypatch.setattr(policy, "LONGEST_RETRY_AFTER", 60.0)
+    seen = differing(api, tmp_path, [503], FORMS)
+    assert {form for _, form in seen} >= {"seconds", "date", "enormous"}
+    figure("R17n", f"a minute at most: {len(seen)} of {len(FORMS)} forms differ")

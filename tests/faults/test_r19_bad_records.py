@@ -100,7 +100,8 @@ def plain_report(rows):
 
 
 @pytest.mark.parametrize("kind", sorted(BAD.keys() - A_PLAIN_REDUCER_TAKES))
-def test_the_control_a_plain_reducer_loses_the_window(kind):
+def test_the_control_a_plain_reducer_loses_the_window(kind, figure):
     name, confidence, _ = BAD[kind]
     with pytest.raises((ValueError, TypeError, AttributeError)):
         plain_report(rows_with((name, confidence)))
+    figure("R19n", f"{kind}: window lost")

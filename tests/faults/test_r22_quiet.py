@@ -55,8 +55,9 @@ def test_an_outage_is_told_once_a_minute_and_its_end_once(
 
 
 def test_the_control_a_warning_for_each_failure_is_too_many(
-    api, tmp_path, caplog, monkeypatch
+    api, tmp_path, caplog, monkeypatch, figure
 ):
     monkeypatch.setattr(notices, "INTERVAL", 0.0)
     attempts = outage(api, tmp_path)
     assert len(told(caplog, logging.WARNING)) == attempts > HOUR / 60
+    figure("R22n", f"each failure told: {attempts} warnings")

@@ -318,6 +318,16 @@ fn newer_and_foreign_files_are_told_apart() {
     assert!(recover(b"").expect("cut").damaged);
 }
 
+#[test]
+fn a_journal_whose_first_record_is_missing_tells_nothing() {
+    let directory = Directory::new();
+    let (bytes, ends) = journal_of_four_kib(&directory);
+    for end in ends.iter().rev().skip(1) {
+        let headless = [&bytes[..9], &bytes[*end..]].concat();
+        assert_eq!(recover(&headless), Ok(Recovered { damaged: true, ..Recovered::default() }));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 

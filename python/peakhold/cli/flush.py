@@ -107,7 +107,7 @@ def deliver_what_waits(
     dispatcher = Dispatcher(state, delivery)
     # In this order: the flush waits for what the second one makes due.
     Adoption(dispatcher).lend(sender)
-    dispatcher.lend(sender)
+    dispatcher.lend(sender, at_once=True)
     dispatcher.flush(timeout)
     return {
         "endpoint": sender.destination.endpoint,

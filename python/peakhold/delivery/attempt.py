@@ -136,7 +136,7 @@ class Attempts:
                 delay,
             )
         else:
-            state = "dead"
+            state, delay = "dead", 0.0
             self._notices.warn(
                 judged.value,
                 "%s does not take a %s, which is kept as a dead letter (%s)",
@@ -145,7 +145,7 @@ class Attempts:
                 text,
             )
             self._answered(lane)
-        self._outbox.failed(record, state, reason_of(error, judged), text)
+        self._outbox.failed(record, state, reason_of(error, judged), text, delay)
         self._notices.failed(
             Failure(record.destination.endpoint, record.kind, record.id, state, text)
         )

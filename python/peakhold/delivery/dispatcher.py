@@ -120,14 +120,17 @@ class Dispatcher:
             self._lane(sender).ready.add(record.kind)
         self._workers.signal()
 
-    def lend(self, sender: Sender) -> None:
+    def lend(self, sender: Sender, *, at_once: bool = False) -> None:
         """Have a sender from now on for what waits in the outbox for its destination.
 
         Args:
             sender: Who sends it.
+            at_once: Whether it is tried now, whatever it was told to wait for.
         """
         with self._wake:
-            self._lane(sender)
+            lane = self._lane(sender)
+            if at_once:
+                lane.backoff.not_before = 0.0
         self._workers.signal()
 
     def deliver_later(
@@ -380,9 +383,10 @@ class Dispatcher:
             if self._commits == commits:
                 for lane in self._lanes.values():
                     lane.ready.clear()
-            for destination, kind, at_once in found:
+            for destination, kind, at_once, not_before in found:
                 if lane_found := self._lanes.get(destination):
                     lane_found.ready.add(kind)
+                    lane_found.backoff.resume(not_before)
                     if at_once:
                         lane_found.backoff.not_before = 0.0
         return now + TENDING if self.state else None

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from peakhold.delivery.notices import Notices
     from peakhold.delivery.record import Destination, Kind, Record
     from peakhold.delivery.state import StateDirectory
+    from peakhold.delivery.store import Waiting
 
 MEMORY_BYTES = 16 * 1024 * 1024
 """Bound of what waits in memory."""
@@ -129,25 +130,26 @@ class Outbox:
         """Give a leased record up."""
         self._settle(record, lambda store: store.drop(record, reason))
 
-    def failed(self, record: Record, state: str, reason: str, error: str) -> None:
+    def failed(
+        self, record: Record, state: str, reason: str, error: str, pause: float
+    ) -> None:
         """Note a failed attempt: the record is pending, parked or dead from now on."""
-        self._settle(record, lambda store: store.failed(record, state, reason, error))
+        self._settle(
+            record, lambda store: store.failed(record, state, reason, error, pause)
+        )
 
     def replace(self, record: Record, parts: Sequence[Record]) -> None:
         """Put parts in place of a leased record."""
         self._settle(record, lambda store: store.replace(record, parts))
 
-    def tend(
-        self, destinations: Collection[Destination]
-    ) -> list[tuple[Destination, Kind, bool]]:
+    def tend(self, destinations: Collection[Destination]) -> list[Waiting]:
         """Adopt what dead processes left, drop what is too old, move what is misplaced.
 
         Args:
             destinations: For which there is a sender.
 
         Returns:
-            What there is to be delivered by this process, and whether somebody at the
-            command line wants it tried at once.
+            What there is to be delivered by this process.
         """
         on_disk = self._on_disk(lambda disk: disk.adopt(destinations), None)
         with self._moving:

@@ -72,7 +72,8 @@ class Backoff:
     """How long a destination is left alone; one per destination, not per record.
 
     Attributes:
-        not_before: Monotonic time of the next attempt.
+        not_before: Monotonic time of the next attempt; minus infinity while nobody has
+            said when.
         failures: Failed attempts since the last good one.
         parked: Whether the last one says that a person is needed.
     """
@@ -81,11 +82,16 @@ class Backoff:
         self, jitter: Callable[[float, float], float] = random.uniform
     ) -> None:
         """Start healthy. ``jitter`` draws a number of seconds between two others."""
-        self.not_before = 0.0
+        self.not_before = float("-inf")
         self.failures = 0
         self.parked = False
         self._delay = FIRST_DELAY
         self._jitter = jitter
+
+    def resume(self, not_before: float) -> None:
+        """Wait as long as a dead process would have, unless something is planned."""
+        if self.not_before == float("-inf"):
+            self.not_before = not_before
 
     def failed(self, now: float, error: BaseException, judged: Verdict) -> None:
         """Plan the next attempt after a failed one."""

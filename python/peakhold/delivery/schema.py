@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import datetime, timezone
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from peakhold.errors import PeakholdError
@@ -20,6 +21,8 @@ APPLICATION_ID = 0x706B6864
 
 CHECKED_SIZE = 32 * 1024 * 1024
 """Bytes up to which a file is checked when it is opened; that takes up to 0.2 s."""
+_SQLITE_VERSIONS = 2
+"""The highest versions of the format of a file, for reading and writing, there are."""
 KEPT_DAMAGED = 3
 """Damaged files that are kept for somebody to look at."""
 
@@ -41,27 +44,31 @@ CREATE TABLE IF NOT EXISTS records (
     body BLOB NOT NULL,
     merge_key TEXT,
     created TEXT NOT NULL,
-    sealed_at REAL NOT NULL,
-    seals INTEGER NOT NULL CHECK (seals > 0),
+    sealed_at REAL NOT NULL CHECK (typeof(sealed_at) = 'real'),
+    seals INTEGER NOT NULL CHECK (typeof(seals) = 'integer' AND seals > 0),
     owner TEXT NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('pending', 'parked', 'dead')),
     attempts INTEGER NOT NULL DEFAULT 0,
     reason TEXT,
-    last_error TEXT
+    last_error TEXT,
+    next_at REAL CHECK (typeof(next_at) IN ('real', 'null'))
 );
+CREATE TABLE IF NOT EXISTS journals (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS undelivered
     ON records (owner, destination, kind, number, reason) WHERE state != 'dead';
 CREATE TABLE IF NOT EXISTS totals (
     name TEXT PRIMARY KEY,
-    value REAL NOT NULL
+    value REAL NOT NULL CHECK (typeof(value) = 'real')
 ) WITHOUT ROWID;
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 COMMIT;
 """
 # `merge_key` tells the window of a report; it is NULL once the report may have been
-# sent, for then its body is final. `sealed_at` is on the outbox's own clock, see
-# `Store`; `created` is for people.
+# sent, for then its body is final. `sealed_at` and `next_at` are on the outbox's own
+# clock, see `Store`; `created` is for people. `journals` are of windows that were
+# committed, whatever became of them since, until they are seen to be gone. The types are
+# checked because a flipped bit makes a text of a number.
 
 
 class NewerSchemaError(PeakholdError):
@@ -85,17 +92,30 @@ def connect(path: Path | None, *, sync: str) -> sqlite3.Connection:
         OSError: If it cannot be made.
         sqlite3.Error: If it cannot be used.
     """
-    if path is not None:  # SQLite would let everybody read it
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    if path is not None:
+        _look_at_header(path)
     database = sqlite3.connect(
         path or ":memory:", timeout=1.0, isolation_level=None, check_same_thread=False
     )
+    # A flipped bit in a text costs a record at most, not the file.
+    database.text_factory = partial(str, encoding="utf-8", errors="replace")
     try:
         _prepare(database, path, sync)
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _look_at_header(path: Path) -> None:
+    """Make the file if there is none, for its owner alone; SQLite does so for all."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        versions = os.read(file, 20)[18:]
+    finally:
+        os.close(file)
+    if any(version > _SQLITE_VERSIONS for version in versions):
+        raise DamagedError("its header is damaged")  # SQLite would only read it
 
 
 def _prepare(database: sqlite3.Connection, path: Path | None, sync: str) -> None:
@@ -118,16 +138,31 @@ def _prepare(database: sqlite3.Connection, path: Path | None, sync: str) -> None
         # An outbox that was full for a day does not stay large.
         database.execute("PRAGMA auto_vacuum = FULL")
         database.executescript(_SCHEMA)
-    elif path is not None and path.stat().st_size <= CHECKED_SIZE:
-        found = database.execute("PRAGMA quick_check(1)").fetchone()
-        if found != ("ok",):
-            raise DamagedError("SQLite's check found damage")
+    elif path is not None:
+        if _definitions(database) != _own_definitions():
+            raise DamagedError("its tables are not those of an outbox")
+        if path.stat().st_size <= CHECKED_SIZE:
+            found = database.execute("PRAGMA integrity_check(1)").fetchone()
+            if found != ("ok",):
+                raise DamagedError("SQLite's check found damage")
+
+
+def _definitions(database: sqlite3.Connection) -> list[tuple[str | None]]:
+    return database.execute("SELECT sql FROM sqlite_master").fetchall()
+
+
+@cache
+def _own_definitions() -> list[tuple[str | None]]:
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.executescript(_SCHEMA)
+        return _definitions(database)
 
 
 def is_damage(error: BaseException) -> bool:
     """Whether an exception says that the file is damaged, or not an outbox."""
     if isinstance(error, sqlite3.OperationalError):  # most say: busy, or full
-        return str(error).startswith(("no such ", "Could not decode"))
+        return str(error).startswith(("no such ", "unsupported file format"))
+    # SQLite quotes the damaged text of a table's definition.
     return isinstance(error, (DamagedError, UnicodeDecodeError)) or (
         type(error) is sqlite3.DatabaseError
     )

@@ -23,7 +23,7 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from peakhold.delivery import forks, schema
 from peakhold.delivery.encode import merge_reports
@@ -51,6 +51,8 @@ DEAD_LIMIT = 1_000
 """Dead records that are kept."""
 MERGED_AT_ONCE = 32
 """Reports that become one, or as few as there is room in, when the outbox is full."""
+_JOURNAL = "-"
+"""In the ids of windows that have a journal, and in no other."""
 _SPACING = 1 << 20
 """Between the numbers of two records, so that parts find room before their whole."""
 
@@ -82,6 +84,23 @@ class Limits:
 
     max_bytes: int = 256 * 1024 * 1024
     ttl: float = 7 * 24 * 3600.0
+
+
+class Waiting(NamedTuple):
+    """What a process has to deliver.
+
+    Attributes:
+        destination: Where it goes.
+        kind: Which requests.
+        at_once: Whether somebody at the command line wants it tried now.
+        not_before: Monotonic time of the next attempt, as whoever made the last one had
+            it; minus infinity if there was none, or it was parked.
+    """
+
+    destination: Destination
+    kind: Kind
+    at_once: bool
+    not_before: float
 
 
 class Store:
@@ -149,15 +168,16 @@ class Store:
         with self.transaction() as database:
             (last,) = database.execute("SELECT max(number) FROM records").fetchone()
             now = self.now()
-            for at, record in enumerate(records, 1):
-                if database.execute(
-                    "SELECT 1 FROM records WHERE id = ?", (record.id,)
-                ).fetchone():
-                    continue  # recovered from a journal that was to be deleted
+            new = [each for each in records if not _was_added(database, each)]
+            for at, record in enumerate(new, 1):
                 if leased:  # it is about to be sent, so its body is final
                     record = replace(record, merge_key=None)  # noqa: PLW2901 - in short
                 _insert(database, record, self._owner, (last or 0) + at * _SPACING, now)
                 count(database, "sealed", record.seals)
+                if self._state and _JOURNAL in record.id:
+                    database.execute(
+                        "INSERT OR IGNORE INTO journals VALUES (?)", (_window(record),)
+                    )
             if leased:
                 self._leased.update(record.id for record in records)
             database.execute(
@@ -243,13 +263,20 @@ class Store:
             self._remove(database, record.id, f"dropped:{reason}")
         return self.release(record)
 
-    def failed(self, record: Record, state: str, reason: str, error: str) -> bool:
-        """Note a failed attempt; the record is pending, parked or dead from now on."""
+    def failed(
+        self, record: Record, state: str, reason: str, error: str, pause: float = 0.0
+    ) -> bool:
+        """Note a failed attempt; the record is pending, parked or dead from now on.
+
+        A pending one is to wait for ``pause`` seconds, after a restart as well. A
+        restart may be what a parked one waits for.
+        """
         with self.transaction() as database:
+            next_at = self.now() + pause if state == "pending" else None
             database.execute(
-                "UPDATE records SET state = ?, reason = ?, last_error = ?,"
+                "UPDATE records SET state = ?, reason = ?, last_error = ?, next_at = ?,"
                 " attempts = attempts + 1, merge_key = NULL WHERE id = ?",
-                (state, reason, error, record.id),
+                (state, reason, error, next_at, record.id),
             )
             for (old,) in database.execute(
                 "SELECT id FROM records WHERE state = 'dead'"
@@ -267,17 +294,16 @@ class Store:
 
     # Whose a record is ------------------------------------------------------------
 
-    def adopt(
-        self, destinations: Iterable[Destination]
-    ) -> list[tuple[Destination, Kind, bool]]:
+    def adopt(self, destinations: Iterable[Destination]) -> list[Waiting]:
         """Take over what dead processes left for some destinations.
 
         Returns:
-            What this process has to deliver, and whether somebody at the command line
-            wants it tried at once.
+            What this process has to deliver; of a destination, what waits longest is
+            the first.
         """
         with self.transaction() as database:
             self._expire(database)
+            self._forget_journals(database)
             owners = database.execute(
                 "SELECT DISTINCT owner FROM records WHERE state != 'dead'"
             ).fetchall()
@@ -293,13 +319,20 @@ class Store:
                 )
             waiting = database.execute(
                 "SELECT endpoint, client, fingerprint, kind,"
-                " max(reason IS ?) AS at_once"
+                " max(reason IS ?) AS at_once, max(next_at) AS next_at"
                 " FROM records JOIN destinations ON destinations.number = destination"
-                " WHERE owner = ? AND state != 'dead' GROUP BY destination, kind",
+                " WHERE owner = ? AND state != 'dead' GROUP BY destination, kind"
+                " ORDER BY max(next_at) DESC",
                 (BY_HAND, self._owner),
             ).fetchall()
         return [
-            (_destination(row), row["kind"], bool(row["at_once"])) for row in waiting
+            Waiting(
+                _destination(row),
+                row["kind"],
+                bool(row["at_once"]),
+                float("-inf") if row["next_at"] is None else row["next_at"] + self._lag,
+            )
+            for row in waiting
         ]
 
     def overview(self) -> list[dict[str, Any]]:
@@ -371,12 +404,30 @@ class Store:
         if many < len(old):  # somebody at the command line was faster
             return
         database.execute(f"DELETE FROM records WHERE id IN ({marks})", ids)  # noqa: S608
+        (before,) = database.execute(
+            "SELECT max(number) FROM records WHERE number < ?", (number,)
+        ).fetchone()
+        apart = (number - (before or 0)) // len(new)  # so that a part finds room, too
         for after, record in enumerate(reversed(new)):
-            _insert(database, record, self._owner, number - after, sealed_at)
+            _insert(database, record, self._owner, number - after * apart, sealed_at)
         seals = sum(record.seals for record in new) - sum(
             record.seals for record in old
         )
         count(database, "sealed", seals)
+
+    def _forget_journals(self, database: sqlite3.Connection) -> None:
+        """Forget the committed windows whose journals are gone."""
+        known = database.execute("SELECT id FROM journals").fetchall()
+        if self._state is None or not known:
+            return
+        # Twice: one that was just being renamed stands in the second.
+        there = {
+            path.name.partition(".")[0]
+            for _ in range(2)
+            for path in self._state.journals.iterdir()
+        }
+        gone = [(each,) for (each,) in known if each not in there]
+        database.executemany("DELETE FROM journals WHERE id = ?", gone)
 
     def _merge(self, database: sqlite3.Connection) -> bool:
         """Merge the oldest reports of one window, if there are some that shrink."""
@@ -416,6 +467,22 @@ class Store:
                 self._remove(database, record_id, "dropped:overflow")
                 return True
         return False
+
+
+def _was_added(database: sqlite3.Connection, record: Record) -> bool:
+    """Whether it was, for a journal may outlive the commit of its window."""
+    return bool(
+        database.execute(
+            "SELECT 1 FROM records WHERE id = ?1"
+            " UNION ALL SELECT 1 FROM journals WHERE id = ?2",
+            (record.id, _window(record)),
+        ).fetchone()
+    )
+
+
+def _window(record: Record) -> str:
+    """Return the id of the window whose record, or part of it, one is."""
+    return record.id.partition(".")[0]
 
 
 def _insert(

@@ -44,8 +44,10 @@ _TLS_CUT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
 _LONGEST_QUOTE = 200
 
-# RFC 9110 has whole seconds; some gateways send fractions.
-_SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
+# RFC 9110 has whole seconds, as many digits as there are; some gateways send fractions.
+_SECONDS = re.compile(r"\d+(\.\d+)?", re.ASCII)
+_FOR_EVER = 1e9
+"""Seconds, 31 years: who asked for more asked for it, and ``time.sleep`` takes it."""
 
 _BY_STATUS: Mapping[int, tuple[type[RoboflowError], str, str]] = {
     401: (
@@ -206,7 +208,7 @@ def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
     """
     value = headers.get("Retry-After", "").strip()
     if _SECONDS.fullmatch(value):
-        return float(value)
+        return min(float(value), _FOR_EVER)
     until = _date(value)
     if until is None:
         return None

@@ -10,12 +10,22 @@ import time
 
 from mutant import MUTANT
 
-if MUTANT == "no_new_start":
-    os.register_at_fork = lambda **_: None  # before peakhold is imported
+_register = os.register_at_fork
 
-from common import observe, say, sink
 
-from peakhold.delivery import current
+def register_less(**hooks):
+    """Register what is to happen at a fork, unless the mutant does without it."""
+    in_child = getattr(hooks.get("after_in_child"), "__qualname__", "")
+    if MUTANT == "keep_windows" and in_child != "WindowRegistry.start_anew":
+        _register(**hooks)
+
+
+if MUTANT in {"no_new_start", "keep_windows"}:
+    os.register_at_fork = register_less  # before peakhold is imported
+
+from common import observe, say, sink  # noqa: E402 - the hooks come first
+
+from peakhold.delivery import current  # noqa: E402 - the same
 
 FORKS = int(sys.argv[1])
 WINDOWS = 6

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import os
 import random
+from dataclasses import replace
 
 from common import observe, say, sink
 from mutant import MUTANT
 from sealing import prepare
 
 from peakhold.blocks.windows import REGISTRY
+from peakhold.delivery.journal import Journals
 
 CLOSE_ONE_IN = 40
+
+if MUTANT.startswith("keep_journals"):  # as if killed before it could remove them
+    _seal = Journals.seal
+    Journals.seal = lambda *args, **options: replace(
+        _seal(*args, **options), on_committed=None
+    )
 
 
 def work(number):

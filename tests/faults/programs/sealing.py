@@ -45,6 +45,10 @@ def tell_before_commit(self, records, **options):
     _add(self, [replace(record, on_committed=None) for record in records], **options)
 
 
+if MUTANT == "keep_journals_and_forget":
+    store.Store._forget_journals = lambda _self, database: database.execute(
+        "DELETE FROM journals"
+    )
 if MUTANT == "take_before_send":
     store.Store.lease = take_before_send
 if MUTANT == "tell_before_commit":

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from peakhold.testing import MisbehavingApi, refuse
+
 
 @pytest.fixture
 def flush(peakhold, api_key):
@@ -49,6 +51,15 @@ def test_what_is_parked_is_tried_again(flush, leave, monitor, peakhold):
 
     assert flush(monitor.url).returncode == 0
     assert stored(monitor) == 1
+
+
+def test_what_was_told_to_wait_is_tried_now(flush, leave):
+    with MisbehavingApi() as api:
+        api.failures = [refuse(429, retry_after=600)]
+        leave("a", "b", API_BASE_URL=api.url)
+        assert len(api.posts()) == 1
+        assert flush(api.url).returncode == 0
+        assert len(api.accepted()) == 2
 
 
 def test_what_is_left_is_told_with_the_error(flush, leave, refusing_api, api_key):

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import uuid
+from dataclasses import replace
 
 import pytest
 from stand_ins import DictCache, conserved
@@ -138,6 +139,27 @@ def test_a_window_that_was_committed_before_the_kill_is_not_sent_twice(
     assert classes(client) == [["dog"]]
     assert not list(state.journals.iterdir())
     assert heir.counts().sealed == 1
+
+
+def test_a_window_that_was_delivered_before_the_kill_is_not_sent_twice(
+    process, sender, client, clock, state
+):
+    dispatcher = process()
+    journals = Journals.of(dispatcher)
+    aggregator = journals.aggregator(sender.destination, WINDOW)
+    aggregator.observe(frame(), "m/1")
+    record = journals.seal(sender.destination, WINDOW, aggregator.snapshot())
+    stopped = replace(record, on_committed=None)
+    dispatcher.deliver(stopped, sender)
+    dispatcher.step()
+    assert classes(client) == [["dog"]]
+    assert newest(state).stem == record.id
+    dispatcher.state.release()
+    heir = process()
+    deliver(heir, clock, sender)
+    assert classes(client) == [["dog"]]
+    assert not list(state.journals.iterdir())
+    assert heir.counts().sealed == heir.counts().delivered == 1
 
 
 def test_of_several_processes_one_adopts_a_journal(

@@ -7,6 +7,7 @@ import random
 import sqlite3
 import threading
 import time
+from contextlib import closing
 
 import pytest
 from stand_ins import conserved, eventually, report, sent
@@ -222,6 +223,67 @@ def test_a_damaged_file_is_put_aside_and_a_new_one_is_begun(
     dispatcher.outbox._next_trial = 0.0
     dispatcher._tend(0.0)
     assert dispatcher.outbox._disk.counts().pending == 1
+
+
+def write_byte(at, value):
+    def write(file):
+        with file.open("r+b") as opened:
+            opened.seek(at)
+            opened.write(bytes([value]))
+
+    return write
+
+
+def execute(statement):
+    def change(file):
+        with closing(sqlite3.connect(file)) as database, database:
+            database.execute("PRAGMA ignore_check_constraints = ON")
+            database.execute("PRAGMA writable_schema = ON")
+            database.execute(statement)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "aside"),
+    [
+        pytest.param(write_byte(18, 3), 1, id="can only be read"),
+        pytest.param(write_byte(47, 7), 1, id="unknown format"),
+        pytest.param(
+            execute("UPDATE sqlite_master SET sql = replace(sql, 'kind', 'kinf')"),
+            1,
+            id="another column",
+        ),
+        pytest.param(
+            execute("UPDATE records SET sealed_at = 'then'"), 1, id="text for a number"
+        ),
+        pytest.param(
+            execute("UPDATE records SET created = 'then'"), 0, id="of one record"
+        ),
+        pytest.param(
+            execute("UPDATE records SET last_error = CAST(X'ff' AS TEXT)"),
+            0,
+            id="no text",
+        ),
+    ],
+)
+def test_damage_that_a_check_of_pages_does_not_find_costs_no_later_window(
+    state, sender, client, file, change, aside
+):
+    dead = Dispatcher(state, worker=False)
+    dead.deliver(report(sender, "dead"), sender)
+    dead._commit()
+    dead.outbox._disk.close()
+    change(file)
+    dispatcher = Dispatcher(state, worker=False)
+    dispatcher.deliver(report(sender, "new"), sender)
+    for _ in range(4):
+        dispatcher.step()
+        dispatcher.outbox._next_trial = 0.0
+    assert len(list(state.path.glob("outbox.sqlite3.corrupt-*Z"))) == aside
+    assert dispatcher.outbox.disk_error is None
+    assert dispatcher.counts().pending == 0
+    assert sent(client) >= 1
 
 
 def test_a_newer_file_is_left_alone(state, sender, client, file, caplog):

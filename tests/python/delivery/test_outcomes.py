@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 
 import pytest
 from stand_ins import StatusError, conserved, metadata, report, sent
 
-from peakhold.testing import Answer
+from peakhold.delivery import Dispatcher
+from peakhold.delivery.state import StateDirectory
+from peakhold.testing import Answer, refuse
 
 
 def test_retry_after_is_waited_for(stepped, sender, client, clock):
@@ -21,6 +24,33 @@ def test_retry_after_is_waited_for(stepped, sender, client, clock):
     clock.now += 0.2
     stepped.step()
     assert stepped.counts().delivered == 1
+
+
+def test_retry_after_is_waited_for_by_the_next_process(
+    own_sender, api, clock, state_directory, monkeypatch
+):
+    monkeypatch.setattr(time, "time", clock.time)
+
+    def start():
+        return Dispatcher(StateDirectory(state_directory), clock=clock, worker=False)
+
+    api.failures = [refuse(503, retry_after=600)]
+    dead = start()
+    dead.deliver(report(own_sender, a=0.5), own_sender)
+    dead.step()
+    dead.state.release()
+    clock.advance(10.0)
+    heir = start()
+    heir.lend(own_sender)
+    assert heir.step() <= 590.0
+    assert len(api.posts()) == 1
+    clock.advance(589.0)
+    heir.step()
+    assert len(api.posts()) == 1
+    clock.advance(2.0)
+    heir.step()
+    assert len(api.accepted()) == 1
+    heir.close(0)
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 423])

@@ -7,6 +7,7 @@ import os
 import random
 import stat
 import time
+from dataclasses import replace
 
 import pytest
 from stand_ins import PlainSnapshot, conserved
@@ -256,6 +257,24 @@ def test_a_jump_of_the_wall_clock_drops_nothing(make, monkeypatch, years):
     assert later.counts().pending == (1 if years > 0 else 2)
 
 
+def test_a_part_of_a_part_stays_in_its_place(store):
+    before, after = report("before"), report("after")
+    store.add([before, report("w", **{f"c{n}": 0.5 for n in range(8)}), after])
+    assert store.lease(HERE, "report").id == before.id
+    whole = store.lease(HERE, "report")
+    first, second = split(whole)
+    store.replace(whole, [first, second])
+    leased = store.lease(HERE, "report")
+    store.failed(leased, "dead", "HTTP 400", "bad")
+    last = store.lease(HERE, "report")
+    store.replace(last, split(last))
+    store.release(before)
+    found = drained(store)
+    assert [len(results(each)) for each in found] == [1, 2, 2, 1]
+    assert (found[0].id, found[-1].id) == (before.id, after.id)
+    assert conserved(store.counts())
+
+
 def test_records_belong_to_a_living_process_alone(make):
     mine, others = make(), make()
     others.add([report()])
@@ -264,8 +283,48 @@ def test_records_belong_to_a_living_process_alone(make):
     others.dies()
     assert mine.adopt([THERE]) == []  # no sender for it
     assert mine.lease(HERE, "report") is None
-    assert mine.adopt([HERE]) == [(HERE, "report", False)]
+    assert mine.adopt([HERE]) == [(HERE, "report", False, float("-inf"))]
     assert mine.lease(HERE, "report") is not None
+
+
+@pytest.mark.parametrize(("state", "waits"), [("pending", True), ("parked", False)])
+def test_the_time_of_the_next_attempt_outlives_the_process(
+    make, clock, monkeypatch, state, waits
+):
+    monkeypatch.setattr(time, "time", clock.time)
+    dead, heir = make(), make()
+    dead.add([report(), metadata()])
+    dead.failed(dead.lease(HERE, "report"), state, "HTTP 503", "later", 100.0)
+    dead.dies()
+    failed_at = clock.now
+    clock.advance(40.0)
+    first, second = heir.adopt([HERE])
+    assert first.not_before == (failed_at + 100.0 if waits else float("-inf"))
+    assert second.not_before == float("-inf")
+
+
+def test_a_committed_window_is_not_added_again_while_its_journal_is_there(
+    make, tmp_path
+):
+    store = make()
+    journal = tmp_path / "state" / "journals" / "0a-1-2.journal"
+    journal.parent.mkdir(mode=0o700, parents=True)
+    journal.touch()
+    whole = replace(report(), id="0a-1-2")
+    parts = [whole, replace(whole, id="0a-1-2.1")]
+
+    def add_again():
+        store.adopt([HERE])
+        store.add(parts)
+        return store.counts().sealed
+
+    store.add(parts[:1])
+    store.acknowledge(store.lease(HERE, "report"))
+    assert add_again() == 1
+    journal = journal.rename(journal.with_name("0a-1-2.0b.journal"))
+    assert add_again() == 1
+    journal.unlink()  # the control: then it is forgotten
+    assert add_again() == 3
 
 
 def test_of_two_processes_one_adopts(make):

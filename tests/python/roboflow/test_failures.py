@@ -111,7 +111,9 @@ def test_an_error_is_not_retried_by_the_client(server, client):
         ("", None),
         ("soon", None),
         ("1e400", None),
-        ("9" * 500, None),
+        ("9" * 500, 1e9),
+        ("9" * 500 + "." + "9" * 500, 1e9),
+        ("1e9", None),
         ("Wed, 99 Foo 2026", None),
     ],
 )

@@ -67,8 +67,8 @@ COMMIT;
 # `merge_key` tells the window of a report; it is NULL once the report may have been
 # sent, for then its body is final. `sealed_at` and `next_at` are on the outbox's own
 # clock, see `Store`; `created` is for people. `journals` are of windows that were
-# committed, whatever became of them since, until they are seen to be gone. The types are
-# checked because a flipped bit makes a text of a number.
+# committed, whatever became of them since, until they are seen to be gone. The types
+# are checked because a flipped bit makes a text of a number.
 
 
 class NewerSchemaError(PeakholdError):

@@ -258,7 +258,7 @@ def test_a_refused_lookup_after_a_404_says_nothing_against_the_record(
     cache.values[sender.workspace_cache_key] = "old"
     client.failures = [StatusError(404)]
     client.lookup_failures = [StatusError(status)]
-    stepped.deliver(metadata(sender, "v"), sender)
+    stepped.deliver(metadata(sender, "v", "w"), sender)
     assert stepped.step() == 900.0
     counts = stepped.counts()
     assert (counts.parked, counts.dead, counts.dropped) == (1, 0, {})

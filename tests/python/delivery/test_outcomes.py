@@ -7,7 +7,14 @@ import logging
 import time
 
 import pytest
-from stand_ins import StatusError, conserved, metadata, report, sent
+from stand_ins import (
+    StatusError,
+    conserved,
+    eventually,
+    metadata,
+    report,
+    sent,
+)
 
 from peakhold.delivery import Dispatcher
 from peakhold.delivery.state import StateDirectory
@@ -138,6 +145,13 @@ def test_a_refused_entry_costs_no_other_of_its_request(
         assert taken == [value for value in values if value != "bad"]
 
 
+def test_a_refused_lookup_splits_no_metadata(working, own_sender, api):
+    api.lookups = [Answer(400)]
+    working.deliver(metadata(own_sender, "u", "v"), own_sender)
+    assert eventually(lambda: working.counts().parked)
+    assert working.counts().sealed == 1
+
+
 def test_404_looks_the_workspace_up_once_and_sends_there(
     stepped, sender, client, cache
 ):
@@ -258,7 +272,7 @@ def test_a_refused_lookup_after_a_404_says_nothing_against_the_record(
     cache.values[sender.workspace_cache_key] = "old"
     client.failures = [StatusError(404)]
     client.lookup_failures = [StatusError(status)]
-    stepped.deliver(metadata(sender, "v", "w"), sender)
+    stepped.deliver(metadata(sender, "v"), sender)
     assert stepped.step() == 900.0
     counts = stepped.counts()
     assert (counts.parked, counts.dead, counts.dropped) == (1, 0, {})

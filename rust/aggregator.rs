@@ -119,6 +119,16 @@ impl Aggregator {
         let sequence = self.windows.fetch_add(1, Ordering::Relaxed);
         Closed(self.current.replace(window(sequence, self.limit, self.journals.as_ref())))
     }
+
+    /// Makes the file of the current window's journal, if there is to be one, so that no observer has to wait for that.
+    ///
+    /// A drain removes it, used or not.
+    pub fn prepare_journal(&self) {
+        let journal = self.current.pin().journal().cloned();
+        if let Some(journal) = journal {
+            journal.prepare();
+        }
+    }
 }
 
 fn window(sequence: u64, limit: u64, journals: Option<&Arc<JournalSettings>>) -> Window {

@@ -68,7 +68,8 @@ impl<'a> Frame<'a> {
     ///
     /// # Errors
     /// If a column has another number of rows, or rows too narrow for what they hold.
-    #[inline]
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "most of it is known where the columns are made")]
     pub fn new(rows: usize, confidences: Confidences<'a>, names: Names<'a>) -> Result<Self, Reason> {
         let lengths = [
             match confidences {

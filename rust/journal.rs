@@ -4,7 +4,7 @@
 //! stays. Record highs are rare, some six per class in 150 frames, so appending only these costs most frames nothing.
 //! The highs of one frame make one record and one call; the layout is in [`crate::record`], reading it in [`crate::recovery`].
 //!
-//! Each window has a file of its own, made with its first record and removed by [`WindowJournal::remove`] once the window is
+//! Each window has a file of its own, made with its first record, or [ahead of it](crate::Aggregator::prepare_journal), and removed by [`WindowJournal::remove`] once the window is
 //! safe elsewhere. A drain therefore touches no file. What cannot be written is given up for the rest of the window, since nothing could be read
 //! past a torn record; the next window tries anew. No failure reaches the observer.
 //!
@@ -13,7 +13,7 @@
 //! unless the journal has an [error](WindowJournal::error).
 //!
 //! # Limitations
-//! * Observers that come to a window's very first record together wait for the one that makes its file, some 30 µs.
+//! * Observers that come to a window's very first record together wait for the one that makes its file, some 80 µs.
 //! * A place of first sight that overlapping observers lower without a record high is not written: the order of a recovered report may differ
 //!   as two observations that overlap in time have none.
 //! * The file grows with record highs; a class that rises with every frame adds some 20 to 90 bytes a frame until the window closes.
@@ -97,6 +97,15 @@ impl WindowJournal {
         self.error.get()
     }
 
+    /// Makes the file ahead of the first record, which otherwise does.
+    pub(crate) fn prepare(&self) {
+        self.file();
+    }
+
+    fn file(&self) -> Option<&File> {
+        self.file.get_or_init(|| self.create().map_err(|error| self.give_up(error)).ok()).as_ref()
+    }
+
     /// Removes the file; what is written afterwards goes nowhere.
     ///
     /// # Errors
@@ -113,11 +122,8 @@ impl WindowJournal {
 
     /// Appends a record; false if it is not in the file.
     fn append(&self, record: &[u8]) -> bool {
-        let written = match self.file.get_or_init(|| self.create().map_err(|error| self.give_up(error)).ok()) {
-            None => return false,
-            Some(file) => self.write(file, record),
-        };
-        written.map_err(|error| self.give_up(error)).is_ok()
+        let Some(file) = self.file() else { return false };
+        self.write(file, record).map_err(|error| self.give_up(error)).is_ok()
     }
 
     fn write(&self, mut file: &File, record: &[u8]) -> io::Result<()> {
@@ -202,13 +208,45 @@ pub(crate) struct Highs<'w> {
     journal: Option<&'w WindowJournal>,
     model: u64,
     model_id: &'w str,
+    /// None as long as there are none, as in most frames.
+    open: Option<Open<'w>>,
+}
+
+/// A record that is not written yet.
+struct Open<'w> {
+    journal: &'w WindowJournal,
     scratch: Scratch,
     /// The classes of the record with their keys.
     added: Vec<(&'w Journaled, u64)>,
 }
 
+impl<'w> Open<'w> {
+    fn new(journal: &'w WindowJournal) -> Self {
+        // A thread that ends has no such memory any more.
+        let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
+        record::begin(&mut scratch.record);
+        Self { journal, scratch, added: Vec::with_capacity(USUAL_CLASSES) }
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let record = &mut scratch.record;
+        if !self.added.is_empty() && record::seal(record) && self.journal.append(record) {
+            for (class, key) in &self.added {
+                class.key.fetch_max(*key, Ordering::Release);
+            }
+        }
+        if scratch.record.capacity() <= LARGEST_KEPT {
+            // Without a place to keep it, it is freed.
+            let _ = SCRATCH.try_with(|kept| kept.set(scratch));
+        }
+    }
+}
+
 /// How much a [`Highs`] held at some moment.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Mark {
     bytes: usize,
     added: usize,
@@ -216,37 +254,33 @@ pub(crate) struct Mark {
 
 impl<'w> Highs<'w> {
     /// Nothing so far, and for ever if there is no journal or it was given up.
+    #[inline]
     pub(crate) fn new(journal: Option<&'w WindowJournal>, model: u64, model_id: &'w str) -> Self {
         let journal = journal.filter(|journal| journal.error.get().is_none());
-        Self { journal, model, model_id, scratch: Scratch::default(), added: Vec::new() }
+        Self { journal, model, model_id, open: None }
     }
 
     /// Whether the file does not have the class at `confidence` or above.
+    #[inline]
     pub(crate) fn lack(&self, class: &Journaled, confidence: f64) -> bool {
         self.journal.is_some() && class.key.load(Ordering::Relaxed) < key(confidence)
     }
 
     pub(crate) fn mark(&self) -> Mark {
-        Mark { bytes: self.scratch.record.len(), added: self.added.len() }
+        let held = |open: &Open<'_>| Mark { bytes: open.scratch.record.len(), added: open.added.len() };
+        self.open.as_ref().map_or(Mark::default(), held)
     }
 
     /// Adds a record high of a class that was first seen at `first`; it is asked for its name when it is new to the file.
     pub(crate) fn add(&mut self, class: &'w Journaled, name: impl FnOnce() -> String, first: u64, peak: &Peak) {
-        if self.journal.is_none() {
-            return;
-        }
-        if self.added.is_empty() {
-            // A thread that ends has no such memory any more.
-            self.scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
-            record::begin(&mut self.scratch.record);
-            self.added.reserve(USUAL_CLASSES);
-        }
-        let Scratch { record, inference_id, prediction_type } = &mut self.scratch;
+        let Some(journal) = self.journal else { return };
+        let Open { scratch: Scratch { record, inference_id, prediction_type }, added, .. } =
+            self.open.get_or_insert_with(|| Open::new(journal));
         let named = class.key.load(Ordering::Acquire) > 0;
         let class_name = if named { String::new() } else { name() };
         let named = (!named).then_some(Named { model: self.model, model_id: self.model_id, class_name: &class_name });
         let repeated =
-            !self.added.is_empty() && *inference_id == peak.inference_id && *prediction_type == peak.prediction_type;
+            !added.is_empty() && *inference_id == peak.inference_id && *prediction_type == peak.prediction_type;
         let entry = Entry {
             class: class.number,
             named,
@@ -260,28 +294,14 @@ impl<'w> Highs<'w> {
             inference_id.clone_from(&peak.inference_id);
             prediction_type.clone_from(&peak.prediction_type);
         }
-        self.added.push((class, key(peak.confidence)));
+        added.push((class, key(peak.confidence)));
     }
 
     /// Takes back what was added since, before the observation leaves the window.
     pub(crate) fn take_back(&mut self, mark: Mark) {
-        self.added.truncate(mark.added);
-        self.scratch.record.truncate(mark.bytes);
-    }
-}
-
-impl Drop for Highs<'_> {
-    fn drop(&mut self) {
-        let (Some(journal), false) = (self.journal, self.added.is_empty()) else { return };
-        if record::seal(&mut self.scratch.record) && journal.append(&self.scratch.record) {
-            for (class, key) in &self.added {
-                class.key.fetch_max(*key, Ordering::Release);
-            }
-        }
-        if self.scratch.record.capacity() <= LARGEST_KEPT {
-            let scratch = std::mem::take(&mut self.scratch);
-            // Without a place to keep it, it is freed.
-            let _ = SCRATCH.try_with(|kept| kept.set(scratch));
+        if let Some(open) = &mut self.open {
+            open.added.truncate(mark.added);
+            open.scratch.record.truncate(mark.bytes);
         }
     }
 }

@@ -43,7 +43,7 @@ impl<T> Memo<T> {
     /// What was found in the holder of this number, if that is where it was.
     ///
     /// # Safety
-    /// The holder lives during `'a`, and neither moves nor drops what is found in it.
+    /// The holder lives during `'a`, and neither moves nor drops what it holds; and whoever called `set` with its number had found it there.
     pub(crate) unsafe fn get<'a>(&self, holder: Holder) -> Option<&'a T> {
         match self.found {
             Some((remembered, found)) if remembered == holder || mutant!("memo_of_another_window") => {

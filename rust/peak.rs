@@ -58,12 +58,18 @@ impl PeakSlot {
         Self { floor: AtomicU64::new(0), slot: AtomicU64::new(u64::from(EMPTY)) }
     }
 
+    /// Whether the peak is at `confidence` or above without a look at its cell; if not, only raising it tells.
+    #[inline]
+    pub(crate) fn is_known_to_reach(&self, confidence: f64) -> bool {
+        key(confidence) <= self.floor.load(Ordering::Relaxed)
+    }
+
     /// Raises the peak to `confidence` if that is greater; `fill` completes the new peak and is called at most once.
     pub(crate) fn raise(&self, cells: &Cells, confidence: f64, fill: impl FnOnce(&mut Peak)) -> Raised {
-        let mine = key(confidence);
-        if mine <= self.floor.load(Ordering::Relaxed) {
+        if self.is_known_to_reach(confidence) {
             return Raised::No;
         }
+        let mine = key(confidence);
         let index = cells.take();
         let cell = cells.get(index);
         cell.peak.with_mut(|peak| {

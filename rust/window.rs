@@ -141,7 +141,7 @@ impl Window {
         while *next < reduction.winners() {
             let (winner, name) = reduction.winner(*next);
             let class = self.known_class(model, frame, winner, name, before);
-            match class.and_then(|class| self.raise(class, arrival, winner, texts, tally, &mut highs)) {
+            match class.and_then(|class| self.take(class, arrival, winner, texts, tally, &mut highs)) {
                 Ok(()) => taken += winner.rows,
                 Err(Refusal::Rejected(reason)) => tally.add(reason, u32::try_from(winner.rows).unwrap_or(u32::MAX)),
                 Err(Refusal::Closed) => return Err((Closed, taken)),
@@ -151,6 +151,28 @@ impl Window {
         Ok(taken)
     }
 
+    /// Takes a winner in, which most likely raises nothing.
+    #[inline]
+    fn take<'a>(
+        &'a self,
+        class: &'a Class,
+        arrival: Arrival<'_>,
+        winner: &Winner<Class>,
+        texts: &mut impl Texts,
+        tally: &mut Tally,
+        highs: &mut Highs<'a>,
+    ) -> Result<(), Refusal> {
+        let first = arrival.before + winner.first as u64;
+        if first < class.first.load(Ordering::Relaxed) {
+            class.first.fetch_min(first, Ordering::Relaxed);
+        }
+        if class.peak.is_known_to_reach(winner.confidence) && !highs.lack(&class.journaled, winner.confidence) {
+            return Ok(());
+        }
+        self.raise(class, arrival, winner, texts, tally, highs)
+    }
+
+    #[inline(never)]
     fn raise<'a>(
         &'a self,
         class: &'a Class,
@@ -160,10 +182,6 @@ impl Window {
         tally: &mut Tally,
         highs: &mut Highs<'a>,
     ) -> Result<(), Refusal> {
-        let first = before + winner.first as u64;
-        if first < class.first.load(Ordering::Relaxed) {
-            class.first.fetch_min(first, Ordering::Relaxed);
-        }
         let (mut bad_id, mut bad_type) = (0, 0);
         let mark = highs.mark();
         let mut fill = |peak: &mut Peak, highs: &mut Highs<'a>| {

@@ -21,6 +21,7 @@ from peakhold.delivery import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import ThreadPoolExecutor
 
     from loopback import Loopback
 
@@ -61,6 +62,9 @@ class Sinks(NamedTuple):
     """Both blocks of one contender."""
 
     aggregator: Any
+    beside: Any
+    """Another aggregator, for frames that keep the loop warm and are none of a window
+    that is timed: the reference reports all frames of a block."""
     metadata: Any
     deliver: Callable[[], object]
     """Sends what is waiting, so that it does not fall into what is timed next."""
@@ -84,9 +88,10 @@ def scratch() -> Iterator[str]:
         yield directory
 
 
-def make_peakhold() -> Sinks:
-    """Return peakhold's blocks."""
+def make_peakhold(pool: ThreadPoolExecutor | None = None) -> Sinks:
+    """Return peakhold's blocks, with a host's pool if there is one."""
     return Sinks(
+        peakhold.ModelMonitoringInferenceAggregatorBlockV1(thread_pool_executor=pool),
         peakhold.ModelMonitoringInferenceAggregatorBlockV1(),
         peakhold.RoboflowCustomMetadataBlockV1(),
         lambda: time.sleep(0.1),
@@ -105,6 +110,7 @@ def _reference(server: Loopback) -> Sinks:
     aggregator = reference.module("model_monitoring_inference_aggregator")
     metadata = reference.module("custom_metadata")
     return Sinks(
+        aggregator.ModelMonitoringInferenceAggregatorBlockV1(**arguments),
         aggregator.ModelMonitoringInferenceAggregatorBlockV1(**arguments),
         metadata.RoboflowCustomMetadataBlockV1(**arguments),
         pool.work,
@@ -139,7 +145,9 @@ def observer(block: Any, key: str, frequency: int = PERIOD) -> Callable[[Any], A
     return run
 
 
-def observing(block: Any, key: str, frames: list[Any]) -> Callable[[], None]:
+def observing(
+    block: Any, key: str, frames: list[Any], frequency: int = NEVER
+) -> Callable[[], None]:
     """Return a sweep of `run` over frames, with no function of ours around each."""
     run = block.run
 
@@ -148,7 +156,7 @@ def observing(block: Any, key: str, frames: list[Any]) -> Callable[[], None]:
             run(
                 fire_and_forget=True,
                 predictions=frame,
-                frequency=NEVER,
+                frequency=frequency,
                 unique_aggregator_key=key,
                 model_id=MODEL_ID,
             )
@@ -173,12 +181,16 @@ def registering(block: Any, frames: list[Any]) -> Callable[[], None]:
     return sweep
 
 
-def wait_for_close(began: float) -> None:
+def wait_for_close(began: float, meanwhile: Callable[[], object]) -> None:
     """Return when a window that began at this monotonic time is just due.
 
-    Awake for the last of it, as a pipeline is that has frames coming in.
+    Awake for the last of it.
+
+    Args:
+        began: When the window began.
+        meanwhile: Done over and over while awake.
     """
     due = began + PERIOD + 0.005
     time.sleep(max(0.0, due - 0.02 - time.monotonic()))
     while time.monotonic() < due:
-        pass
+        meanwhile()

@@ -38,6 +38,7 @@ def test_run_that_closes(contender, blocks, server, benchmark, record, rounds):
     stream = (frames * 3)[:150]
     sinks = blocks[contender]
     run = observer(sinks.aggregator, f"closing-{contender}")
+    beside = observing(sinks.beside, f"beside-{contender}", frames)
 
     def fill():
         run(frames[0])  # ends the window before, if that is due
@@ -45,7 +46,7 @@ def test_run_that_closes(contender, blocks, server, benchmark, record, rounds):
         began = time.monotonic()
         for frame in stream[:-1]:
             run(frame)
-        wait_for_close(began)
+        wait_for_close(began, beside)
 
     fill()
     assert run(stream[-1])["message"] == CLOSED

@@ -114,6 +114,13 @@ class PeakAggregator:
         the snapshot is first used. Its journal stays until `WindowJournal.remove`.
         """
 
+    def prepare_journal(self) -> None:
+        """Make the file of the open window's journal ahead of its first record.
+
+        `observe` need not wait for that then. Without a `journal` it does nothing;
+        draining removes the file, used or not.
+        """
+
     @property
     def peaks(self) -> int:
         """Classes in the open window, counted per model; 0 if nothing was taken."""

@@ -87,6 +87,11 @@ impl PeakAggregator {
         WindowSnapshot::closed(self.aggregator.close())
     }
 
+    /// Make the file of the open window's journal ahead of its first record.
+    fn prepare_journal(&self, py: Python<'_>) {
+        py.detach(|| self.aggregator.prepare_journal());
+    }
+
     /// Classes in the open window, counted per model; 0 if nothing was taken.
     #[getter]
     fn peaks(&self) -> u64 {

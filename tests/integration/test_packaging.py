@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import peakhold
+from peakhold.metrics.figures import FIGURES
 from peakhold.roboflow.settings import ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,6 +28,7 @@ GOOD = {
 }
 TAG = "cp310-abi3-manylinux2014_x86_64.manylinux_2_17_x86_64"
 
+KINDS = {"counter": "counter", "sum": "up-down counter", "gauge": "gauge"}
 TARGETS = {
     *("install", "dev", "build", "wheel", "lint", "typecheck", "test", "bench"),
     *("bench-rust", "bench-check", "benchmarks"),
@@ -120,6 +122,19 @@ def test_every_environment_variable_is_documented():
     }
     assert read
     assert documented == read | set(ENVIRONMENT)
+
+
+def test_every_metric_is_documented():
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    documented = []
+    for row in re.findall(r"^\| (`peakhold\..*) \|$", page, re.MULTILINE):
+        name, unit, kind, labels = (cell.strip() for cell in row.split("|"))
+        names = re.findall(r"`(\w+)`", labels.partition(":")[0])
+        documented.append((name, unit, kind.partition(",")[0], names))
+    assert documented == [
+        (f"`{each.name}`", f"`{each.unit}`", KINDS[each.kind], list(each.labels))
+        for each in FIGURES
+    ]
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")

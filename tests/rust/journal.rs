@@ -207,6 +207,46 @@ fn what_many_threads_wrote_is_recovered_as_it_was() {
     assert!(!recovered.damaged);
 }
 
+#[test]
+fn files_made_ahead_go_with_their_windows_whoever_is_at_them() {
+    let (directory, frames) = (Directory::new(), 450);
+    let aggregator = directory.aggregator();
+    let (at_work, made_ahead) = (AtomicU64::new(2), AtomicU64::new(0));
+    let mut taken = 0;
+    let mut end = |aggregator: &Aggregator| {
+        let (snapshot, journal) = close(aggregator);
+        taken += snapshot.len();
+        journal.expect("all have one").remove().expect("it can be removed");
+    };
+    std::thread::scope(|scope| {
+        for observer in 0..2 {
+            let (aggregator, at_work) = (&aggregator, &at_work);
+            scope.spawn(move || {
+                for frame in 0..frames {
+                    watch(aggregator, "m/1", &[(&format!("{observer} {frame}"), 0.5, "f")]);
+                    std::thread::yield_now();
+                }
+                at_work.fetch_sub(1, Ordering::Relaxed);
+            });
+        }
+        scope.spawn(|| {
+            while at_work.load(Ordering::Relaxed) > 0 {
+                aggregator.prepare_journal();
+                made_ahead.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        while at_work.load(Ordering::Relaxed) > 0 {
+            end(&aggregator);
+        }
+    });
+    aggregator.prepare_journal();
+    assert_eq!(directory.files(), 1, "the control: one is made, used or not");
+    end(&aggregator);
+    assert!(made_ahead.into_inner() > 0);
+    assert_eq!(taken, 2 * frames);
+    assert_eq!(directory.files(), 0);
+}
+
 /// A journal of at least 4 KiB with the places where its records end.
 fn journal_of_four_kib(directory: &Directory) -> (Vec<u8>, Vec<usize>) {
     let aggregator = directory.aggregator();

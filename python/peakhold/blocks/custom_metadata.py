@@ -63,7 +63,7 @@ class RoboflowCustomMetadataBlockV1(Sink):
         name, value = str(field_name), str(field_value)
         offline = sender.offline
         if fire_and_forget or offline:
-            schedule = self._schedule() if fire_and_forget else None
+            schedule = self._schedule if fire_and_forget else None
             current().add_metadata(ids, name, value, sender, schedule)
             return {
                 "error_status": False,

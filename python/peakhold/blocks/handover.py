@@ -79,8 +79,7 @@ class Sink:
                 default a ``RoboflowClient`` of the environment.
         """
         self._disabled = disable_sinks or DeliverySettings.from_environment().disabled
-        self._background_tasks = background_tasks
-        self._thread_pool_executor = thread_pool_executor
+        self._schedule = _schedule_of(background_tasks, thread_pool_executor)
         self._sender: Sender | None = None
         if self._disabled:
             return
@@ -117,15 +116,16 @@ class Sink:
             "platform_client",
         ]
 
-    def _schedule(self) -> Schedule | None:
-        """Return how to give the host a task; None if there is no host to take one."""
-        if self._background_tasks:
-            add_task: Schedule = self._background_tasks.add_task
-            return add_task
-        if self._thread_pool_executor:
-            submit: Schedule = self._thread_pool_executor.submit
-            return submit
-        return None
+
+def _schedule_of(background_tasks: Any, thread_pool_executor: Any) -> Schedule | None:
+    """Return how to give the host a task; None if there is no host to take one."""
+    if background_tasks:
+        add_task: Schedule = background_tasks.add_task
+        return add_task
+    if thread_pool_executor:
+        submit: Schedule = thread_pool_executor.submit
+        return submit
+    return None
 
 
 def _shared_client(settings: Settings) -> RoboflowClient:

@@ -140,12 +140,10 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
         seal = window.close_if_due(sender, period)
         if seal is None:
             return result(NOT_IN_RANGE)
-        schedule = self._schedule() if fire_and_forget else None
-        if schedule and not sender.offline:
-            current().deliver(seal(), sender, schedule)
-            return result(IN_BACKGROUND)
-        if fire_and_forget or sender.offline:
-            current().deliver_later(seal, sender)
-            return result(OFFLINE if sender.offline else IN_BACKGROUND)
+        offline = sender.offline
+        if fire_and_forget or offline:
+            schedule = self._schedule if fire_and_forget and not offline else None
+            current().deliver_later(seal, sender, schedule)
+            return result(OFFLINE if offline else IN_BACKGROUND)
         error = current().deliver_now(seal(), sender)
         return result(SENT) if error is None else failure(FAILED, error, sender)

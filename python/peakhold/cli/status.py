@@ -61,7 +61,12 @@ def _print(found: Mapping[str, Any]) -> None:
         )
     for destination in found["destinations"]:
         _print_destination(destination)
-    if not found["destinations"]:
+    if windows["left"]:
+        say_wrapped(
+            "What is left is delivered by the next process with its API key, or by "
+            "`peakhold flush`."
+        )
+    elif not found["destinations"]:
         say("Nothing waits.")
     if counts["parked"] or counts["dead"]:
         say_wrapped(

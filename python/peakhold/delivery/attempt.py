@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from peakhold.delivery.record import Record
     from peakhold.delivery.sender import Sender
 
+_UNREADABLE = {400, 422}
 _T = TypeVar("_T")
 
 
@@ -41,6 +42,16 @@ def _beforehand(ask: Callable[[Sender], _T], sender: Sender) -> _T:
         return ask(sender)
     except Exception as error:  # noqa: BLE001 - an injected client may raise any
         raise _BeforehandError(error) from None
+
+
+def _parts(record: Record, error: Exception, judged: Verdict) -> list[Record]:
+    """Return the records to send instead of one that failed, if that may help."""
+    if judged is Verdict.TOO_LARGE:
+        return split(record)
+    if record.kind == "metadata" and status_of(error) in _UNREADABLE:
+        # Entries of many frames share a request; one that is refused costs no other.
+        return split(record, after_entry="middle")
+    return []
 
 
 class Attempts:
@@ -106,7 +117,7 @@ class Attempts:
             judge, error = verdict_of_others, error.cause
         text = f"{type(error).__name__}: {sender.describe(error)}"
         judged = judge(error)
-        if judged is Verdict.TOO_LARGE and (parts := split(record)):
+        if parts := _parts(record, error, judged):
             self._outbox.replace(record, parts)
             self._answered(lane)
             return error

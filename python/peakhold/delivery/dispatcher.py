@@ -1,4 +1,4 @@
-"""The process's one deliverer: lanes, timers, and whose turn it is."""
+"""The process's one deliverer: its lanes, and whose turn it is."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from peakhold.delivery.outbox import Outbox
 from peakhold.delivery.record import Destination, seal_metadata
 from peakhold.delivery.settings import DeliverySettings
 from peakhold.delivery.store import Limits
+from peakhold.delivery.timers import Timers
 from peakhold.delivery.workers import Workers
 
 if TYPE_CHECKING:
@@ -31,9 +32,13 @@ if TYPE_CHECKING:
     from peakhold.delivery.sender import Sender
     from peakhold.delivery.settings import Durability
     from peakhold.delivery.state import StateDirectory
+    from peakhold.delivery.timers import Timer
 
 HOST_GRACE = 5.0
 """Seconds a host's task has to start before the worker delivers in its place."""
+HOST_PATIENCE = 1.0
+"""Seconds that the host's task waits for what is just being sealed; longer takes what
+hangs, and then the worker delivers it."""
 TENDING = 15.0
 """Seconds after which the outbox is looked through again: for what dead processes
 left, what somebody at the command line wants tried, and what is too old."""
@@ -51,8 +56,6 @@ _POLL = 0.05
 Task = Callable[[], None]
 Schedule = Callable[[Task], object]
 """Hands a task to the host: ``add_task`` or ``submit``."""
-Timer = Callable[[float], float | None]
-"""Called with the monotonic time; returns when to be called again, or None."""
 
 
 class Dispatcher:
@@ -98,32 +101,24 @@ class Dispatcher:
         self._errands = Errands(self.notices, wanted=worker)
         self._workers = Workers(self.step, self._wake, self.notices, wanted=worker)
         self._lanes: dict[Destination, Lane] = {}
-        self._timers: dict[Timer, float] = {self._tend: float("inf")}
-        self._timing = False
+        self._timers = Timers(self.notices, clock)
         self._commits = 0
         self.rejected: Callable[[], dict[str, int]] = dict
         self._closers: list[Callable[[], None]] = []
 
     # Handing over -----------------------------------------------------------------
 
-    def deliver(
-        self, record: Record, sender: Sender, schedule: Schedule | None = None
-    ) -> None:
+    def deliver(self, record: Record, sender: Sender) -> None:
         """Take a record for delivery in the background.
 
         Args:
             record: What to send.
             sender: Who sends it, and from now on everything to its destination.
-            schedule: Hands a task to the host, if the host is to deliver.
         """
         self._intake.put(record, sender)
         with self._wake:
-            lane = self._lane(sender)
-            lane.ready.add(record.kind)
-            task = self._host_task(lane) if schedule else None
+            self._lane(sender).ready.add(record.kind)
         self._workers.signal()
-        if schedule and task:
-            self._hand(task, lane, schedule)
 
     def lend(self, sender: Sender, *, at_once: bool = False) -> None:
         """Have a sender from now on for what waits in the outbox for its destination.
@@ -138,16 +133,29 @@ class Dispatcher:
                 lane.backoff.not_before = 0.0
         self._workers.signal()
 
-    def deliver_later(self, seal: Callable[[], Record], sender: Sender) -> None:
-        """Take what will be a record for delivery in the background.
+    def deliver_later(
+        self,
+        seal: Callable[[], Record],
+        sender: Sender,
+        schedule: Schedule | None = None,
+    ) -> None:
+        """Take what will be a report for delivery in the background.
 
         Args:
             seal: Makes the record, on a thread of the dispatcher's.
-            sender: Who sends it.
+            sender: Who sends it, and from now on everything to its destination.
+            schedule: Hands a task to the host, if the host is to deliver.
         """
-        self._errands.leave(lambda: self.deliver(seal(), sender))
-        if self._errands.thread is None:
+        task = None
+        if schedule:  # first of all, for from then on the workers leave it to the host
+            with self._wake:
+                lane = self._lane(sender)
+                lane.ready.add("report")  # as good as
+                task = self._host_task(lane)
+        if not self._errands.leave(lambda: self.deliver(seal(), sender)):
             self._workers.signal()
+        if schedule and task:
+            self._hand(task, lane, schedule)
 
     def deliver_now(self, record: Record, sender: Sender) -> Exception | None:
         """Commit a record and make one attempt, on the caller's thread.
@@ -219,8 +227,7 @@ class Dispatcher:
                 forgotten.batch.offer_to(lane.batch)
                 sender.lane = lane
             lane.used = now = self._clock()
-            if waiting == 0 and lane.batch.is_new:
-                lane.batch_since = now
+            lane.batch_since = min(lane.batch_since, now)
             lane.crowded |= waiting >= FRAMES_OFFERED
             task = self._host_task(lane) if schedule else None
             lane.host_at = now + HOST_LOOK
@@ -242,8 +249,9 @@ class Dispatcher:
                 self._intake.put(seal_metadata(sender.destination, entries), sender)
                 with self._wake:
                     lane.ready.add("metadata")
-            if batch.is_new:
-                lane.batch_since = self._clock()
+            with self._wake:
+                if batch.is_new:
+                    lane.batch_since = self._clock() if batch else float("inf")
 
     def _lane(self, sender: Sender) -> Lane:
         now = self._clock()
@@ -259,7 +267,7 @@ class Dispatcher:
             )
             self._lanes[sender.destination] = lane
             # Others may have left something for it.
-            self._timers[self._tend] = now
+            self._timers.set(self._tend, now)
         lane.lend(sender, now)
         return lane
 
@@ -292,6 +300,7 @@ class Dispatcher:
         with self._wake:  # the workers leave it alone, between its turns as well
             lane.host_until = self._clock() + HOST_GRACE
         try:
+            self._errands.finish(HOST_PATIENCE)
             self._commit()
             while self._turn(lane):
                 pass
@@ -311,8 +320,7 @@ class Dispatcher:
 
         It gets the monotonic time and returns when to be called again, or None.
         """
-        with self._wake:
-            self._timers[timer] = at
+        self._timers.set(timer, at)
         self._errands.start()
         self._workers.signal()
 
@@ -331,7 +339,10 @@ class Dispatcher:
         if self._intake.next_at <= self._clock():
             with self._workers.engaged():  # a disk may hang, or a client
                 self._commit(wait=False)
-        self._run_timers()
+        if self._timers.next_at() <= self._clock():
+            with self._workers.engaged():  # one may read the host's cache
+                self._timers.run()
+            self._workers.signal()  # another may have looked meanwhile
         for lane in list(self._lanes.values()):
             self._turn(lane, as_worker=True)
         with self._wake:
@@ -339,10 +350,8 @@ class Dispatcher:
             self._forget_idle_lanes(now)
             lanes = self._lanes.values()
             dues = [at for at in map(self._due, lanes) if at is not None]
-            # Who is at the timers signals when they are through.
-            timers = () if self._timing else self._timers.values()
-            times = [*timers, *dues, *(lane.seal_at() for lane in lanes)]
-            soonest = min([*times, self._intake.next_at])
+            times = [*dues, *(lane.seal_at() for lane in lanes)]
+            soonest = min([*times, self._timers.next_at(), self._intake.next_at])
             return max(0.0, soonest - now) if soonest < float("inf") else None
 
     def _seal_batches(self, *, every: bool = False) -> None:
@@ -387,36 +396,6 @@ class Dispatcher:
         due = lane.next_kind()
         return max(due[0], lane.host_until, 0.0) if due else None
 
-    def _run_timers(self) -> None:
-        """Call the timers that are due, unless another worker is at it."""
-        with self._wake:
-            now = self._clock()
-            due = [timer for timer, at in self._timers.items() if at <= now]
-            if self._timing or not due:
-                return
-            self._timing = True
-        try:
-            with self._workers.engaged():  # a timer reads the host's cache
-                for timer in due:
-                    self._run_timer(timer)
-        finally:
-            self._timing = False
-            self._workers.signal()
-
-    def _run_timer(self, timer: Timer) -> None:
-        now = self._clock()
-        again: float | None
-        try:
-            again = timer(now)
-        except Exception as error:  # noqa: BLE001 - one timer must not stop the others
-            self.notices.warn("timer", "A timer failed: %s", type(error).__name__)
-            again = now + 60.0
-        with self._wake:
-            if again is None:
-                del self._timers[timer]
-            else:
-                self._timers[timer] = again
-
     def _turn(self, lane: Lane, *, as_worker: bool = False) -> bool:
         """Send one request on a lane if that may be now; returns whether it was."""
         with self._wake:
@@ -451,7 +430,7 @@ class Dispatcher:
             self._commit()
             record = self.outbox.lease(sender.destination, kind)
         by_call = kind == "metadata" and not sender.sends_bodies
-        if record and by_call and (parts := split(record, first_entry=True)):
+        if record and by_call and (parts := split(record, after_entry="first")):
             # The client takes one entry a call: the others wait for their turn.
             self.outbox.replace(record, parts)
             record = self.outbox.lease(sender.destination, kind)
@@ -466,7 +445,8 @@ class Dispatcher:
             if lane.busy or lane.has_metadata or now - lane.used <= LANE_IDLE:
                 continue
             if lane.ready:  # or so it was; much may have been dropped since
-                lane.used = self._timers[self._tend] = now
+                lane.used = now
+                self._timers.set(self._tend, now)
                 continue
             lane.open = False
             if lane.has_metadata:  # a frame came, and may have seen it open
@@ -478,9 +458,12 @@ class Dispatcher:
 
     def counts(self) -> Counts:
         """Return what became of the records so far."""
+        return self.uncommitted() + self.outbox.counts()
+
+    def uncommitted(self) -> Counts:
+        """Return the figures of what the outbox has not got yet."""
         closing = len(self._errands)
-        closed = Counts(closing, pending=closing)
-        return closed + self._intake.counts() + self.outbox.counts()
+        return Counts(closing, pending=closing) + self._intake.counts()
 
     @property
     def durability(self) -> Durability:
@@ -512,12 +495,16 @@ class Dispatcher:
         deadline = self._clock() + timeout
         self._workers.signal()
         with self._wake:
-            while self._anything_left():
+            while True:
+                # In this order: what was under way at the first look may have become
+                # what is left, or nothing, by the second one.
+                may_progress = self._may_progress(deadline)
+                if not self._anything_left():
+                    return True
                 now = self._clock()
-                if now >= deadline or not self._may_progress(deadline):
+                if now >= deadline or not may_progress:
                     return False
                 self._wake.wait(min(_POLL, deadline - now))
-        return True
 
     def close(self, timeout: float | None = None) -> None:
         """Seal and commit what is open, then deliver what there is time for.
@@ -530,13 +517,16 @@ class Dispatcher:
         self._workers.exiting = True
         for closer in self._closers:
             closer()
-        self._errands.finish(budget)
         self._seal_batches(every=True)
         self._commit()
         with self._wake:
             for lane in self._lanes.values():
                 lane.backoff.not_before = 0.0
                 lane.host_until = float("-inf")
+        self._workers.signal()  # one errand may hang until the end
+        self._errands.finish(max(0.0, deadline - self._clock()))
+        self._seal_batches(every=True)
+        self._commit()
         if not self.flush(max(0.0, deadline - self._clock())):
             counts = self.counts()
             self.notices.warn(
@@ -552,9 +542,9 @@ class Dispatcher:
 
     def _anything_left(self) -> bool:
         return (
-            self._timing
+            self._timers.running
             or len(self._errands) > 0
-            or self._timers.get(self._tend, float("inf")) <= self._clock()
+            or self._timers.at(self._tend) <= self._clock()
             or self._intake.counts().pending > 0
             or any(
                 lane.busy or lane.ready or lane.has_metadata
@@ -564,9 +554,10 @@ class Dispatcher:
 
     def _may_progress(self, deadline: float) -> bool:
         return (
-            self._timing
+            self._timers.running
             or len(self._errands) > 0
-            or self._timers.get(self._tend, float("inf")) < deadline
+            or self._timers.at(self._tend) < deadline
+            or self._intake.busy
             or self._intake.next_at < deadline
             or any(
                 lane.busy or ((at := self._due(lane)) is not None and at < deadline)

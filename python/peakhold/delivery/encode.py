@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 from peakhold.delivery.metadata import packed
@@ -68,13 +68,15 @@ def encode(
     return _with_bodies(record, bodies)
 
 
-def split(record: Record, *, first_entry: bool = False) -> list[Record]:
+def split(
+    record: Record, *, after_entry: Literal["first", "middle"] | None = None
+) -> list[Record]:
     """Return two or more records for an encoded one, or none if it cannot be split.
 
     Args:
         record: The record.
-        first_entry: Whether the first one is to be the first metadata entry, and not
-            half of it all.
+        after_entry: Which entry of metadata is to be the last one of the first record,
+            so that all are left whole; None for half of what it holds.
     """
     head = json.loads(record.body or b"{}")
     if record.kind == "report":
@@ -84,8 +86,10 @@ def split(record: Record, *, first_entry: bool = False) -> list[Record]:
         bodies = [body for half in halves for body in _report_bodies(head, half)]
     else:
         entries = metadata_entries(record)
-        if first_entry:
+        if after_entry == "first":
             at = 1 if len(entries) > 1 else 0
+        elif after_entry == "middle":
+            at = len(entries) // 2
         else:
             entries = tuple(
                 replace(entry, inference_ids=(inference_id,))

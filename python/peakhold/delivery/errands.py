@@ -24,7 +24,7 @@ class Errands:
     does: waking the workers by their condition takes some 60 us then.
 
     A call may hang, in a host's cache for example. Then whoever else calls ``run`` goes
-    on with the next ones.
+    on with the next ones; who leaves one is told that the workers are to.
 
     Attributes:
         thread: The thread, once it was started.
@@ -45,10 +45,13 @@ class Errands:
         with self._lock:
             return len(self._left) + self._running
 
-    def leave(self, call: Callable[[], object]) -> None:
-        """Have ``call`` called by the thread."""
+    def leave(self, call: Callable[[], object]) -> bool:
+        """Have ``call`` called by the thread; returns whether that was free for it."""
         self._left.append(call)
+        # After it was left, so that of two that come at once one at least is told.
+        free = self.thread is not None and len(self._left) == 1 and not self._running
         self._bell.put(True)  # noqa: FBT003 - it is the item
+        return free
 
     def start(self) -> None:
         """Start the thread ahead of the first call; at exit Python 3.12 starts none."""
@@ -71,8 +74,8 @@ class Errands:
             with self._lock:
                 if not self._left:
                     return
+                self._running += 1  # first, for ``leave`` looks without the lock
                 call = self._left.popleft()
-                self._running += 1
             try:
                 call()
             except Exception as error:  # noqa: BLE001 - the next ones come all the same

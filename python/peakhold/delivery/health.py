@@ -15,7 +15,9 @@ def health(dispatcher: Dispatcher | None = None) -> dict[str, Any]:
     """Return how delivery is doing, as JSON can say it.
 
     ``counts`` hold ``sealed == delivered + pending + parked + dead + dropped``, summed
-    over all processes that share the outbox and over their restarts. ``destinations``
+    over all processes that share the outbox and over their restarts. ``committed`` has
+    these figures of what is in the outbox already, as of one moment: its totals never
+    fall, but for a damaged file; None while the file cannot be read. ``destinations``
     has an entry per destination with records of these three states, the age in seconds
     of the oldest one, the last error, and what this process is up to: seconds until its
     next attempt, None if it has none to make. ``warnings`` counts causes of trouble of
@@ -29,11 +31,13 @@ def health(dispatcher: Dispatcher | None = None) -> dict[str, Any]:
         ValueError: If a variable of the environment cannot be used.
     """
     dispatcher = dispatcher or current()
+    uncommitted, committed = dispatcher.uncommitted(), dispatcher.outbox.counts()
     return {
         "state_directory": str(dispatcher.state.path) if dispatcher.state else None,
         "durability": dispatcher.durability,
         "disk_error": dispatcher.outbox.disk_error,
-        "counts": asdict(dispatcher.counts()),
+        "counts": asdict(uncommitted + committed),
+        "committed": asdict(committed) if dispatcher.outbox.readable else None,
         "destinations": dispatcher.destinations(),
         "rejected": dispatcher.rejected(),
         "warnings": dict(dispatcher.notices.counts),

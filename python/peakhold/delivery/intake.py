@@ -55,6 +55,11 @@ class Intake:
         self._writing = 0
         self._overflowed = 0
 
+    @property
+    def busy(self) -> bool:
+        """Whether a thread is committing what waited."""
+        return self._committing.locked()
+
     def put(self, record: Record, sender: Sender) -> None:
         """Take a record; takes microseconds."""
         with self._lock:

@@ -81,8 +81,10 @@ class Journals:
         except OSError as error:
             self._notices.warn(
                 "journal",
-                "The state directory cannot be used (%s): a kill of the process loses "
-                "the windows that are open",
+                "The state directory %s cannot be used (%s): a kill of the process "
+                "loses the windows that are open. Set PEAKHOLD_STATE_DIR to one that "
+                "can be written",
+                self._state.path,
                 error.strerror,
             )
             return PeakAggregator()

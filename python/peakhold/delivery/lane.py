@@ -50,7 +50,7 @@ class Lane:
         sender: The one lent last.
         workspace: The destination's workspace.
         batch: Metadata that is not sealed yet.
-        batch_since: Monotonic time of its first id.
+        batch_since: Monotonic time of its first id; infinity while nobody told.
         crowded: Whether a worker is to coalesce what frames offered.
         backoff: When the destination may be tried again.
         busy: Whether a deliverer is at work on it.
@@ -79,7 +79,7 @@ class Lane:
         self.sender = sender
         self.workspace = Workspace(notices)
         self.batch = MetadataBatch()
-        self.batch_since = float("-inf")
+        self.batch_since = float("inf")
         self.crowded = False
         self.backoff = Backoff(jitter)
         self.busy = False

@@ -39,6 +39,7 @@ class Outbox:
 
     Attributes:
         disk_error: Why nothing can be written to the disk; None if it can.
+        readable: Whether what is on the disk could be read the last time.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Outbox:
         limits = limits or Limits()
         in_memory = Limits(min(MEMORY_BYTES, limits.max_bytes), limits.ttl)
         self.disk_error: str | None = None
+        self.readable = True
         self._notices = notices
         self._clock = clock
         self._memory = Store(None, in_memory, dropped=notices.dropped, clock=clock)
@@ -74,6 +76,8 @@ class Outbox:
         self._homes: dict[str, Store] = {}
         self._unsettled: list[Callable[[Store], bool]] = []
         self._settling = threading.Lock()
+        # A callback may want to know the figures.
+        self._moving = threading.RLock()
         self._uncommitted: list[Callable[[], None]] = []
 
     def add(self, records: Sequence[Record], *, leased: bool = False) -> None:
@@ -148,8 +152,11 @@ class Outbox:
             What there is to be delivered by this process.
         """
         on_disk = self._on_disk(lambda disk: disk.adopt(destinations), None)
-        while self._disk and not self.disk_error and (moving := self._memory.take()):
-            self.add(moving)
+        with self._moving:
+            while (
+                self._disk and not self.disk_error and (moving := self._memory.take())
+            ):
+                self.add(moving)
         waiting = [*(on_disk or ()), *self._memory.adopt(destinations)]
         if self._uncommitted and self._memory.is_empty():
             tell, self._uncommitted = self._uncommitted, []
@@ -159,8 +166,9 @@ class Outbox:
 
     def counts(self) -> Counts:
         """Return the conservation equation's figures, but for a disk that fails."""
-        counts = self._memory.counts()
-        on_disk = self._look(Store.counts)
+        with self._moving:  # else what moves is in neither
+            counts = self._memory.counts()
+            on_disk = self._look(Store.counts)
         return counts + on_disk if on_disk else counts
 
     def overview(self) -> list[dict[str, Any]]:
@@ -195,10 +203,13 @@ class Outbox:
     def _look(self, act: Callable[[Store], _T]) -> _T | None:
         """Read from the disk, which may work although nothing can be written."""
         try:
-            return act(self._disk) if self._disk else None
+            found = act(self._disk) if self._disk else None
         except _DISK_ERRORS as error:
+            self.readable = False
             self._fails(error)
             return None
+        self.readable = True
+        return found
 
     def _fails(self, error: Exception) -> None:
         self._next_trial = self._clock() + PATIENCE
@@ -206,6 +217,6 @@ class Outbox:
         self._notices.warn(
             "disk",
             "The outbox on disk cannot be used, what is sealed waits in memory "
-            "meanwhile: %s",
+            "meanwhile: %s. Is there room, and can PEAKHOLD_STATE_DIR be written?",
             error,
         )

@@ -119,7 +119,7 @@ def render_dashboard(
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">{refresh}
-<title>Model monitoring · {_text(workspace)}</title>
+<title>Model monitoring · {_attribute(workspace)}</title>
 <style>{_STYLE}</style>
 </head>
 <body>

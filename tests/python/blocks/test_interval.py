@@ -234,6 +234,36 @@ def test_a_slow_cache_holds_up_one_thread_only(aggregator, run, client, cache_ke
     assert len(client.reports()) == 1
 
 
+def test_a_cache_that_hangs_holds_up_no_frame_and_no_other_window(
+    aggregator, run, client, frame, cache, cache_key, dispatcher
+):
+    hanging, let_go = threading.Event(), threading.Event()
+
+    class Hanging:
+        def get(self, key):
+            return ago(hours=1) if key.endswith("last_report_time") else None
+
+        def set(self, key, value, expire=None):
+            hanging.set()
+            assert let_go.wait(30)
+
+    started = time.monotonic()
+    hung = aggregator(platform_client=client, cache=Hanging())
+    run(hung, frame("hung"), fire_and_forget=True, unique_aggregator_key="hung")
+    assert hanging.wait(5)
+    block = aggregator(platform_client=client)
+    for index in range(3):
+        cache.values[cache_key] = ago(hours=1)
+        run(block, frame(f"c{index}"), fire_and_forget=True)
+        assert eventually(lambda count=index + 1: len(client.reports()) == count)
+        make_due(block)
+    assert time.monotonic() - started < 2.0
+    assert dispatcher.counts().pending == 1  # the control: it does hang
+    let_go.set()
+    assert dispatcher.flush(5)
+    assert len(client.reports()) == 4
+
+
 def test_the_memory_cache_expires_and_stays_small():
     now = [0.0]
     cache = MemoryCache(lambda: now[0])

@@ -91,6 +91,50 @@ def test_a_kill_loses_no_maximum_that_run_has_taken(api, run_script, durability)
     assert sorted(reported(api), key=len) == sorted(found, key=len)
 
 
+@pytest.mark.parametrize("end", ["good", "killed"])
+def test_the_next_window_s_journal_is_made_ahead_and_goes_with_the_process(
+    run_script, state_directory, end
+):
+    script = """
+    observe("a")
+    (window,) = block._windows.values()
+    window.interval.last_report = -1e9  # due
+    observe("b")
+    journals = os.path.join(os.environ["PEAKHOLD_STATE_DIR"], "journals")
+    deadline = time.monotonic() + 10
+    while not any(name.endswith("-1.journal") for name in os.listdir(journals)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert window.aggregator.peaks == 0
+    """
+    journals = state_directory / "journals"
+    if end == "good":
+        assert run_script(script) == 0
+        assert list(journals.iterdir()) == []
+        return
+    assert run_script(script + "die()") == -signal.SIGKILL
+    assert list(journals.glob("*-1.journal"))  # the control
+    assert run_script('observe("next")') == 0
+    assert list(journals.iterdir()) == []
+
+
+@posix_only
+def test_a_window_whose_stream_stopped_keeps_no_journal(run_script, state_directory):
+    script = """
+    observe("a")
+    (window,) = block._windows.values()
+    window.interval.last_report = -1e9
+    window.check(time.monotonic())
+    from peakhold.delivery import current
+    assert current().flush(10)
+    assert window.aggregator.peaks == 0
+    die()
+    """
+    assert run_script(script) == -signal.SIGKILL
+    # The control is the test above: there a frame closed it, and more are expected.
+    assert list((state_directory / "journals").iterdir()) == []
+
+
 def test_a_good_end_leaves_no_journal(api, run_script, state_directory):
     assert run_script('observe("a")') == 0
     assert reported(api) == [{"a": "of 0.5"}]

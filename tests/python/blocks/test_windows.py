@@ -218,6 +218,40 @@ def test_a_frame_that_meets_the_release_is_not_lost(
     assert only_window(block).aggregator.peaks == 1
 
 
+class Meeting:
+    """An aggregator that a frame comes to with each look at it."""
+
+    def __init__(self, aggregator, frame):
+        self._aggregator = aggregator
+        self._frame = frame
+        self.came = []
+
+    def __getattr__(self, name):
+        found = getattr(self._aggregator, name)
+        self.came.append(f"late {len(self.came)}")
+        self._aggregator.observe(self._frame(self.came[-1]), "m/1")
+        return found
+
+
+def test_frames_that_meet_the_last_flush_are_not_lost(
+    aggregator, run, client, frame, dispatcher
+):
+    block = aggregator(platform_client=client)
+    run(block)
+    window = only_window(block)
+    window.flush()
+    real = window.aggregator
+    assert real.peaks == 0  # the control: a look decides that there is nothing
+    window.aggregator = Meeting(real, frame)
+    window.flush()
+    came, window.aggregator = window.aggregator.came, real
+    window.flush()
+    assert dispatcher.flush(5)
+    assert came
+    found = [name for names in classes(client) for name in names]
+    assert sorted(found) == sorted(["dog", *came])
+
+
 def test_released_windows_are_not_kept_by_blocks(aggregator, run):
     block = aggregator()
     for index in range(20):

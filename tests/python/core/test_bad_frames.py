@@ -93,6 +93,84 @@ def test_a_frame_whose_reading_raises_is_counted(name):
     assert rejected(window) == 1
 
 
+class WithIds:
+    """Detections whose class ids are looked at, and are what ``make`` returns."""
+
+    def __init__(self, detections: Any, make: Any) -> None:
+        self._detections = detections
+        self._make = make
+        self.reads = 0
+
+    def __len__(self) -> int:
+        return len(self._detections)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._detections, name)
+
+    @property
+    def class_id(self) -> Any:
+        self.reads += 1
+        return self._make()
+
+
+def raising(error: type[BaseException]) -> Any:
+    def make() -> Any:
+        raise error("no class ids")
+
+    return make
+
+
+CLASS_IDS = {
+    "raises": raising(RuntimeError),
+    "raises AttributeError": raising(AttributeError),
+    "raises MemoryError": raising(MemoryError),
+    "none": lambda: None,
+    "too short": lambda: np.zeros(3, dtype=np.int64),
+    "too long": lambda: np.zeros(65, dtype=np.int64),
+    "2-d": lambda: np.zeros((64, 2), dtype=np.int64),
+    "text": lambda: np.array(["a"] * 64),
+    "floats": lambda: np.full(64, np.nan),
+    "objects": lambda: objects([RaisesOnBool()] * 64),
+    "out of any range": lambda: np.full(64, -(2**63)),
+    "all the same": lambda: np.zeros(64, dtype=np.int64),
+}
+
+
+@pytest.mark.parametrize("make", CLASS_IDS.values(), ids=CLASS_IDS)
+def test_no_frame_is_lost_for_want_of_its_class_ids(make_detections, make):
+    names = [f"class {row % 5}" for row in range(64)]
+    confidences = [row / 64 for row in range(64)]
+    frame = make_detections(names, confidences, "id", "type")
+    plain, window = PeakAggregator(), PeakAggregator()
+    hostile = WithIds(frame, make)
+    for _ in range(3):  # what is remembered of one frame serves the next
+        assert window.observe(hostile, "m") == plain.observe(frame, "m") == 64
+    assert hostile.reads == 3  # the control: they are looked at
+    assert window.rejected == {}
+    assert window.drain() == plain.drain()
+
+
+def test_a_confidence_that_raises_beside_class_ids_is_counted(make_detections):
+    """The control: what is no hint costs the frame."""
+    frame = make_detections(["a"] * 64, [0.5] * 64, "id", "type")
+
+    class NoConfidence(WithIds):
+        confidence = property(lambda self: raising(RuntimeError)())
+
+    window = PeakAggregator()
+    assert window.observe(NoConfidence(frame, lambda: None), "m") == 0
+    assert window.rejected == {"prediction_unreadable": 1}
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
+def test_who_ends_the_program_from_a_column_is_not_held_up(make_detections, end):
+    frame = make_detections(["a"] * 64, [0.5] * 64, "id", "type")
+    window = PeakAggregator()
+    with pytest.raises(end):
+        window.observe(WithIds(frame, raising(end)), "m")
+    assert window.observe(frame, "m") == 64
+
+
 UNFIT_CONFIDENCES = {
     "0-d": np.float32(0.5).reshape(()),
     "2-d": np.ones((2, 1), dtype=np.float32),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 
+import pytest
 from stand_ins import StatusError, conserved, eventually, report, sent
 
 from peakhold.delivery import Dispatcher, Sender
+from peakhold.delivery.lane import BATCH_AGE
 from peakhold.delivery.settings import DeliverySettings
 from peakhold.testing import RecordingClient
 
@@ -80,6 +82,24 @@ def test_a_failing_destination_does_not_hold_up_another(stepped, sender, client,
     assert stepped.counts().delivered == 1
 
 
+def test_metadata_is_collected_from_the_moment_it_came(stepped, sender, clock):
+    stepped.lend(sender)
+    (lane,) = stepped._lanes.values()
+    lane.backoff.not_before = float("inf")  # nothing can be sent: it is collected
+    waiting = lane.batch.offer(["i"], "f", "v")
+    clock.advance(1.0)  # the frame has told nobody so far, and a worker comes by
+    stepped.step()
+    assert stepped.counts().sealed == 0
+    stepped._look_at_metadata(lane, sender, waiting, None)
+    clock.advance(BATCH_AGE - 0.1)
+    stepped.step()
+    assert stepped.counts().sealed == 0
+    # The control: that old, it goes to the outbox.
+    clock.advance(0.2)
+    stepped.step()
+    assert stepped.counts().sealed == 1
+
+
 def test_a_timer_is_called_until_it_returns_none(stepped, clock):
     calls = []
 
@@ -91,6 +111,22 @@ def test_a_timer_is_called_until_it_returns_none(stepped, clock):
     while (wait := stepped.step()) is not None:
         clock.now += wait
     assert calls == [1_002.0, 1_007.0, 1_012.0]
+
+
+@pytest.mark.parametrize("asked", [None, 2, 9])
+def test_a_timer_may_be_set_while_it_is_called(stepped, clock, asked):
+    calls = []
+
+    def timer(now):
+        calls.append(now)
+        if asked and len(calls) == 1:
+            stepped.watch(timer, now + asked)
+        return now + 5 if len(calls) < 2 else None
+
+    stepped.watch(timer, clock.now)
+    while (wait := stepped.step()) is not None:
+        clock.now += wait
+    assert calls == [1_000.0, 1_002.0 if asked == 2 else 1_005.0]
 
 
 def test_a_timer_that_raises_does_not_stop_the_worker(stepped, sender, clock):

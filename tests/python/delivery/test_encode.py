@@ -180,7 +180,7 @@ def test_metadata_is_halved_by_ids():
 
 def test_the_first_of_several_entries_is_split_from_the_rest():
     record = encoded_metadata(entry(2), entry(3, "w"), entry(1, "x"))
-    first, rest = split(record, first_entry=True)
+    first, rest = split(record, after_entry="first")
     assert metadata_entries(first) == (entry(2),)
     assert metadata_entries(rest) == (entry(3, "w"), entry(1, "x"))
     assert first.created == rest.created == record.created
@@ -189,7 +189,7 @@ def test_the_first_of_several_entries_is_split_from_the_rest():
 
 
 def test_what_has_one_entry_is_not_split_from_anything():
-    assert split(encoded_metadata(entry(2)), first_entry=True) == []
+    assert split(encoded_metadata(entry(2)), after_entry="first") == []
 
 
 def filled(batch, *args):

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
+from functools import partial
 
 from stand_ins import StatusError, report, sent
 
-from peakhold.delivery import Sender
+from peakhold.delivery import Sender, dispatcher
 from peakhold.delivery.dispatcher import HOST_GRACE
 from peakhold.testing import RecordingClient
 
 
 def test_a_host_task_delivers_on_the_host_s_thread(working, sender, client):
     tasks = []
-    working.deliver(report(sender), sender, tasks.append)
+    working.deliver_later(partial(report, sender), sender, tasks.append)
     assert sent(client) == 0
     tasks[0]()
     assert working.counts().delivered == 1
@@ -24,21 +26,64 @@ def test_a_host_task_delivers_on_the_host_s_thread(working, sender, client):
 def test_a_host_task_delivers_all_that_is_pending(working, sender, client):
     tasks = []
     for index in range(4):
-        working.deliver(report(sender, f"w{index}"), sender, tasks.append)
+        working.deliver_later(
+            partial(report, sender, f"w{index}"), sender, tasks.append
+        )
     tasks[0]()
     assert working.counts().delivered == 4
     assert set(client.threads) == {threading.current_thread()}
+
+
+def test_a_frame_only_hands_over_and_the_task_waits_for_the_record(
+    working, sender, client
+):
+    working.watch(lambda now: None, 0.0)  # as every window does: there are threads
+    sealing, may_seal, tasks = [], threading.Event(), []
+
+    def seal():
+        sealing.append(threading.current_thread())
+        assert may_seal.wait(5)
+        return report(sender)
+
+    working.deliver_later(seal, sender, tasks.append)
+    host = threading.Thread(target=tasks[0])
+    host.start()
+    time.sleep(0.1)
+    assert sent(client) == 0
+    may_seal.set()
+    host.join(5)
+    assert client.threads[-1] is host
+    assert sealing[0] not in {host, threading.current_thread()}
+
+
+def test_what_is_sealed_too_late_for_the_task_is_the_worker_s(
+    working, sender, client, monkeypatch
+):
+    working.watch(lambda now: None, 0.0)  # as every window does: there are threads
+    monkeypatch.setattr(dispatcher, "HOST_PATIENCE", 0.05)
+    may_seal, tasks = threading.Event(), []
+
+    def seal():
+        assert may_seal.wait(5)
+        return report(sender)
+
+    working.deliver_later(seal, sender, tasks.append)
+    tasks[0]()
+    assert sent(client) == 0
+    may_seal.set()
+    assert working.flush(5)
+    assert client.threads[-1].name == "peakhold"
 
 
 def test_at_most_one_host_task_is_outstanding_per_destination(stepped, sender, cache):
     tasks, others = [], []
     other = Sender(RecordingClient(), "key", cache, injected=True)
     for _ in range(3):
-        stepped.deliver(report(sender), sender, tasks.append)
-    stepped.deliver(report(other), other, others.append)
+        stepped.deliver_later(partial(report, sender), sender, tasks.append)
+    stepped.deliver_later(partial(report, other), other, others.append)
     assert (len(tasks), len(others)) == (1, 1)
     tasks[0]()
-    stepped.deliver(report(sender), sender, tasks.append)
+    stepped.deliver_later(partial(report, sender), sender, tasks.append)
     assert len(tasks) == 2
 
 
@@ -46,7 +91,7 @@ def test_the_worker_delivers_when_the_host_s_task_never_runs(
     stepped, sender, client, clock
 ):
     tasks = []
-    stepped.deliver(report(sender), sender, tasks.append)
+    stepped.deliver_later(partial(report, sender), sender, tasks.append)
     assert stepped.step() == HOST_GRACE
     clock.now += HOST_GRACE - 0.1
     stepped.step()
@@ -60,10 +105,10 @@ def test_the_worker_delivers_when_the_host_s_task_never_runs(
 
 def test_a_task_that_the_host_threw_away_makes_room_for_the_next(stepped, sender):
     tasks = []
-    stepped.deliver(report(sender), sender, tasks.append)
+    stepped.deliver_later(partial(report, sender), sender, tasks.append)
     tasks.clear()
     gc.collect()
-    stepped.deliver(report(sender), sender, tasks.append)
+    stepped.deliver_later(partial(report, sender), sender, tasks.append)
     assert len(tasks) == 1
 
 
@@ -71,14 +116,14 @@ def test_the_worker_delivers_when_the_host_takes_no_task(working, sender, client
     def full(task):
         raise RuntimeError("cannot schedule new futures after shutdown")
 
-    working.deliver(report(sender), sender, full)
+    working.deliver_later(partial(report, sender), sender, full)
     assert working.flush(5)
     assert client.threads[-1].name == "peakhold"
 
 
 def test_a_host_that_runs_tasks_at_once_is_fine(stepped, sender, client):
     for _ in range(3):
-        stepped.deliver(report(sender), sender, lambda task: task())
+        stepped.deliver_later(partial(report, sender), sender, lambda task: task())
     assert stepped.counts().delivered == 3
 
 
@@ -97,7 +142,9 @@ def test_a_host_task_stops_at_a_failure(stepped, sender, client):
     client.failures = [StatusError(503)]
     tasks = []
     for index in range(3):
-        stepped.deliver(report(sender, f"w{index}"), sender, tasks.append)
+        stepped.deliver_later(
+            partial(report, sender, f"w{index}"), sender, tasks.append
+        )
     tasks[0]()
     assert sent(client) == 1
     assert stepped.counts().pending == 3
@@ -115,7 +162,9 @@ def test_workers_leave_a_lane_that_a_host_task_is_at(
 
     tasks = []
     for index in range(3):
-        stepped.deliver(report(sender, f"w{index}"), sender, tasks.append)
+        stepped.deliver_later(
+            partial(report, sender, f"w{index}"), sender, tasks.append
+        )
     with monkeypatch.context() as patch:
         patch.setattr(stepped, "_turn", turn_behind_a_worker)
         tasks[0]()

@@ -327,3 +327,22 @@ def test_a_journal_that_failed_is_told_once_and_the_window_is_reported(
 
 def test_a_plain_aggregator_has_no_journal():
     assert PeakAggregator().snapshot().journal is None
+
+
+def test_a_journal_made_ahead_goes_with_its_window_used_or_not(process, sender, state):
+    aggregator = Journals.of(process()).aggregator(sender.destination, WINDOW)
+    aggregator.prepare_journal()
+    aggregator.prepare_journal()
+    empty = newest(state)
+    aggregator.drain()
+    assert not empty.exists()
+    aggregator.prepare_journal()
+    used = newest(state)
+    head = used.stat().st_size
+    aggregator.observe(frame(), "m/1")
+    assert newest(state) == used
+    assert used.stat().st_size > head
+    aggregator.drain()
+    assert not used.exists()
+    PeakAggregator().prepare_journal()
+    assert list(state.journals.iterdir()) == []

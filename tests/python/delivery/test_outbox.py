@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import sqlite3
+import threading
 import time
 from contextlib import closing
 
@@ -80,6 +81,34 @@ def test_a_full_disk_leaves_reports_in_memory_until_it_has_room(
     assert len(texts) == 2
     assert "cannot be used" in texts[0]
     assert "can be used again" in texts[1]
+
+
+def test_the_figures_never_miss_what_is_moving_to_the_disk(
+    durable, sender, client, clock, monkeypatch
+):
+    blocked(durable, sender, client, 1)
+    heal = full(durable)
+    blocked(durable, sender, client, 200)
+    outbox, apart, together, asking = durable.outbox, [], [], []
+    original = outbox._disk.add
+
+    def add(records, **arguments):
+        apart.append(outbox._memory.counts().sealed + outbox._disk.counts().sealed)
+        asking.append(
+            threading.Thread(target=lambda: together.append(outbox.counts().sealed))
+        )
+        asking[-1].start()
+        asking[-1].join(0.1)
+        original(records, **arguments)
+
+    monkeypatch.setattr(outbox._disk, "add", add)
+    heal()
+    clock.now += PATIENCE
+    durable._tend(clock.now)
+    for thread in asking:
+        thread.join(5)
+    assert together == [201, 201]
+    assert max(apart) < 201  # the control: who looks at the stores one by one
 
 
 def test_what_is_in_memory_is_delivered_while_the_disk_is_full(

@@ -11,7 +11,7 @@ from stand_ins import StatusError, conserved, metadata, report, sent
 
 from peakhold.delivery import Dispatcher
 from peakhold.delivery.state import StateDirectory
-from peakhold.testing import refuse
+from peakhold.testing import Answer, refuse
 
 
 def test_retry_after_is_waited_for(stepped, sender, client, clock):
@@ -118,6 +118,24 @@ def test_413_splits_until_it_fits_or_drops(stepped, sender, client):
     stepped.step()
     assert stepped.counts().dead == 1
     assert conserved(stepped.counts())
+
+
+@pytest.mark.parametrize("status", [400, 422, 415])
+def test_a_refused_entry_costs_no_other_of_its_request(
+    working, own_sender, api, status
+):
+    api.faults = lambda post: Answer(status) if b'"bad"' in post.body else None
+    values = ["u", "v", "w", "bad", "x", "y"]
+    working.deliver(metadata(own_sender, *values), own_sender)
+    assert working.flush(20)
+    counts = working.counts()
+    assert conserved(counts)
+    assert counts.dead == 1
+    taken = [entry["field_value"] for entry in api.entries()]
+    if status == 415:  # the control: it says nothing about single entries
+        assert taken == []
+    else:
+        assert taken == [value for value in values if value != "bad"]
 
 
 def test_404_looks_the_workspace_up_once_and_sends_there(

@@ -1,0 +1,127 @@
+"""An outbox on disk, the process's own, that the test steps, and what fills it."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import uuid
+from contextlib import closing
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+
+from peakhold.delivery import Dispatcher, Sender, process
+from peakhold.delivery.state import StateDirectory
+from peakhold.metrics import figures
+from peakhold.testing import Clock, RecordingClient
+
+NAME = "stand_ins"
+if NAME not in sys.modules:
+    path = Path(__file__).parents[1] / "delivery" / f"{NAME}.py"
+    spec = spec_from_file_location(NAME, path)
+    sys.modules[NAME] = module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+stand_ins = sys.modules[NAME]
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    return monkeypatch
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def state(tmp_path):
+    directory = StateDirectory(tmp_path / "state")
+    yield directory
+    directory.release()
+
+
+@pytest.fixture
+def dispatcher(state, clock, monkeypatch):
+    """The process's, on disk, without a thread."""
+    made = Dispatcher(state, clock=clock, jitter=lambda low, high: high, worker=False)
+    monkeypatch.setattr(process, "_current", made)
+    return made
+
+
+@pytest.fixture
+def api_key():
+    return f"canary{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def client():
+    return RecordingClient()
+
+
+@pytest.fixture
+def lend(dispatcher, api_key):
+    """Makes senders; what is not given is the test's."""
+
+    def make(client, key=api_key):
+        return Sender(client, key, stand_ins.DictCache(), injected=True)
+
+    return make
+
+
+@pytest.fixture
+def sender(lend, client):
+    return lend(client)
+
+
+@pytest.fixture
+def troubled(dispatcher, sender, client):
+    """An outbox with one record delivered and one in each state."""
+    dispatcher.deliver(stand_ins.report(sender, "w"), sender)
+    dispatcher.step()
+    client.failures = [stand_ins.StatusError(422)]
+    dispatcher.deliver(stand_ins.report(sender, "x"), sender)
+    dispatcher.step()
+    client.failures = [stand_ins.StatusError(402)]
+    dispatcher.deliver(stand_ins.report(sender, "y"), sender)
+    dispatcher.step()
+    dispatcher.deliver(stand_ins.report(sender, "z"), sender)
+    dispatcher._commit()
+    return dispatcher
+
+
+@pytest.fixture
+def aged(troubled):
+    """Ten seconds, during which nobody used the outbox."""
+    with troubled.outbox._disk.transaction() as database:
+        database.execute("UPDATE totals SET value = value - 10 WHERE name = 'wall'")
+
+
+@pytest.fixture
+def readings(monkeypatch):
+    """What the exporters have read, as `health()` returned it."""
+    found = []
+
+    def health():
+        found.append(original())
+        return found[-1]
+
+    original = figures.health
+    monkeypatch.setattr(figures, "health", health)
+    return found
+
+
+@pytest.fixture
+def newer_version(troubled, state):
+    """Makes the outbox one of a later version, which cannot be read, or ours again."""
+
+    def make(newer):
+        troubled.outbox._disk.close()
+        with closing(sqlite3.connect(state.outbox)) as database:
+            database.execute(f"PRAGMA user_version = {99 if newer else 1}")
+
+    return make

@@ -14,6 +14,7 @@ from peakhold.delivery.policy import (
     verdict,
     verdict_of_others,
 )
+from peakhold.interpreter import give_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,7 +82,9 @@ class Attempts:
         first_success = lane.take_first_success(record)
         try:
             workspace = _beforehand(lane.workspace.get, sender)
+            give_way()
             self._send(record, lane, sender, workspace)
+            give_way()
         except Exception as error:  # noqa: BLE001 - an injected client may raise any
             return self._failed(record, lane, sender, error)
         except BaseException as error:

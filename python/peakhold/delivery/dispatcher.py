@@ -24,6 +24,7 @@ from peakhold.delivery.settings import DeliverySettings
 from peakhold.delivery.store import Limits
 from peakhold.delivery.timers import Timers
 from peakhold.delivery.workers import Workers
+from peakhold.interpreter import give_way
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -336,7 +337,7 @@ class Dispatcher:
             with self._workers.engaged():  # one may hang in a host's cache
                 self._errands.run()
         self._seal_batches()
-        if self._intake.next_at <= self._clock():
+        if self._intake.due_at <= self._clock():
             with self._workers.engaged():  # a disk may hang, or a client
                 self._commit(wait=False)
         if self._timers.next_at() <= self._clock():
@@ -351,7 +352,7 @@ class Dispatcher:
             lanes = self._lanes.values()
             dues = [at for at in map(self._due, lanes) if at is not None]
             times = [*dues, *(lane.seal_at() for lane in lanes)]
-            soonest = min([*times, self._timers.next_at(), self._intake.next_at])
+            soonest = min([*times, self._timers.next_at(), self._intake.due_at])
             return max(0.0, soonest - now) if soonest < float("inf") else None
 
     def _seal_batches(self, *, every: bool = False) -> None:
@@ -366,6 +367,8 @@ class Dispatcher:
     def _commit(self, *, wait: bool = True) -> None:
         """Have the outbox take in what was sealed."""
         self._note(self._intake.commit(wait=wait))
+        if self._intake.next_at <= self._clock():  # it came at the very end
+            self._workers.signal()
 
     def _note(self, committed: Iterable[Record]) -> None:
         """Let the lanes know what is in the outbox now."""
@@ -424,6 +427,7 @@ class Dispatcher:
         with self._wake:
             lane.ready.discard(kind)
         self._commit()
+        give_way()
         record = self.outbox.lease(sender.destination, kind)
         if record is None and kind == "metadata":
             self._seal(lane)
@@ -527,12 +531,13 @@ class Dispatcher:
         self._errands.finish(max(0.0, deadline - self._clock()))
         self._seal_batches(every=True)
         self._commit()
-        if not self.flush(max(0.0, deadline - self._clock())):
-            counts = self.counts()
+        done = self.flush(max(0.0, deadline - self._clock()))
+        counts = self.counts()
+        if not done and (waiting := counts.pending + counts.parked):
             self.notices.warn(
                 "exit",
                 "Exiting with %d reports and metadata requests not delivered; %s",
-                counts.pending + counts.parked,
+                waiting,
                 "they are lost with the process"
                 if self.state is None or self.outbox.disk_error
                 else "they wait in the outbox",

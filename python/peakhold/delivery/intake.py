@@ -60,6 +60,15 @@ class Intake:
         """Whether a thread is committing what waited."""
         return self._committing.locked()
 
+    @property
+    def due_at(self) -> float:
+        """Monotonic time at which somebody is to commit.
+
+        Infinity while a thread is at it, which also takes what comes meanwhile, or has
+        to be asked again when it is through.
+        """
+        return float("inf") if self.busy else self.next_at
+
     def put(self, record: Record, sender: Sender) -> None:
         """Take a record; takes microseconds."""
         with self._lock:

@@ -55,7 +55,8 @@ CREATE TABLE IF NOT EXISTS records (
 );
 CREATE TABLE IF NOT EXISTS journals (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS undelivered
-    ON records (owner, destination, kind, number, reason, next_at) WHERE state != 'dead';
+    ON records (owner, destination, kind, number, reason, next_at)
+    WHERE state != 'dead';
 CREATE TABLE IF NOT EXISTS totals (
     name TEXT PRIMARY KEY,
     value REAL NOT NULL CHECK (typeof(value) = 'real')

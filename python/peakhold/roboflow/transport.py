@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import requests
 
+from peakhold.interpreter import give_way
 from peakhold.roboflow.connections import DeadlineAdapter
 from peakhold.roboflow.failures import from_exception, from_status, origin_of
 from peakhold.roboflow.redaction import guard_logs, in_flight
@@ -154,6 +155,7 @@ class _Session(requests.Session):
 
 def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """Stand where requests would otherwise put the credentials of a ``.netrc``."""
+    give_way()  # half of the work before the request is done here
     return request
 
 

@@ -26,7 +26,7 @@ CLOCK_GRACE = 1.0
 """Seconds past its deadline after which the clock closes a window."""
 
 _LONGEST_SLEEP = 60.0
-_EXIT_PATIENCE = 0.1
+_PATIENCE = 0.1
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ class Window:
 
         Not for a stream that stopped: its window would keep a file for nothing.
         """
-        if self.lock.acquire(blocking=False):
+        if self.lock.acquire(timeout=_PATIENCE):
             try:
                 if self._goes_on:
                     self.aggregator.prepare_journal()
@@ -303,7 +303,7 @@ class WindowRegistry:
 
     def flush_all(self) -> None:
         """Deliver what every window holds; the process exits."""
-        deadline = monotonic() + _EXIT_PATIENCE
+        deadline = monotonic() + _PATIENCE
         for window in list(self._windows.values()):
             window.flush(max(0.0, deadline - monotonic()))
 

@@ -48,7 +48,8 @@ def _parts(record: Record, error: Exception, judged: Verdict) -> list[Record]:
     """Return the records to send instead of one that failed, if that may help."""
     if judged is Verdict.TOO_LARGE:
         return split(record)
-    if record.kind == "metadata" and status_of(error) in _UNREADABLE:
+    refused = judged is Verdict.REFUSED and status_of(error) in _UNREADABLE
+    if refused and record.kind == "metadata":
         # Entries of many frames share a request; one that is refused costs no other.
         return split(record, after_entry="middle")
     return []

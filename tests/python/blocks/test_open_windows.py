@@ -103,9 +103,9 @@ def test_the_next_window_s_journal_is_made_ahead_and_goes_with_the_process(
     journals = os.path.join(os.environ["PEAKHOLD_STATE_DIR"], "journals")
     deadline = time.monotonic() + 10
     while not any(name.endswith("-1.journal") for name in os.listdir(journals)):
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, os.listdir(journals)
         time.sleep(0.01)
-    assert window.aggregator.peaks == 0
+    assert window.aggregator.peaks == 0, window.aggregator.peaks
     """
     journals = state_directory / "journals"
     if end == "good":

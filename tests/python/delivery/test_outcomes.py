@@ -7,7 +7,14 @@ import logging
 import time
 
 import pytest
-from stand_ins import StatusError, conserved, metadata, report, sent
+from stand_ins import (
+    StatusError,
+    conserved,
+    eventually,
+    metadata,
+    report,
+    sent,
+)
 
 from peakhold.delivery import Dispatcher
 from peakhold.delivery.state import StateDirectory
@@ -136,6 +143,13 @@ def test_a_refused_entry_costs_no_other_of_its_request(
         assert taken == []
     else:
         assert taken == [value for value in values if value != "bad"]
+
+
+def test_a_refused_lookup_splits_no_metadata(working, own_sender, api):
+    api.lookups = [Answer(400)]
+    working.deliver(metadata(own_sender, "u", "v"), own_sender)
+    assert eventually(lambda: working.counts().parked)
+    assert working.counts().sealed == 1
 
 
 def test_404_looks_the_workspace_up_once_and_sends_there(

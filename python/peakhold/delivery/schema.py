@@ -68,8 +68,9 @@ COMMIT;
 # `merge_key` tells the window of a report; it is NULL once the report may have been
 # sent, for then its body is final. `sealed_at` and `next_at` are on the outbox's own
 # clock, see `Store`; `created` is for people. `journals` are of windows that were
-# committed, whatever became of them since, until they are seen to be gone. The types
-# are checked because a flipped bit makes a text of a number.
+# committed, whatever became of them since, until they are seen to be gone. Types are
+# checked because a flipped bit makes a text of a number. A file is held to these very
+# texts: whoever changes one after a release gives it another SCHEMA_VERSION.
 
 
 class NewerSchemaError(PeakholdError):
@@ -120,10 +121,15 @@ def _look_at_header(path: Path) -> None:
 
 
 def _prepare(database: sqlite3.Connection, path: Path | None, sync: str) -> None:
+    database.execute("BEGIN")  # another process may just be making it
+    (pages,) = database.execute("PRAGMA page_count").fetchone()
     (version,) = database.execute("PRAGMA user_version").fetchone()
     (application,) = database.execute("PRAGMA application_id").fetchone()
-    (pages,) = database.execute("PRAGMA page_count").fetchone()
-    if pages and application != APPLICATION_ID:
+    definitions = _definitions(database)
+    database.execute("COMMIT")
+    # `auto_vacuum` writes the first page before there is a table.
+    new = pages <= 1 and not definitions
+    if not new and application != APPLICATION_ID:
         raise DamagedError("it is not an outbox")
     if version > SCHEMA_VERSION:
         raise NewerSchemaError(
@@ -133,14 +139,14 @@ def _prepare(database: sqlite3.Connection, path: Path | None, sync: str) -> None
     database.execute(f"PRAGMA synchronous = {sync}")
     # Not WAL: with several writers it could damage a file until SQLite 3.51.3.
     database.execute("PRAGMA journal_mode = TRUNCATE").fetchone()
-    if not pages:
+    if new:
         # A report of twenty classes takes 1.3 kB: of smaller pages much is left empty.
         database.execute("PRAGMA page_size = 16384")
         # An outbox that was full for a day does not stay large.
         database.execute("PRAGMA auto_vacuum = FULL")
         database.executescript(_SCHEMA)
     elif path is not None:
-        if _definitions(database) != _own_definitions():
+        if definitions != _own_definitions():
             raise DamagedError("its tables are not those of an outbox")
         if path.stat().st_size <= CHECKED_SIZE:
             found = database.execute("PRAGMA integrity_check(1)").fetchone()

@@ -110,7 +110,11 @@ def fork(number):
 threads = [threading.Thread(target=target) for target in (stream, stream, watch)]
 for thread in threads:
     thread.start()
-hangs = sum(not fork(number) for number in range(FORKS))
+hangs = 0
+for number in range(FORKS):
+    hangs += not fork(number)
+    if hangs and MUTANT:
+        break  # that is enough for a control
 stop.set()
 for thread in threads:
     thread.join()

@@ -286,6 +286,19 @@ def test_damage_that_a_check_of_pages_does_not_find_costs_no_later_window(
     assert sent(client) >= 1
 
 
+def test_a_file_that_another_process_has_just_begun_is_completed(state, sender, file):
+    assert state.outbox == file
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("PRAGMA auto_vacuum = FULL")  # as that process did last
+    assert file.stat().st_size > 0
+    dispatcher = Dispatcher(state, worker=False)
+    dispatcher.deliver(report(sender), sender)
+    dispatcher._commit()
+    assert dispatcher.outbox.disk_error is None
+    assert dispatcher.outbox._disk.counts().pending == 1
+    assert list(state.path.glob("*.corrupt-*")) == []
+
+
 def test_a_newer_file_is_left_alone(state, sender, client, file, caplog):
     dispatcher = Dispatcher(state, worker=False)
     dispatcher.deliver(report(sender), sender)

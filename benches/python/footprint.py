@@ -34,11 +34,11 @@ print(time.perf_counter() - began)
 """
 
 
-def _fresh(server: Loopback, *arguments: object) -> Any:
-    """Run this file in a fresh interpreter and return what it prints."""
+def fresh(script: str, server: Loopback, *arguments: object) -> Any:
+    """Run a script in a fresh interpreter and return what it prints."""
     with sinks.scratch() as state:
         done = subprocess.run(
-            [sys.executable, __file__, server.url, state, *map(str, arguments)],
+            [sys.executable, script, server.url, state, *map(str, arguments)],
             stdout=subprocess.PIPE,
             text=True,
             check=True,
@@ -49,7 +49,7 @@ def _fresh(server: Loopback, *arguments: object) -> Any:
 def memory(line: Line, around: Surroundings) -> None:
     """Measure growth over ten million detections with masks."""
     frames = 2_000 if around.quick else 100_000
-    grown, reports = _fresh(around.server, "memory", frames)
+    grown, reports = fresh(__file__, around.server, "memory", frames)
     line.add(
         f"memory over {frames * 100:,} detections with masks",
         grown / _MIB,
@@ -131,7 +131,7 @@ def interpreter_held(line: Line, around: Surroundings) -> None:
     pauses: dict[str, list[float]] = {"with": [], "without": []}
     for _ in range(rounds):
         for kind, longest in pauses.items():
-            longest.append(_fresh(around.server, "spin", kind, seconds) * 1000)
+            longest.append(fresh(__file__, around.server, "spin", kind, seconds) * 1000)
     ours, theirs = median(pauses["with"]), median(pauses["without"])
     line.add(
         "longest time a background thread holds the interpreter",

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import durability
 import engine
 import footprint
 import loopback
@@ -33,6 +34,7 @@ MEASUREMENTS = {
     "floor": ratios.against_floor,
     "between": ratios.between_reports,
     "sustained": streams.sustained,
+    "durability": durability.durability,
     "metadata": ratios.metadata,
     "requests": streams.requests,
     "tail": streams.worst_frame,

@@ -84,7 +84,6 @@ class Attempts:
             workspace = _beforehand(lane.workspace.get, sender)
             give_way()
             self._send(record, lane, sender, workspace)
-            give_way()
         except Exception as error:  # noqa: BLE001 - an injected client may raise any
             return self._failed(record, lane, sender, error)
         except BaseException as error:

@@ -18,7 +18,7 @@ from peakhold.delivery.intake import Intake
 from peakhold.delivery.lane import Lane
 from peakhold.delivery.ledger import Counts
 from peakhold.delivery.notices import Notices
-from peakhold.delivery.outbox import Outbox
+from peakhold.delivery.outbox import PATIENCE, Outbox
 from peakhold.delivery.record import Destination, seal_metadata
 from peakhold.delivery.settings import DeliverySettings
 from peakhold.delivery.store import Limits
@@ -302,7 +302,7 @@ class Dispatcher:
             lane.host_until = self._clock() + HOST_GRACE
         try:
             self._errands.finish(HOST_PATIENCE)
-            self._commit()
+            self._commit(patience=HOST_PATIENCE)
             while self._turn(lane):
                 pass
         finally:
@@ -339,7 +339,7 @@ class Dispatcher:
         self._seal_batches()
         if self._intake.due_at <= self._clock():
             with self._workers.engaged():  # a disk may hang, or a client
-                self._commit(wait=False)
+                self._commit()
         if self._timers.next_at() <= self._clock():
             with self._workers.engaged():  # one may read the host's cache
                 self._timers.run()
@@ -364,9 +364,12 @@ class Dispatcher:
             elif lane.crowded:
                 self._seal(lane, whole=False)
 
-    def _commit(self, *, wait: bool = True) -> None:
-        """Have the outbox take in what was sealed."""
-        self._note(self._intake.commit(wait=wait))
+    def _commit(self, *, patience: float = 0.0) -> None:
+        """Have the outbox take in what was sealed.
+
+        A thread that is at it already, which may hang, is waited for so many seconds.
+        """
+        self._note(self._intake.commit(patience=patience))
         if self._intake.next_at <= self._clock():  # it came at the very end
             self._workers.signal()
 
@@ -383,7 +386,7 @@ class Dispatcher:
         commits = self._commits
         found = self.outbox.tend(list(self._lanes))
         with self._wake:
-            if self._commits == commits:
+            if self._commits == commits and self.outbox.disk_error is None:
                 for lane in self._lanes.values():
                     lane.ready.clear()
             for destination, kind, at_once, not_before in found:
@@ -392,7 +395,9 @@ class Dispatcher:
                     lane_found.backoff.resume(not_before)
                     if at_once:
                         lane_found.backoff.not_before = 0.0
-        return now + TENDING if self.state else None
+        if self.state is None:
+            return None
+        return now + (PATIENCE if self.outbox.disk_error else TENDING)
 
     def _due(self, lane: Lane) -> float | None:
         """Return when the worker may next send on a lane; None: nothing to send."""
@@ -522,7 +527,7 @@ class Dispatcher:
         for closer in self._closers:
             closer()
         self._seal_batches(every=True)
-        self._commit()
+        self._commit(patience=max(0.0, deadline - self._clock()))
         with self._wake:
             for lane in self._lanes.values():
                 lane.backoff.not_before = 0.0
@@ -530,7 +535,7 @@ class Dispatcher:
         self._workers.signal()  # one errand may hang until the end
         self._errands.finish(max(0.0, deadline - self._clock()))
         self._seal_batches(every=True)
-        self._commit()
+        self._commit(patience=max(0.0, deadline - self._clock()))
         done = self.flush(max(0.0, deadline - self._clock()))
         counts = self.counts()
         if not done and (waiting := counts.pending + counts.parked):

@@ -81,13 +81,13 @@ class Intake:
                 self._take()
                 self._overflowed += 1
 
-    def commit(self, *, wait: bool = True) -> list[Record]:
+    def commit(self, *, patience: float = 0.0) -> list[Record]:
         """Have the outbox commit what waits; returns the records it has now.
 
         Args:
-            wait: Whether to wait while another thread is doing it.
+            patience: Seconds to wait while another thread is doing it.
         """
-        if not self._committing.acquire(blocking=wait):
+        if not self._committing.acquire(timeout=patience):
             return []
         committed: list[Record] = []
         again: list[tuple[Record, Sender]] = []
@@ -97,7 +97,11 @@ class Intake:
                 overflowed, self._overflowed = self._overflowed, 0
             self._outbox.lost("overflow", overflowed)
             while taken := self._next():
-                parts = self._sealed(*taken)
+                try:
+                    parts = self._sealed(*taken)
+                except BaseException:
+                    again.append(taken)
+                    raise
                 if parts is None:
                     again.append(taken)
                 else:

@@ -80,11 +80,13 @@ class Outbox:
         self._moving = threading.RLock()
         self._uncommitted: list[Callable[[], None]] = []
 
-    def add(self, records: Sequence[Record], *, leased: bool = False) -> None:
+    def add(
+        self, records: Sequence[Record], *, leased: bool = False, moved: bool = False
+    ) -> None:
         """Take encoded records in; those that want to know are told when it is safe."""
 
         def add(store: Store) -> Store:
-            store.add(records, leased=leased)
+            store.add(records, leased=leased, moved=moved)
             return store
 
         store = self._on_disk(add, None) or add(self._memory)
@@ -154,9 +156,12 @@ class Outbox:
         on_disk = self._on_disk(lambda disk: disk.adopt(destinations), None)
         with self._moving:
             while (
-                self._disk and not self.disk_error and (moving := self._memory.take())
+                self._disk
+                and not self.disk_error
+                and self._clock() >= self._next_trial
+                and (moving := self._memory.take())
             ):
-                self.add(moving)
+                self.add(moving, moved=True)
         waiting = [*(on_disk or ()), *self._memory.adopt(destinations)]
         if self._uncommitted and self._memory.is_empty():
             tell, self._uncommitted = self._uncommitted, []
@@ -195,6 +200,7 @@ class Outbox:
         except _DISK_ERRORS as error:
             self._fails(error)
             return otherwise
+        self._next_trial = float("-inf")
         if self.disk_error is not None:
             self.disk_error = None
             self._notices.info("The outbox on disk can be used again")

@@ -95,7 +95,7 @@ def connect(path: Path | None, *, sync: str) -> sqlite3.Connection:
         sqlite3.Error: If it cannot be used.
     """
     if path is not None:
-        _look_at_header(path)
+        _make(path)
     database = sqlite3.connect(
         path or ":memory:", timeout=1.0, isolation_level=None, check_same_thread=False
     )
@@ -109,15 +109,29 @@ def connect(path: Path | None, *, sync: str) -> sqlite3.Connection:
     return database
 
 
-def _look_at_header(path: Path) -> None:
-    """Make the file if there is none, for its owner alone; SQLite does so for all."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+def _make(path: Path) -> None:
+    """Make the file if there is none, for its owner alone; SQLite does so for all.
+
+    One that is there is not opened: closing a file gives up all locks that this process
+    has on it, by other connections, too.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def _check_writable(database: sqlite3.Connection, path: Path) -> None:
+    """Tell a header that SQLite would only read from a disk that cannot be written."""
     try:
-        versions = os.read(file, 20)[18:]
-    finally:
-        os.close(file)
-    if any(version > _SQLITE_VERSIONS for version in versions):
-        raise DamagedError("its header is damaged")  # SQLite would only read it
+        database.execute("BEGIN IMMEDIATE")
+        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        database.execute("ROLLBACK")
+    except sqlite3.OperationalError as error:
+        if "readonly" in str(error):
+            with path.open("rb") as file:
+                versions = file.read(20)[18:]
+            if any(version > _SQLITE_VERSIONS for version in versions):
+                raise DamagedError("its header is damaged") from None
+        raise
 
 
 def _prepare(database: sqlite3.Connection, path: Path | None, sync: str) -> None:
@@ -146,6 +160,7 @@ def _prepare(database: sqlite3.Connection, path: Path | None, sync: str) -> None
         database.execute("PRAGMA auto_vacuum = FULL")
         database.executescript(_SCHEMA)
     elif path is not None:
+        _check_writable(database, path)
         if definitions != _own_definitions():
             raise DamagedError("its tables are not those of an outbox")
         if path.stat().st_size <= CHECKED_SIZE:

@@ -158,17 +158,25 @@ class Store:
 
     # What becomes of a record -----------------------------------------------------
 
-    def add(self, records: Sequence[Record], *, leased: bool = False) -> None:
+    def add(
+        self, records: Sequence[Record], *, leased: bool = False, moved: bool = False
+    ) -> None:
         """Take encoded records in, and make room for them.
 
         Args:
             records: The records.
             leased: Whether the caller has them on lease from now on.
+            moved: Whether they come from another store, maybe after other parts of
+                their windows.
         """
         with self.transaction() as database:
             (last,) = database.execute("SELECT max(number) FROM records").fetchone()
             now = self.now()
-            new = [each for each in records if not _was_added(database, each)]
+            new = [
+                each
+                for each in records
+                if not _was_added(database, each, window=not moved)
+            ]
             for at, record in enumerate(new, 1):
                 if leased:  # it is about to be sent, so its body is final
                     record = replace(record, merge_key=None)  # noqa: PLW2901 - in short
@@ -352,6 +360,8 @@ class Store:
         """Have the database alone: all of what is done with it, or nothing, is kept."""
         with self._lock:
             try:
+                if self._path and self._inode != _inode(self._path):
+                    self.close()  # it was put aside or deleted: there is another one
                 if self._opened is None:
                     self._opened = self._open()
                 with committed(self._opened) as database:
@@ -361,9 +371,8 @@ class Store:
                 if self._path is None or not schema.is_damage(error):
                     raise
                 self.close()
-                if self._inode not in {0, self._path.stat().st_ino}:
+                if self._inode != _inode(self._path):
                     raise  # another process has moved it away already
-                self._inode = 0
                 moved = schema.quarantine(self._path)
                 raise schema.DamagedError(
                     f"{self._path} was damaged and is now {moved} ({error})"
@@ -375,8 +384,9 @@ class Store:
     def _open(self) -> sqlite3.Connection:
         if self._state is not None:
             self._path, self._owner = self._state.outbox, self._state.owner_id
+            self._inode = _inode(self._path)  # of what is found damaged, if it is
         database = schema.connect(self._path, sync=self._sync)
-        self._inode = self._path.stat().st_ino if self._path else 0
+        self._inode = _inode(self._path) if self._path else 0
         self._lag = self._clock() - outbox_time(database)
         database.row_factory = sqlite3.Row
         return database
@@ -408,6 +418,10 @@ class Store:
             "SELECT max(number) FROM records WHERE number < ?", (number,)
         ).fetchone()
         apart = (number - (before or 0)) // len(new)  # so that a part finds room, too
+        if apart == 0:  # split all too often: they go to the end
+            (last,) = database.execute("SELECT max(number) FROM records").fetchone()
+            apart = _SPACING
+            number = (last or 0) + len(new) * apart
         for after, record in enumerate(reversed(new)):
             _insert(database, record, self._owner, number - after * apart, sealed_at)
         seals = sum(record.seals for record in new) - sum(
@@ -469,13 +483,13 @@ class Store:
         return False
 
 
-def _was_added(database: sqlite3.Connection, record: Record) -> bool:
-    """Whether it was, for a journal may outlive the commit of its window."""
+def _was_added(database: sqlite3.Connection, record: Record, *, window: bool) -> bool:
+    """Whether it was, or, as a journal may outlive that, any part of its window."""
     return bool(
         database.execute(
             "SELECT 1 FROM records WHERE id = ?1"
             " UNION ALL SELECT 1 FROM journals WHERE id = ?2",
-            (record.id, _window(record)),
+            (record.id, _window(record) if window else None),
         ).fetchone()
     )
 
@@ -517,6 +531,14 @@ def _insert(
             *destination,
         ),
     )
+
+
+def _inode(path: Path) -> int:
+    """Return what tells a file from another one of its name; 0 if there is none."""
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def _key(destination: Destination) -> tuple[str, str, str]:

@@ -61,19 +61,22 @@ class Timers:
             for timer in due:  # it may be set anew while it is called
                 del self._times[timer]
         try:
-            for timer in due:
-                self._call(timer)
+            while due:
+                self._call(due.pop())
         finally:
+            with self._lock:
+                for timer in due:  # after what is no ``Exception``
+                    self._times[timer] = min(now, self.at(timer))
             self.running = False
 
     def _call(self, timer: Timer) -> None:
         now = self._clock()
-        again: float | None
+        again: float | None = now + _AFTER_FAILURE
         try:
             again = timer(now)
         except Exception as error:  # noqa: BLE001 - one timer must not stop the others
             self._notices.warn("timer", "A timer failed: %s", type(error).__name__)
-            again = now + _AFTER_FAILURE
-        if again is not None:
-            with self._lock:
-                self._times[timer] = min(again, self.at(timer))
+        finally:
+            if again is not None:
+                with self._lock:
+                    self._times[timer] = min(again, self.at(timer))

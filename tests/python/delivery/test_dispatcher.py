@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from contextlib import suppress
 
 import pytest
 from stand_ins import StatusError, conserved, eventually, report, sent
@@ -196,3 +198,41 @@ def test_eight_threads_lose_nothing(working, sender, client):
     assert working.counts().delivered == working.counts().sealed == 48
     names = {x["class_name"] for r in client.reports() for x in r["inference_results"]}
     assert len(names) == 48
+
+
+def test_timers_outlive_what_is_no_exception(stepped, clock):
+    called = []
+
+    def leaving(now):
+        called.append("leaving")
+        raise SystemExit
+
+    stepped.watch(leaving, clock.now)
+    stepped.watch(lambda now: called.append("other"), clock.now)
+    for _ in range(2):
+        with suppress(SystemExit):
+            stepped.step()
+    assert sorted(called) == ["leaving", "other"]
+    clock.now += 61
+    with pytest.raises(SystemExit):
+        stepped.step()
+    assert len(called) == 3
+
+
+def test_closing_does_not_wait_for_a_commit_that_hangs(
+    working, sender, client, monkeypatch
+):
+    asked, may_answer = threading.Event(), threading.Event()
+
+    def hang():
+        asked.set()
+        may_answer.wait(20)
+
+    monkeypatch.setattr(client, "get_device_id", hang)
+    working.deliver(report(sender), sender)
+    assert asked.wait(5)
+    started = time.monotonic()
+    working.close(0.5)
+    assert time.monotonic() - started < 3
+    assert working.counts().pending == 1  # the control: it was hanging
+    may_answer.set()

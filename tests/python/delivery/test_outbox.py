@@ -8,14 +8,18 @@ import sqlite3
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from stand_ins import conserved, eventually, report, sent
 
 from peakhold.delivery import Dispatcher
-from peakhold.delivery.outbox import PATIENCE
+from peakhold.delivery.encode import encode
+from peakhold.delivery.notices import Notices
+from peakhold.delivery.outbox import PATIENCE, Outbox
 from peakhold.delivery.schema import KEPT_DAMAGED
 from peakhold.delivery.state import StateDirectory
+from peakhold.delivery.store import Limits
 
 
 @pytest.fixture
@@ -333,3 +337,21 @@ def test_the_frame_s_thread_never_touches_the_disk(state, sender, client):
         assert not eventually(lambda: sent(client) > 1, 0.2)  # the control: it hangs
     assert eventually(lambda: sent(client) > 1)
     dispatcher.close(0)
+
+
+def test_parts_of_a_window_that_move_to_the_disk_apart_all_arrive(state, sender):
+    window = "0123456789abcdef-0-1"
+    state.journals.joinpath(f"{window}.journal").write_bytes(b"kept")
+    (whole,) = encode(report(sender), {})
+    parts = [replace(whole, id=f"{window}{end}") for end in ("", ".1", ".2")]
+    outbox = Outbox(Notices(), Limits(), state)
+    outbox._next_trial = float("inf")  # the disk fails
+    outbox.add(parts)
+    leased = outbox.lease(sender.destination, "report")
+    outbox._next_trial = float("-inf")
+    outbox.tend([sender.destination])
+    outbox.failed(leased, "pending", "HTTP 503", "down", 1.0)
+    outbox.tend([sender.destination])
+    assert outbox.counts().pending == outbox._disk.counts().pending == 3
+    outbox.add([parts[1]])  # the control: recovered from the journal it is no new one
+    assert outbox.counts().pending == 3

@@ -378,3 +378,34 @@ def test_a_body_that_is_damaged_costs_itself_only(store):
     counts = store.counts()
     assert counts.dropped == {"damaged": 1}
     assert conserved(counts)
+
+
+def test_refusals_one_after_the_other_leave_room_for_the_rest(make):
+    """Each takes half the numbers between a record and the one before."""
+    store = make()
+    entries = [MetadataEntry((f"i{n}",), "f", f"v{n}") for n in range(40)]
+    store.add(encode(seal_metadata(HERE, tuple(entries)), {}))
+    for _ in entries:
+        record = store.lease(HERE, "metadata")
+        if parts := split(record, after_entry="first"):
+            store.replace(record, parts)
+            record = store.lease(HERE, "metadata")
+        store.failed(record, "dead", "HTTP 409", "refused")
+    counts = store.counts()
+    assert (counts.dead, counts.pending) == (40, 0)
+    assert conserved(counts)
+
+
+@pytest.mark.parametrize("what", ["put aside", "deleted"])
+def test_a_file_that_went_away_is_begun_anew(make, what):
+    stores = make(), make()
+    stores[0].add([report("before")])
+    file = stores[0]._path
+    if what == "deleted":
+        file.unlink()
+    else:
+        file.rename(file.with_suffix(".aside"))
+    for store in stores:
+        store.add([report("after")])
+        assert store.counts().pending >= 1
+    assert stores[0].counts().pending == 2

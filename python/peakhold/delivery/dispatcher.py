@@ -536,9 +536,16 @@ class Dispatcher:
         self._errands.finish(max(0.0, deadline - self._clock()))
         self._seal_batches(every=True)
         self._commit(patience=max(0.0, deadline - self._clock()))
-        done = self.flush(max(0.0, deadline - self._clock()))
+        if self._workers.stopped:
+            return  # closed before, and nobody delivers what came since
+        if not self.flush(max(0.0, deadline - self._clock())):
+            self._tell_what_is_left()
+        self._errands.stop()
+        self._workers.stop()
+
+    def _tell_what_is_left(self) -> None:
         counts = self.counts()
-        if not done and (waiting := counts.pending + counts.parked):
+        if waiting := counts.pending + counts.parked:
             self.notices.warn(
                 "exit",
                 "Exiting with %d reports and metadata requests not delivered; %s",
@@ -547,8 +554,6 @@ class Dispatcher:
                 if self.state is None or self.outbox.disk_error
                 else "they wait in the outbox",
             )
-        self._errands.stop()
-        self._workers.stop()
 
     def _anything_left(self) -> bool:
         return (

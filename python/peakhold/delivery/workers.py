@@ -31,6 +31,7 @@ class Workers:
     Attributes:
         threads: Those that are running.
         exiting: Whether the process is about to end.
+        stopped: Whether there are to be no more.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Workers:
         self._wanted = wanted
         self._engaged = 0
         self._signals = 0
-        self._stopped = False
+        self.stopped = False
 
     def signal(self) -> None:
         """Have the workers look for work."""
@@ -68,7 +69,7 @@ class Workers:
 
     def stop(self) -> None:
         """Have the workers end."""
-        self._stopped = True
+        self.stopped = True
         self.signal()
 
     @contextmanager
@@ -87,7 +88,7 @@ class Workers:
         return min(max(FEWEST, self._engaged + 1), MOST)
 
     def _staff(self) -> None:
-        while self._wanted and not self._stopped and len(self.threads) < self._needed():
+        while self._wanted and not self.stopped and len(self.threads) < self._needed():
             thread = threading.Thread(target=self._work, name="peakhold", daemon=True)
             try:
                 thread.start()
@@ -106,13 +107,13 @@ class Workers:
         while True:
             with self._wake:
                 seen = self._signals
-            delay = None if self._stopped else self._step_safely()
+            delay = None if self.stopped else self._step_safely()
             with self._wake:
                 now = time.monotonic()
                 surplus = len(self.threads) > self._needed()
                 if not surplus:
                     needed_at = now
-                if self._stopped or now - needed_at >= IDLE:
+                if self.stopped or now - needed_at >= IDLE:
                     self.threads.discard(threading.current_thread())
                     return
                 if surplus:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from peakhold.delivery import current
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -24,4 +26,7 @@ def own_surroundings() -> Iterator[None]:
     # Windows removes no file that somebody still has open.
     with TemporaryDirectory(prefix="peakhold-", ignore_cleanup_errors=True) as path:
         os.environ[_STATE_VARIABLE] = path
-        yield
+        try:
+            yield
+        finally:
+            current().close(0)  # else it is at exit that the directory is used last

@@ -21,7 +21,7 @@ def drain(start, **options):
 def drained(start, **options):
     """Deliver what is left; returns seals, those delivered, left and unexplained."""
     process = start("drain", **options)
-    figures = process.hear_until("drained")
+    figures = process.hear_until("drained", timeout=180)
     assert process.ended() == 0, process.errors()
     return tuple(map(int, figures.split()))
 

@@ -45,7 +45,7 @@ def tell_before_commit(self, records, **options):
     _add(self, [replace(record, on_committed=None) for record in records], **options)
 
 
-def is_waiting(database, record):
+def is_waiting(database, record, **_):
     """Know a record only for as long as it waits."""
     found = database.execute("SELECT 1 FROM records WHERE id = ?", (record.id,))
     return found.fetchone() is not None
@@ -92,4 +92,4 @@ def work(number):
         if os.getppid() != parent:
             return
         dispatcher.deliver(seal(sender, f"{number}-{window}"), sender)
-        time.sleep(pauses.uniform(0, 0.01))
+        time.sleep(pauses.uniform(0, 0.03))

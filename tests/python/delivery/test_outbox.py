@@ -355,3 +355,19 @@ def test_parts_of_a_window_that_move_to_the_disk_apart_all_arrive(state, sender)
     assert outbox.counts().pending == outbox._disk.counts().pending == 3
     outbox.add([parts[1]])  # the control: recovered from the journal it is no new one
     assert outbox.counts().pending == 3
+
+
+def test_what_cannot_move_to_the_disk_yet_is_not_tried_without_end(state, sender):
+    outbox = Outbox(Notices(), Limits(), state)
+    outbox._next_trial = float("inf")  # after a failure that a success has covered up
+    outbox.add(encode(report(sender), {}))
+    tending = threading.Thread(
+        target=outbox.tend, args=([sender.destination],), daemon=True
+    )
+    tending.start()
+    tending.join(5)
+    assert not tending.is_alive()
+    assert outbox.counts().pending == 1
+    outbox._next_trial = float("-inf")  # the control: it moves once it can
+    outbox.tend([sender.destination])
+    assert outbox._disk.counts().pending == 1

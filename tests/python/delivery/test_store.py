@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import random
+import sqlite3
 import stat
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
 import pytest
 from stand_ins import PlainSnapshot, conserved
 
+from peakhold.delivery import schema
 from peakhold.delivery.encode import encode, split
 from peakhold.delivery.record import (
     Destination,
@@ -409,3 +413,22 @@ def test_a_file_that_went_away_is_begun_anew(make, what):
         store.add([report("after")])
         assert store.counts().pending >= 1
     assert stores[0].counts().pending == 2
+
+
+def test_opening_an_outbox_gives_up_no_lock_of_its_process(make):
+    """Closing a file gives up all locks of the process on it; so none is closed."""
+    store = make()
+    store.add([report()])
+    taking = (
+        "import sqlite3, sys\n"
+        "database = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None)\n"
+        "database.execute('BEGIN IMMEDIATE')\n"
+    )
+    command = [sys.executable, "-c", taking, str(store._path)]
+    with store.transaction() as database:
+        database.execute("UPDATE totals SET value = value")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            schema.connect(store._path, sync="OFF")
+        refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "locked" in refused.stderr
+    subprocess.run(command, check=True)  # the control: it would take it

@@ -11,7 +11,7 @@ from peakhold.roboflow import RoboflowClient, Settings
 
 if TYPE_CHECKING:
     from peakhold.delivery.cache import Cache
-    from peakhold.delivery.dispatcher import Schedule
+    from peakhold.delivery.lanes import Schedule
     from peakhold.delivery.sender import PlatformClient
 
 SINK_DISABLED = "Sink was disabled by workflow execution policy"

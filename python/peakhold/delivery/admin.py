@@ -102,7 +102,8 @@ def exported(
     """
     with _opened(state) as database:
         for record in _found(database, record_state, endpoint):
-            yield json.dumps(_with_body(record))
+            # A flipped bit may have made bytes of a text.
+            yield json.dumps(_with_body(record), default=repr)
 
 
 def retry(state: StateDirectory, record_ids: Sequence[str] | None = None) -> int:
@@ -122,10 +123,10 @@ def retry(state: StateDirectory, record_ids: Sequence[str] | None = None) -> int
         return sum(
             database.execute(
                 "UPDATE records SET state = 'pending', reason = ?"
-                " WHERE id = ? AND state != 'pending'",
-                (BY_HAND, record_id),
+                " WHERE number = ? AND state != 'pending'",
+                (BY_HAND, number),
             ).rowcount
-            for record_id in _ids(database, record_ids)
+            for number in _numbers(database, record_ids)
         )
 
 
@@ -147,8 +148,8 @@ def drop(
     """
     with _opened(state) as database, committed(database):
         return sum(
-            remove(database, record_id, f"dropped:{BY_HAND}") > 0
-            for record_id in _ids(database, record_ids, record_state)
+            remove(database, number, f"dropped:{BY_HAND}") > 0
+            for number in _numbers(database, record_ids, record_state)
         )
 
 
@@ -273,16 +274,16 @@ def _found(
             yield record
 
 
-def _ids(
+def _numbers(
     database: sqlite3.Connection,
     record_ids: Sequence[str] | None,
     state: str | None = None,
-) -> list[str]:
+) -> list[int]:
     found = database.execute(
-        "SELECT id FROM records WHERE ?1 IS NULL OR state = ?1", (state,)
+        "SELECT number, id FROM records WHERE ?1 IS NULL OR state = ?1", (state,)
     )
     wanted = None if record_ids is None else set(record_ids)
-    return [each for (each,) in found if wanted is None or each in wanted]
+    return [number for number, each in found if wanted is None or each in wanted]
 
 
 def _without_body(record: dict[str, Any]) -> dict[str, Any]:

@@ -5,21 +5,19 @@ from __future__ import annotations
 import random
 import threading
 import time
-import weakref
-from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from peakhold.delivery.attempt import Attempts
+from peakhold.delivery.collecting import MetadataCollector
 from peakhold.delivery.encode import UnencodableError, split
 from peakhold.delivery.errands import Errands
 from peakhold.delivery.intake import Intake
-from peakhold.delivery.lane import Lane
+from peakhold.delivery.lanes import HostTasks, Lanes
 from peakhold.delivery.ledger import Counts
 from peakhold.delivery.notices import Notices
 from peakhold.delivery.outbox import PATIENCE, Outbox
-from peakhold.delivery.record import Destination, seal_metadata
+from peakhold.delivery.record import Destination
 from peakhold.delivery.settings import DeliverySettings
 from peakhold.delivery.store import Limits
 from peakhold.delivery.timers import Timers
@@ -27,36 +25,26 @@ from peakhold.delivery.workers import Workers
 from peakhold.interpreter import give_way
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+    from peakhold.delivery.lane import Lane
+    from peakhold.delivery.lanes import Schedule
     from peakhold.delivery.record import Kind, Record
     from peakhold.delivery.sender import Sender
     from peakhold.delivery.settings import Durability
     from peakhold.delivery.state import StateDirectory
     from peakhold.delivery.timers import Timer
 
-HOST_GRACE = 5.0
-"""Seconds a host's task has to start before the worker delivers in its place."""
 HOST_PATIENCE = 1.0
 """Seconds that the host's task waits for what is just being sealed; longer takes what
 hangs, and then the worker delivers it."""
 TENDING = 15.0
 """Seconds after which the outbox is looked through again: for what dead processes
 left, what somebody at the command line wants tried, and what is too old."""
-HOST_LOOK = 0.05
-"""Seconds between two looks at whether the host is to have a task for metadata."""
-FRAMES_OFFERED = 250
-"""Frames with metadata from which on a worker is to coalesce them."""
-BATCHES_OFFERED = 20
-"""So many times as many, and the frame that brings one more does it."""
-LANE_IDLE = 600.0
-"""Seconds after which a destination that has nothing to send is forgotten."""
-
+LEAST_PATIENCE = 0.2
+"""Seconds that the end of a process waits, whatever it is allowed, for a thread that is
+writing to the outbox: what that has taken is written nowhere else."""
 _POLL = 0.05
-
-Task = Callable[[], None]
-Schedule = Callable[[Task], object]
-"""Hands a task to the host: ``add_task`` or ``submit``."""
 
 
 class Dispatcher:
@@ -98,11 +86,27 @@ class Dispatcher:
         self._wake = threading.Condition()
         self._attempts = Attempts(self.outbox, self.notices, clock, self._wake)
         self._clock = clock
-        self._jitter = jitter
         self._errands = Errands(self.notices, wanted=worker)
         self._workers = Workers(self.step, self._wake, self.notices, wanted=worker)
-        self._lanes: dict[Destination, Lane] = {}
         self._timers = Timers(self.notices, clock)
+        self._lanes = Lanes(
+            self.notices,
+            self.settings,
+            clock=clock,
+            jitter=jitter,
+            look=self._look_through,
+        )
+        self._host_tasks = HostTasks(
+            self._deliver_due, self._wake, self.notices, clock, self._workers.signal
+        )
+        self.metadata = MetadataCollector(
+            self._lanes,
+            self._intake,
+            self._host_tasks,
+            self._wake,
+            clock,
+            self._workers.signal,
+        )
         self._commits = 0
         self.rejected: Callable[[], dict[str, int]] = dict
         self._closers: list[Callable[[], None]] = []
@@ -118,7 +122,7 @@ class Dispatcher:
         """
         self._intake.put(record, sender)
         with self._wake:
-            self._lane(sender).ready.add(record.kind)
+            self._lanes.of(sender).ready.add(record.kind)
         self._workers.signal()
 
     def lend(self, sender: Sender, *, at_once: bool = False) -> None:
@@ -129,7 +133,7 @@ class Dispatcher:
             at_once: Whether it is tried now, whatever it was told to wait for.
         """
         with self._wake:
-            lane = self._lane(sender)
+            lane = self._lanes.of(sender)
             if at_once:
                 lane.backoff.not_before = 0.0
         self._workers.signal()
@@ -150,13 +154,13 @@ class Dispatcher:
         task = None
         if schedule:  # first of all, for from then on the workers leave it to the host
             with self._wake:
-                lane = self._lane(sender)
+                lane = self._lanes.of(sender)
                 lane.ready.add("report")  # as good as
-                task = self._host_task(lane)
+                task = self._host_tasks.make(lane)
         if not self._errands.leave(lambda: self.deliver(seal(), sender)):
             self._workers.signal()
         if schedule and task:
-            self._hand(task, lane, schedule)
+            self._host_tasks.hand(task, lane, schedule)
 
     def deliver_now(self, record: Record, sender: Sender) -> Exception | None:
         """Commit a record and make one attempt, on the caller's thread.
@@ -167,7 +171,7 @@ class Dispatcher:
             Why it failed, or None.
         """
         with self._wake:
-            lane = self._lane(sender)
+            lane = self._lanes.of(sender)
         try:
             parts = self._intake.seal(record, sender, leased=True)
         except UnencodableError as error:
@@ -188,131 +192,12 @@ class Dispatcher:
             self._workers.signal()
         return failed
 
-    def add_metadata(
-        self,
-        inference_ids: Iterable[str],
-        field_name: str,
-        field_value: str,
-        sender: Sender,
-        schedule: Schedule | None = None,
-    ) -> None:
-        """Take metadata for delivery in the background, together with what else comes.
-
-        Args:
-            inference_ids: Ids of the inferences it belongs to.
-            field_name: Name of the field.
-            field_value: Its value.
-            sender: Who sends it, and from now on everything to its destination.
-            schedule: Hands a task to the host, if the host is to deliver.
-        """
-        lane = sender.lane
-        if lane is None or lane.dispatcher is not self or lane.sender is not sender:
-            with self._wake:
-                lane = sender.lane = self._lane(sender)
-        waiting = lane.batch.offer(inference_ids, field_name, field_value)
-        if (
-            waiting == 0  # no worker knows yet
-            or waiting % FRAMES_OFFERED == 0
-            or (schedule and self._clock() >= lane.host_at)
-            or not lane.open
-        ):
-            self._look_at_metadata(lane, sender, waiting, schedule)
-
-    def _look_at_metadata(
-        self, lane: Lane, sender: Sender, waiting: int, schedule: Schedule | None
-    ) -> None:
-        """Do what need not be done for each frame with metadata."""
-        with self._wake:
-            if not lane.open:  # it was forgotten just now
-                forgotten, lane = lane, self._lane(sender)
-                forgotten.batch.offer_to(lane.batch)
-                sender.lane = lane
-            lane.used = now = self._clock()
-            lane.batch_since = min(lane.batch_since, now)
-            lane.crowded |= waiting >= FRAMES_OFFERED
-            task = self._host_task(lane) if schedule else None
-            lane.host_at = now + HOST_LOOK
-        if waiting >= FRAMES_OFFERED * BATCHES_OFFERED:
-            self._seal(lane, whole=False)  # no worker comes to it
-        self._workers.signal()
-        if schedule and task:
-            self._hand(task, lane, schedule)
-
-    def _seal(self, lane: Lane, *, whole: bool = True) -> None:
-        """Seal open metadata, all of it or only full requests.
-
-        Without the lock, for many ids take milliseconds.
-        """
-        sender, batch = lane.sender, lane.batch
-        with batch.sealing:
-            lane.crowded = False
-            for entries in batch.seal_all() if whole else batch.absorb():
-                self._intake.put(seal_metadata(sender.destination, entries), sender)
-                with self._wake:
-                    lane.ready.add("metadata")
-            with self._wake:
-                if batch.is_new:
-                    lane.batch_since = self._clock() if batch else float("inf")
-
-    def _lane(self, sender: Sender) -> Lane:
-        now = self._clock()
-        lane = self._lanes.get(sender.destination)
-        if lane is None:
-            lane = Lane(
-                self,
-                sender,
-                self.notices,
-                self._jitter,
-                self.settings.rate,
-                self.settings.metadata_rate,
-            )
-            self._lanes[sender.destination] = lane
-            # Others may have left something for it.
-            self._timers.set(self._tend, now)
-        lane.lend(sender, now)
-        return lane
-
-    def _host_task(self, lane: Lane) -> Task | None:
-        """Make a task for the host if the lane may send now and there is none yet."""
-        now = self._clock()
-        due = lane.next_kind()
-        outstanding = lane.host_task is not None and lane.host_task() is not None
-        if due is None or due[0] > now or outstanding:
-            return None
-        task = partial(self.deliver_due, lane)
-        # Weak: a host that throws the task away makes room for the next one.
-        lane.host_task = weakref.ref(task)
-        lane.host_until = now + HOST_GRACE
-        return task
-
-    def _hand(self, task: Task, lane: Lane, schedule: Schedule) -> None:
-        try:
-            schedule(task)
-        except Exception as error:  # noqa: BLE001 - a pool shut down, and the like
-            self.notices.warn(
-                "host",
-                "The host took no task (%s); peakhold's own worker delivers",
-                type(error).__name__,
-            )
-            self._host_is_done(lane)
-
-    def deliver_due(self, lane: Lane) -> None:
+    def _deliver_due(self, lane: Lane) -> None:
         """Deliver what may be sent on a lane now, on the host's thread."""
-        with self._wake:  # the workers leave it alone, between its turns as well
-            lane.host_until = self._clock() + HOST_GRACE
-        try:
-            self._errands.finish(HOST_PATIENCE)
-            self._commit(patience=HOST_PATIENCE)
-            while self._turn(lane):
-                pass
-        finally:
-            self._host_is_done(lane)
-
-    def _host_is_done(self, lane: Lane) -> None:
-        with self._wake:
-            lane.host_task = None
-            lane.host_until = float("-inf")
-        self._workers.signal()
+        self._errands.finish(HOST_PATIENCE)
+        self._commit(patience=HOST_PATIENCE)
+        while self._turn(lane):
+            pass
 
     # Timers -----------------------------------------------------------------------
 
@@ -336,7 +221,7 @@ class Dispatcher:
         if len(self._errands):
             with self._workers.engaged():  # one may hang in a host's cache
                 self._errands.run()
-        self._seal_batches()
+        self.metadata.seal_due()
         if self._intake.due_at <= self._clock():
             with self._workers.engaged():  # a disk may hang, or a client
                 self._commit()
@@ -348,21 +233,12 @@ class Dispatcher:
             self._turn(lane, as_worker=True)
         with self._wake:
             now = self._clock()
-            self._forget_idle_lanes(now)
+            self._lanes.forget_idle()
             lanes = self._lanes.values()
             dues = [at for at in map(self._due, lanes) if at is not None]
             times = [*dues, *(lane.seal_at() for lane in lanes)]
             soonest = min([*times, self._timers.next_at(), self._intake.due_at])
             return max(0.0, soonest - now) if soonest < float("inf") else None
-
-    def _seal_batches(self, *, every: bool = False) -> None:
-        """Seal open metadata that is old enough, or all of it."""
-        now = self._clock()
-        for lane in list(self._lanes.values()):
-            if every or lane.seal_at() <= now:
-                self._seal(lane)
-            elif lane.crowded:
-                self._seal(lane, whole=False)
 
     def _commit(self, *, patience: float = 0.0) -> None:
         """Have the outbox take in what was sealed.
@@ -380,6 +256,9 @@ class Dispatcher:
             for record in committed:
                 if lane := self._lanes.get(record.destination):
                     lane.committed(record)
+
+    def _look_through(self) -> None:
+        self._timers.set(self._tend, self._clock())
 
     def _tend(self, now: float) -> float | None:
         """Look through the outbox, for what is this process's to deliver."""
@@ -435,7 +314,7 @@ class Dispatcher:
         give_way()
         record = self.outbox.lease(sender.destination, kind)
         if record is None and kind == "metadata":
-            self._seal(lane)
+            self.metadata.seal(lane)
             self._commit()
             record = self.outbox.lease(sender.destination, kind)
         by_call = kind == "metadata" and not sender.sends_bodies
@@ -448,20 +327,6 @@ class Dispatcher:
                 lane.ready.add(kind)
                 lane.sent(kind, self._clock())
         return record
-
-    def _forget_idle_lanes(self, now: float) -> None:
-        for destination, lane in list(self._lanes.items()):
-            if lane.busy or lane.has_metadata or now - lane.used <= LANE_IDLE:
-                continue
-            if lane.ready:  # or so it was; much may have been dropped since
-                lane.used = now
-                self._timers.set(self._tend, now)
-                continue
-            lane.open = False
-            if lane.has_metadata:  # a frame came, and may have seen it open
-                lane.open = True
-            else:
-                del self._lanes[destination]
 
     # Ending -----------------------------------------------------------------------
 
@@ -498,8 +363,8 @@ class Dispatcher:
         """Wait until this process has nothing to deliver, for ``timeout`` seconds.
 
         Returns:
-            Whether it has nothing. Early False means that nothing more can go out in
-            time.
+            Whether it has nothing; False also if the outbox on disk cannot be looked
+            through. Early False means that nothing more can go out in time.
         """
         deadline = self._clock() + timeout
         self._workers.signal()
@@ -526,7 +391,7 @@ class Dispatcher:
         self._workers.exiting = True
         for closer in self._closers:
             closer()
-        self._seal_batches(every=True)
+        self.metadata.seal_all()
         self._commit(patience=max(0.0, deadline - self._clock()))
         with self._wake:
             for lane in self._lanes.values():
@@ -534,8 +399,8 @@ class Dispatcher:
                 lane.host_until = float("-inf")
         self._workers.signal()  # one errand may hang until the end
         self._errands.finish(max(0.0, deadline - self._clock()))
-        self._seal_batches(every=True)
-        self._commit(patience=max(0.0, deadline - self._clock()))
+        self.metadata.seal_all()
+        self._commit(patience=max(LEAST_PATIENCE, deadline - self._clock()))
         if self._workers.stopped:
             return  # closed before, and nobody delivers what came since
         if not self.flush(max(0.0, deadline - self._clock())):
@@ -560,6 +425,7 @@ class Dispatcher:
             self._timers.running
             or len(self._errands) > 0
             or self._timers.at(self._tend) <= self._clock()
+            or not self.outbox.looked_through  # then nobody knows
             or self._intake.counts().pending > 0
             or any(
                 lane.busy or lane.ready or lane.has_metadata

@@ -11,7 +11,10 @@ window's record.
 from __future__ import annotations
 
 import json
+import os
+from contextlib import suppress
 from dataclasses import asdict, replace
+from datetime import datetime
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -21,7 +24,6 @@ from peakhold.delivery.record import seal_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
-    from datetime import datetime
 
     from peakhold._peakhold import WindowSnapshot
     from peakhold.delivery.dispatcher import Dispatcher
@@ -106,12 +108,14 @@ class Journals:
 
         Its journal goes when the outbox has it.
         """
+        closed_at = closed_at or datetime.now()  # noqa: DTZ005 - as in the request
         record = seal_report(
             destination, window, snapshot, on_first_success, closed_at=closed_at
         )
         journal = snapshot.journal
         if journal is None:
             return record
+        self._date(journal.name, closed_at)
         if journal.error is not None:
             self._notices.warn(
                 "journal",
@@ -120,3 +124,11 @@ class Journals:
                 journal.error,
             )
         return replace(record, id=journal.name, on_committed=journal.remove)
+
+    def _date(self, name: str, closed_at: datetime) -> None:
+        """Let whoever adopts a journal make the very report that may have been sent."""
+        if self._state is not None:
+            at = round(closed_at.timestamp() * 1e6) * 1_000
+            # There is no file of a window in which nothing was observed.
+            with suppress(OSError):
+                os.utime(self._state.journals / f"{name}.journal", ns=(at, at))

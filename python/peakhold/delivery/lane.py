@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import weakref
     from collections.abc import Callable
 
-    from peakhold.delivery.dispatcher import Dispatcher
+    from peakhold.delivery.lanes import Lanes
     from peakhold.delivery.notices import Notices
     from peakhold.delivery.record import Kind, Record
     from peakhold.delivery.sender import Sender
@@ -45,8 +45,8 @@ class Lane:
     """One destination; its fields are covered by the dispatcher's lock.
 
     Attributes:
-        dispatcher: Whose it is.
-        open: Whether the dispatcher still knows it.
+        lanes: Those it is one of.
+        open: Whether it is still one of them.
         sender: The one lent last.
         workspace: The destination's workspace.
         batch: Metadata that is not sealed yet.
@@ -66,7 +66,7 @@ class Lane:
 
     def __init__(
         self,
-        dispatcher: Dispatcher,
+        lanes: Lanes,
         sender: Sender,
         notices: Notices,
         jitter: Callable[[float, float], float],
@@ -74,7 +74,7 @@ class Lane:
         metadata_rate: float,
     ) -> None:
         """Open a lane for the destination of ``sender``."""
-        self.dispatcher = dispatcher
+        self.lanes = lanes
         self.open = True
         self.sender = sender
         self.workspace = Workspace(notices)

@@ -94,14 +94,14 @@ def outbox_time(database: sqlite3.Connection) -> float:
     return told
 
 
-def remove(database: sqlite3.Connection, record_id: str, total: str) -> int:
+def remove(database: sqlite3.Connection, number: int, total: str) -> int:
     """Delete a record and add its seals to a total; returns them, 0 if it is gone."""
     row = database.execute(
-        "SELECT seals FROM records WHERE id = ?", (record_id,)
+        "SELECT seals FROM records WHERE number = ?", (number,)
     ).fetchone()
     if row is None:
         return 0
-    database.execute("DELETE FROM records WHERE id = ?", (record_id,))
+    database.execute("DELETE FROM records WHERE number = ?", (number,))
     count(database, total, row[0])
     return int(row[0])
 

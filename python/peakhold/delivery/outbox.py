@@ -40,6 +40,7 @@ class Outbox:
     Attributes:
         disk_error: Why nothing can be written to the disk; None if it can.
         readable: Whether what is on the disk could be read the last time.
+        looked_through: Whether ``tend`` could do so the last time.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Outbox:
         in_memory = Limits(min(MEMORY_BYTES, limits.max_bytes), limits.ttl)
         self.disk_error: str | None = None
         self.readable = True
+        self.looked_through = True
         self._notices = notices
         self._clock = clock
         self._memory = Store(None, in_memory, dropped=notices.dropped, clock=clock)
@@ -154,6 +156,7 @@ class Outbox:
             What there is to be delivered by this process.
         """
         on_disk = self._on_disk(lambda disk: disk.adopt(destinations), None)
+        self.looked_through = self._disk is None or on_disk is not None
         with self._moving:
             while (
                 self._disk

@@ -170,7 +170,10 @@ def _prepare(database: sqlite3.Connection, path: Path | None, sync: str) -> None
 
 
 def _definitions(database: sqlite3.Connection) -> list[tuple[str | None]]:
-    return database.execute("SELECT sql FROM sqlite_master").fetchall()
+    # Without those that SQLite adds by itself, for `ANALYZE` for example.
+    return database.execute(
+        "SELECT sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_stat%'"
+    ).fetchall()
 
 
 @cache

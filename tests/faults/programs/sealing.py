@@ -14,7 +14,7 @@ from mutant import MUTANT
 
 from peakhold import PeakAggregator
 from peakhold.blocks.cache import SHARED
-from peakhold.delivery import Sender, attempt, current, outbox, store
+from peakhold.delivery import Sender, attempt, current, outbox, ownership, store
 from peakhold.delivery.record import seal_report
 from peakhold.roboflow import RoboflowClient
 
@@ -32,7 +32,7 @@ def take_before_send(self, destination, kind):
 def lease_from_the_living(self, destination, kind):
     """Lease what another process may be sending."""
     with self.transaction() as database:
-        database.execute("UPDATE records SET owner = ?", (self._owner,))
+        database.execute("UPDATE records SET owner = ?", (self._database.owner,))
     return _lease(self, destination, kind)
 
 
@@ -52,7 +52,7 @@ def is_waiting(database, record, **_):
 
 
 if MUTANT == "keep_journals_and_forget":
-    store._was_added = is_waiting
+    ownership.was_added = is_waiting
 if MUTANT == "take_before_send":
     store.Store.lease = take_before_send
 if MUTANT == "tell_before_commit":

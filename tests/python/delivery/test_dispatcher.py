@@ -38,7 +38,7 @@ def test_injected_operations_get_exactly_their_arguments(
     assert data["inference_server_version"] == "1.2.3"
     assert data["hostname"] == "camera"
     assert client.named("get_roboflow_workspace") == [((api_key,), {})]
-    stepped.add_metadata(["i", "j"], "f", "v", sender)
+    stepped.metadata.add(["i", "j"], "f", "v", sender)
     stepped.step()
     assert client.named("add_custom_metadata") == [
         (
@@ -92,7 +92,7 @@ def test_metadata_is_collected_from_the_moment_it_came(stepped, sender, clock):
     clock.advance(1.0)  # the frame has told nobody so far, and a worker comes by
     stepped.step()
     assert stepped.counts().sealed == 0
-    stepped._look_at_metadata(lane, sender, waiting, None)
+    stepped.metadata.look(lane, sender, waiting, None)
     clock.advance(BATCH_AGE - 0.1)
     stepped.step()
     assert stepped.counts().sealed == 0
@@ -158,10 +158,10 @@ def test_destinations_that_cannot_be_reached_stay_bounded(clock, cache):
         client = RecordingClient()
         client.lookup_failures = [StatusError(503, retry_after=3_600)] * 5
         each = Sender(client, f"key{number}", cache, injected=True)
-        dispatcher.add_metadata(["id"], "f", "v", each)
+        dispatcher.metadata.add(["id"], "f", "v", each)
         cache.values.clear()
         dispatcher.step()
-        dispatcher.add_metadata(["id2"], "f", "v", each)
+        dispatcher.metadata.add(["id2"], "f", "v", each)
     assert len(dispatcher._lanes) == 20
     for _ in range(2):
         clock.now += 601

@@ -190,7 +190,7 @@ def test_an_exit_during_a_call_is_bounded_and_sends_the_rest(
     dispatcher.deliver_later(hang, sender)
     assert hang.begun.wait(5)
     dispatcher.deliver_later(lambda: report(sender, "left"), sender)
-    dispatcher.add_metadata(["id"], "f", "v", sender)
+    dispatcher.metadata.add(["id"], "f", "v", sender)
     started = time.monotonic()
     dispatcher.close(1.0)
     assert 1.0 <= time.monotonic() - started < 1.5

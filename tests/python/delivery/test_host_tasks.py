@@ -10,7 +10,7 @@ from functools import partial
 from stand_ins import StatusError, report, sent
 
 from peakhold.delivery import Sender, dispatcher
-from peakhold.delivery.dispatcher import HOST_GRACE
+from peakhold.delivery.lanes import HOST_GRACE
 from peakhold.testing import RecordingClient
 
 
@@ -129,7 +129,7 @@ def test_a_host_that_runs_tasks_at_once_is_fine(stepped, sender, client):
 
 def test_the_pace_of_metadata_holds_for_host_tasks(stepped, sender, client, clock):
     for index in range(500):
-        stepped.add_metadata([f"{index}"], "f", "v", sender, lambda task: task())
+        stepped.metadata.add([f"{index}"], "f", "v", sender, lambda task: task())
         clock.now += 0.002
     assert 4 <= len(client.named("add_custom_metadata")) <= 5
     clock.now += 0.25

@@ -11,7 +11,8 @@ import pytest
 from stand_ins import conserved, eventually
 
 from peakhold.delivery import Dispatcher, Sender
-from peakhold.delivery.dispatcher import BATCHES_OFFERED, FRAMES_OFFERED, LANE_IDLE
+from peakhold.delivery.collecting import BATCHES_OFFERED, FRAMES_OFFERED
+from peakhold.delivery.lanes import LANE_IDLE
 from peakhold.delivery.metadata import METADATA_IDS_LIMIT, MetadataBatch
 from peakhold.delivery.settings import DeliverySettings
 from peakhold.testing import RecordingClient
@@ -19,7 +20,7 @@ from peakhold.testing import RecordingClient
 
 def offer(dispatcher, sender, *inference_ids):
     for inference_id in inference_ids:
-        dispatcher.add_metadata([inference_id], "f", "v", sender)
+        dispatcher.metadata.add([inference_id], "f", "v", sender)
 
 
 def ids_sent(*clients):

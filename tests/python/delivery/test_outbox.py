@@ -328,11 +328,11 @@ def test_the_frame_s_thread_never_touches_the_disk(state, sender, client):
     dispatcher = Dispatcher(state)
     dispatcher.deliver(report(sender, "first"), sender)
     assert eventually(lambda: sent(client) == 1)
-    with dispatcher.outbox._disk._lock:
+    with dispatcher.outbox._disk._database._lock:
         started = time.monotonic()
         for index in range(200):
             dispatcher.deliver(report(sender, f"w{index}"), sender)
-            dispatcher.add_metadata([f"{index}"], "f", "v", sender)
+            dispatcher.metadata.add([f"{index}"], "f", "v", sender)
         assert time.monotonic() - started < 0.5
         assert not eventually(lambda: sent(client) > 1, 0.2)  # the control: it hangs
     assert eventually(lambda: sent(client) > 1)

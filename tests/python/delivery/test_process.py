@@ -43,7 +43,7 @@ def test_the_metadata_rate_comes_from_the_environment(
 ):
     nobody_yet.setenv(METADATA_RATE_VARIABLE, value)
     dispatcher = process.current()
-    dispatcher.add_metadata(["i"], "f", "v", sender)
+    dispatcher.metadata.add(["i"], "f", "v", sender)
     (lane,) = dispatcher._lanes.values()
     assert dispatcher.flush(5)
     sent_at = lane._metadata_pace._sent[0]

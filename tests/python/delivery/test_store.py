@@ -404,7 +404,7 @@ def test_refusals_one_after_the_other_leave_room_for_the_rest(make):
 def test_a_file_that_went_away_is_begun_anew(make, what):
     stores = make(), make()
     stores[0].add([report("before")])
-    file = stores[0]._path
+    file = stores[0]._database._path
     if what == "deleted":
         file.unlink()
     else:
@@ -424,11 +424,11 @@ def test_opening_an_outbox_gives_up_no_lock_of_its_process(make):
         "database = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None)\n"
         "database.execute('BEGIN IMMEDIATE')\n"
     )
-    command = [sys.executable, "-c", taking, str(store._path)]
+    command = [sys.executable, "-c", taking, str(store._database._path)]
     with store.transaction() as database:
         database.execute("UPDATE totals SET value = value")
         with pytest.raises(sqlite3.OperationalError, match="locked"):
-            schema.connect(store._path, sync="OFF")
+            schema.connect(store._database._path, sync="OFF")
         refused = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "locked" in refused.stderr
     subprocess.run(command, check=True)  # the control: it would take it

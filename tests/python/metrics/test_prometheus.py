@@ -255,7 +255,7 @@ def test_a_scrape_that_waits_for_the_disk_holds_up_no_frame(
     working._commit()
     answers = []
     scraping = threading.Thread(target=lambda: answers.append(scrape()))
-    with working.outbox._disk._lock:
+    with working.outbox._disk._database._lock:
         scraping.start()
         slowest, started = 0.0, time.monotonic()
         while time.monotonic() < started + 2.2:  # some windows close meanwhile

@@ -1,0 +1,116 @@
+"""One connection to an outbox: opened when it is used, and again when it has to be.
+
+The outbox has a time of its own, which does not follow the wall clock's jumps: it runs
+with the monotonic clock of the processes that use it, and while there is none it
+advances with the wall clock, by one day at most.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from peakhold.delivery import forks, schema
+from peakhold.delivery.ledger import committed, outbox_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from peakhold.delivery.state import StateDirectory
+
+
+class Database:
+    """Transactions on an outbox in a file that processes share, or in memory.
+
+    Attributes:
+        owner: Whose records this process adds, once the database was used.
+    """
+
+    def __init__(
+        self, state: StateDirectory | None, clock: Callable[[], float], sync: str
+    ) -> None:
+        """Open nothing yet.
+
+        Args:
+            state: Where the file is; None for a database in memory.
+            clock: Monotonic time in seconds.
+            sync: SQLite's ``synchronous``.
+        """
+        self.owner = "memory"
+        self._state = state
+        self._clock = clock
+        self._sync = sync
+        self._path: Path | None = None
+        self._inode = 0
+        self._opened: sqlite3.Connection | None = None
+        self._lag = 0.0
+        self._lock = threading.Lock()
+        forks.wait_for(self._lock)
+
+    def __del__(self) -> None:
+        """Close the database, about which Python 3.13 would warn."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the database; the next transaction opens it again."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
+
+    def now(self) -> float:
+        """Return the outbox's own time, once it was used."""
+        return self._clock() - self._lag
+
+    def monotonic(self, outbox_time: float) -> float:
+        """Return the monotonic time of a time of the outbox's own."""
+        return outbox_time + self._lag
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Have the database alone: all of what is done with it, or nothing, is kept.
+
+        Raises:
+            sqlite3.Error: It cannot be read or written.
+            DamagedError: It cannot be read any more, and was put aside.
+            NewerSchemaError: A later version made it.
+            OSError: Its file cannot be made.
+        """
+        with self._lock:
+            try:
+                if self._path and self._inode != _inode(self._path):
+                    self.close()  # it was put aside or deleted: there is another one
+                if self._opened is None:
+                    self._opened = self._open()
+                with committed(self._opened) as database:
+                    yield database
+            except BaseException as error:
+                if self._path is None or not schema.is_damage(error):
+                    raise
+                self.close()
+                if self._inode != _inode(self._path):
+                    raise  # another process has moved it away already
+                moved = schema.quarantine(self._path)
+                raise schema.DamagedError(
+                    f"{self._path} was damaged and is now {moved} ({error})"
+                ) from None
+
+    def _open(self) -> sqlite3.Connection:
+        if self._state is not None:
+            self._path, self.owner = self._state.outbox, self._state.owner_id
+            self._inode = _inode(self._path)  # of what is found damaged, if it is
+        database = schema.connect(self._path, sync=self._sync)
+        self._inode = _inode(self._path) if self._path else 0
+        self._lag = self._clock() - outbox_time(database)
+        database.row_factory = sqlite3.Row
+        return database
+
+
+def _inode(path: Path) -> int:
+    """Return what tells a file from another one of its name; 0 if there is none."""
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,114 @@
+"""Whose a record is, and whether a window was committed before.
+
+A record belongs to the process that sealed it, until that process is dead: then to the
+first that has a sender for its destination. Every function works within the transaction
+of its caller.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from peakhold.delivery.ledger import BY_HAND
+from peakhold.delivery.rows import key_of
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable
+
+    from peakhold.delivery.record import Destination, Record
+    from peakhold.delivery.state import StateDirectory
+
+_JOURNAL = "-"
+"""In the ids of windows that have a journal, and in no other."""
+
+_WAITING = """
+SELECT endpoint, client, fingerprint, kind, max(reason IS ?) AS at_once,
+    max(next_at) AS next_at
+FROM records JOIN destinations ON destinations.number = destination
+WHERE owner = ? AND state != 'dead' GROUP BY destination, kind
+ORDER BY max(next_at) DESC
+"""
+
+
+def take_over(
+    database: sqlite3.Connection,
+    state: StateDirectory,
+    destinations: Iterable[Destination],
+) -> None:
+    """Make what dead processes left for some destinations this process's own."""
+    owners = database.execute(
+        "SELECT DISTINCT owner FROM records WHERE state != 'dead'"
+    ).fetchall()
+    for (owner,) in owners:
+        if not state.is_alive(owner):
+            database.executemany(
+                "UPDATE records SET owner = ?"
+                " WHERE owner = ? AND state != 'dead' AND destination = ("
+                "  SELECT number FROM destinations"
+                "  WHERE endpoint = ? AND client = ? AND fingerprint = ?)",
+                [(state.owner_id, owner, *key_of(each)) for each in destinations],
+            )
+
+
+def waiting(database: sqlite3.Connection, owner: str) -> list[sqlite3.Row]:
+    """Return what an owner has to deliver, per destination and kind.
+
+    What somebody at the command line wants tried now is told so once.
+    """
+    found = database.execute(_WAITING, (BY_HAND, owner)).fetchall()
+    if any(row["at_once"] for row in found):
+        database.execute(
+            "UPDATE records SET reason = NULL"
+            " WHERE owner = ? AND state != 'dead' AND reason = ?",
+            (owner, BY_HAND),
+        )
+    return found
+
+
+def was_added(database: sqlite3.Connection, record: Record, *, moved: bool) -> bool:
+    """Whether a record was added before.
+
+    A journal may outlive its record. So a window that has one counts as added when any
+    part of it was, unless the record moved here, maybe after other parts.
+    """
+    window = None if moved else _window(record)
+    return bool(
+        database.execute(
+            "SELECT 1 FROM records WHERE id = ?1"
+            " UNION ALL SELECT 1 FROM journals WHERE id = ?2",
+            (record.id, window),
+        ).fetchone()
+    )
+
+
+def note_window(database: sqlite3.Connection, record: Record) -> None:
+    """Note that the window of a record, if it has a journal, was committed."""
+    if _JOURNAL in record.id:
+        database.execute(
+            "INSERT OR IGNORE INTO journals VALUES (?)", (_window(record),)
+        )
+
+
+def forget_windows(database: sqlite3.Connection, state: StateDirectory) -> None:
+    """Forget the committed windows whose journals are gone.
+
+    Raises:
+        OSError: The directory of the journals cannot be read.
+    """
+    known = database.execute("SELECT id FROM journals").fetchall()
+    if not known:
+        return
+    # Twice: one that was just being renamed stands in the second.
+    there = {
+        path.name.partition(".")[0]
+        for _ in range(2)
+        for path in state.journals.iterdir()
+    }
+    gone = [(each,) for (each,) in known if each not in there]
+    database.executemany("DELETE FROM journals WHERE id = ?", gone)
+
+
+def _window(record: Record) -> str:
+    """Return the id of the window whose record, or part of it, one is."""
+    return record.id.partition(".")[0]

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pytest
 
+from peakhold.delivery.state import StateDirectory
+
 if TYPE_CHECKING:
     import supervision as sv
 
@@ -25,6 +27,14 @@ def state_directory(tmp_path_factory, monkeypatch):
     path = tmp_path_factory.mktemp("state") / "peakhold"
     monkeypatch.setenv("PEAKHOLD_STATE_DIR", str(path))
     return path
+
+
+@pytest.fixture
+def state(tmp_path):
+    """Another one, that only the test's own process uses."""
+    directory = StateDirectory(tmp_path / "state")
+    yield directory
+    directory.release()
 
 
 class MakeDetections(Protocol):

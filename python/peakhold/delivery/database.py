@@ -87,15 +87,22 @@ class Database:
                 with committed(self._opened) as database:
                     yield database
             except BaseException as error:
-                if self._path is None or not schema.is_damage(error):
-                    raise
-                self.close()
-                if self._inode != _inode(self._path):
-                    raise  # another process has moved it away already
-                moved = schema.quarantine(self._path)
-                raise schema.DamagedError(
-                    f"{self._path} was damaged and is now {moved} ({error})"
-                ) from None
+                if schema.is_readonly(error):
+                    self.close()  # so says one that was moved while it was opened, too
+                if self._state is not None and schema.is_damage(error):
+                    self.close()
+                    self._put_aside(self._state, error)
+                raise
+
+    def _put_aside(self, state: StateDirectory, error: BaseException) -> None:
+        """Move a damaged file away, unless another process was faster."""
+        with state.alone():  # it may begin a new one at once, which is not to be moved
+            if self._inode != _inode(state.outbox):
+                return
+            moved = schema.quarantine(state.outbox)
+        raise schema.DamagedError(
+            f"{state.outbox} was damaged and is now {moved} ({error})"
+        ) from None
 
     def _open(self) -> sqlite3.Connection:
         if self._state is not None:

@@ -126,7 +126,7 @@ def _check_writable(database: sqlite3.Connection, path: Path) -> None:
         database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         database.execute("ROLLBACK")
     except sqlite3.OperationalError as error:
-        if "readonly" in str(error):
+        if is_readonly(error):
             with path.open("rb") as file:
                 versions = file.read(20)[18:]
             if any(version > _SQLITE_VERSIONS for version in versions):
@@ -191,6 +191,11 @@ def is_damage(error: BaseException) -> bool:
     return isinstance(error, (DamagedError, UnicodeDecodeError)) or (
         type(error) is sqlite3.DatabaseError
     )
+
+
+def is_readonly(error: BaseException) -> bool:
+    """Whether an exception says that the file can only be read."""
+    return isinstance(error, sqlite3.OperationalError) and "readonly" in str(error)
 
 
 def quarantine(path: Path) -> str:

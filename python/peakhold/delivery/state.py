@@ -13,12 +13,13 @@ import os
 import secrets
 import sys
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from peakhold.delivery.schema import FILE_NAME
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 if sys.platform == "win32":
@@ -103,6 +104,26 @@ class StateDirectory:
             with suppress(OSError):  # Windows; then the next owner deletes it
                 path.unlink()
             os.close(_held.pop(path))
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes out of a ``with`` block of theirs.
+
+        Raises:
+            OSError: If one is inside, or the directory cannot be written.
+        """
+        path = self._made(self.path) / "alone.lock"
+        with _lock:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                try:
+                    _try_lock(descriptor)
+                except OSError as error:
+                    message = f"another process is putting {self.path} in order"
+                    raise BlockingIOError(message) from error
+                yield
+            finally:
+                os.close(descriptor)
 
     def _claim(self) -> str:
         owners = self._made(self._made(self.path) / "owners")

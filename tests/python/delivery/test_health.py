@@ -14,14 +14,6 @@ import peakhold
 from peakhold.delivery import Dispatcher, admin, notices
 from peakhold.delivery.dispatcher import TENDING
 from peakhold.delivery.health import health
-from peakhold.delivery.state import StateDirectory
-
-
-@pytest.fixture
-def state(tmp_path):
-    directory = StateDirectory(tmp_path / "state")
-    yield directory
-    directory.release()
 
 
 @pytest.fixture

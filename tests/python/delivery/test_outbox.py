@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import random
 import sqlite3
 import threading
 import time
-from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -17,16 +15,8 @@ from peakhold.delivery import Dispatcher
 from peakhold.delivery.encode import encode
 from peakhold.delivery.notices import Notices
 from peakhold.delivery.outbox import PATIENCE, Outbox
-from peakhold.delivery.schema import KEPT_DAMAGED
 from peakhold.delivery.state import StateDirectory
 from peakhold.delivery.store import Limits
-
-
-@pytest.fixture
-def state(tmp_path):
-    directory = StateDirectory(tmp_path / "state")
-    yield directory
-    directory.release()
 
 
 @pytest.fixture
@@ -167,140 +157,6 @@ def test_without_a_writable_directory_memory_does_and_one_warning_says_so(
     assert dispatcher.counts().delivered == 5
     assert len(caplog.records) == 1
     assert dispatcher.durability == "memory"
-
-
-def damage(draw, data):
-    """Return a file as chance leaves it: flipped, cut, empty, or foreign."""
-    way = draw.randrange(10)
-    if way == 0:
-        return data[: draw.randrange(len(data))]
-    if way == 1:
-        return b"\x00" * len(data)
-    if way == 2:
-        return b"not a database, but a text of somebody's" * 100
-    data = bytearray(data)
-    for _ in range(draw.choice([1, 1, 10, 1_000])):
-        data[draw.randrange(len(data))] = draw.randrange(256)
-    return bytes(data)
-
-
-def test_a_damaged_file_never_stops_anything(state, sender, client, file):
-    draw = random.Random(5)
-    original = Dispatcher(state, worker=False)
-    for index in range(40):
-        original.deliver(report(sender, f"w{index}"), sender)
-    original._commit()
-    data = file.read_bytes()
-    slowest = 0.0
-    for _ in range(150):
-        file.write_bytes(damage(draw, data))
-        started = time.monotonic()
-        dispatcher = Dispatcher(state, worker=False)
-        dispatcher.deliver(report(sender), sender)
-        while dispatcher.step() == 0.0:
-            pass
-        slowest = max(slowest, time.monotonic() - started)
-        assert conserved(dispatcher.counts())
-        dispatcher.outbox._disk.close()
-    assert slowest < 1.0
-    file.unlink()
-    before = sent(client)
-    last = Dispatcher(state, worker=False)
-    last.deliver(report(sender), sender)
-    last.step()
-    assert sent(client) == before + 1
-    quarantined = list(state.path.glob("outbox.sqlite3.corrupt-*Z"))
-    assert len(quarantined) == KEPT_DAMAGED
-
-
-def test_a_damaged_file_is_put_aside_and_a_new_one_is_begun(
-    state, sender, client, file, caplog
-):
-    state.outbox.write_bytes(b"foreign" * 1_000)
-    dispatcher = Dispatcher(state, worker=False)
-    dispatcher.deliver(report(sender), sender)
-    dispatcher._commit()
-    (put_aside,) = state.path.glob("outbox.sqlite3.corrupt-*Z")
-    assert put_aside.read_bytes() == b"foreign" * 1_000
-    assert len(caplog.records) == 1
-    assert dispatcher.counts().pending == 1
-    dispatcher.outbox._next_trial = 0.0
-    dispatcher._tend(0.0)
-    assert dispatcher.outbox._disk.counts().pending == 1
-
-
-def write_byte(at, value):
-    def write(file):
-        with file.open("r+b") as opened:
-            opened.seek(at)
-            opened.write(bytes([value]))
-
-    return write
-
-
-def execute(statement):
-    def change(file):
-        with closing(sqlite3.connect(file)) as database, database:
-            database.execute("PRAGMA ignore_check_constraints = ON")
-            database.execute("PRAGMA writable_schema = ON")
-            database.execute(statement)
-
-    return change
-
-
-@pytest.mark.parametrize(
-    ("change", "aside"),
-    [
-        pytest.param(write_byte(18, 3), 1, id="can only be read"),
-        pytest.param(write_byte(47, 7), 1, id="unknown format"),
-        pytest.param(
-            execute("UPDATE sqlite_master SET sql = replace(sql, 'kind', 'kinf')"),
-            1,
-            id="another column",
-        ),
-        pytest.param(
-            execute("UPDATE records SET sealed_at = 'then'"), 1, id="text for a number"
-        ),
-        pytest.param(
-            execute("UPDATE records SET created = 'then'"), 0, id="of one record"
-        ),
-        pytest.param(
-            execute("UPDATE records SET last_error = CAST(X'ff' AS TEXT)"),
-            0,
-            id="no text",
-        ),
-    ],
-)
-def test_damage_that_a_check_of_pages_does_not_find_costs_no_later_window(
-    state, sender, client, file, change, aside
-):
-    dead = Dispatcher(state, worker=False)
-    dead.deliver(report(sender, "dead"), sender)
-    dead._commit()
-    dead.outbox._disk.close()
-    change(file)
-    dispatcher = Dispatcher(state, worker=False)
-    dispatcher.deliver(report(sender, "new"), sender)
-    for _ in range(4):
-        dispatcher.step()
-        dispatcher.outbox._next_trial = 0.0
-    assert len(list(state.path.glob("outbox.sqlite3.corrupt-*Z"))) == aside
-    assert dispatcher.outbox.disk_error is None
-    assert dispatcher.counts().pending == 0
-    assert sent(client) >= 1
-
-
-def test_a_file_that_another_process_has_just_begun_is_completed(state, sender, file):
-    assert state.outbox == file
-    with closing(sqlite3.connect(file)) as database:
-        database.execute("PRAGMA auto_vacuum = FULL")  # as that process did last
-    assert file.stat().st_size > 0
-    dispatcher = Dispatcher(state, worker=False)
-    dispatcher.deliver(report(sender), sender)
-    dispatcher._commit()
-    assert dispatcher.outbox.disk_error is None
-    assert dispatcher.outbox._disk.counts().pending == 1
-    assert list(state.path.glob("*.corrupt-*")) == []
 
 
 def test_a_newer_file_is_left_alone(state, sender, client, file, caplog):

@@ -26,13 +26,6 @@ time.sleep(60)
 
 
 @pytest.fixture
-def state(tmp_path):
-    directory = StateDirectory(tmp_path / "state")
-    yield directory
-    directory.release()
-
-
-@pytest.fixture
 def other(state):
     """Another process that owns something in the directory, and its id."""
     process = subprocess.Popen(

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from peakhold.delivery import Dispatcher, Sender, process
-from peakhold.delivery.state import StateDirectory
 from peakhold.metrics import figures
 from peakhold.testing import Clock, RecordingClient
 
@@ -36,13 +35,6 @@ def environment(monkeypatch):
 @pytest.fixture
 def clock():
     return Clock()
-
-
-@pytest.fixture
-def state(tmp_path):
-    directory = StateDirectory(tmp_path / "state")
-    yield directory
-    directory.release()
 
 
 @pytest.fixture

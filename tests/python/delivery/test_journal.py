@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 import uuid
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from stand_ins import DictCache, conserved
 from peakhold._peakhold import PeakAggregator
 from peakhold.delivery import Dispatcher, Sender
 from peakhold.delivery.adoption import Adoption
+from peakhold.delivery.encode import encode
 from peakhold.delivery.journal import Journals
 from peakhold.delivery.settings import DeliverySettings
 from peakhold.delivery.state import StateDirectory
@@ -139,6 +141,28 @@ def test_a_window_that_was_committed_before_the_kill_is_not_sent_twice(
     assert classes(client) == [["dog"]]
     assert not list(state.journals.iterdir())
     assert heir.counts().sealed == 1
+
+
+@pytest.mark.parametrize("dated", [True, False])
+def test_what_may_have_been_sent_before_the_kill_is_sent_anew_as_it_was(
+    process, sender, client, clock, state, dated
+):
+    """So it is with a window that was in memory, the disk being full."""
+    dispatcher = process()
+    journals = Journals.of(dispatcher)
+    aggregator = journals.aggregator(sender.destination, WINDOW)
+    aggregator.observe(frame(), "m/1")
+    time.sleep(0.01)
+    record = journals.seal(sender.destination, WINDOW, aggregator.snapshot())
+    (encoded,) = encode(record, sender.facts())
+    if not dated:  # the control
+        os.utime(newest(state), (1_700_000_000, 1_700_000_000))
+    dispatcher.state.release()
+    heir = process()
+    adopt(heir, sender)
+    again = heir.outbox.lease(sender.destination, "report")
+    assert again.id == encoded.id
+    assert (again.body == encoded.body) == dated
 
 
 def test_a_window_that_was_delivered_before_the_kill_is_not_sent_twice(

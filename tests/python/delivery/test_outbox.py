@@ -6,12 +6,13 @@ import logging
 import sqlite3
 import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
-from stand_ins import conserved, eventually, report, sent
+from stand_ins import StatusError, conserved, eventually, report, sent
 
-from peakhold.delivery import Dispatcher
+from peakhold.delivery import Dispatcher, admin
 from peakhold.delivery.encode import encode
 from peakhold.delivery.notices import Notices
 from peakhold.delivery.outbox import PATIENCE, Outbox
@@ -193,6 +194,64 @@ def test_the_frame_s_thread_never_touches_the_disk(state, sender, client):
         assert not eventually(lambda: sent(client) > 1, 0.2)  # the control: it hangs
     assert eventually(lambda: sent(client) > 1)
     dispatcher.close(0)
+
+
+def test_nobody_says_that_nothing_is_left_of_a_file_that_is_locked(
+    state, durable, sender, client, clock, file
+):
+    dead = Dispatcher(state, worker=False)
+    blocked(dead, sender, client, 1)
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        durable.lend(sender)
+        durable.step()
+        assert not durable.flush(0)
+    clock.advance(PATIENCE + 1)
+    for _ in range(5):
+        durable.step()
+    assert sent(client) == 1
+    assert durable.flush(0)  # the control
+
+
+def test_the_end_of_a_process_waits_for_a_commit_whatever_it_is_allowed(state, sender):
+    dispatcher = Dispatcher(state)
+    add, adding, closing_down = dispatcher.outbox.add, threading.Event(), []
+
+    def slow(records, **options):
+        adding.set()
+        assert eventually(lambda: closing_down)
+        add(records, **options)
+
+    dispatcher.outbox.add = slow
+    dispatcher.at_close(lambda: closing_down.append("now"))
+    dispatcher.metadata.add(["id"], "f", "v", sender)
+    assert adding.wait(10)
+    dispatcher.close(0)
+    assert dispatcher._intake.counts().pending == 0
+    assert dispatcher.outbox._disk.counts().sealed == 1
+
+
+def test_what_is_to_be_tried_again_by_hand_ends_the_pause_once(
+    state, durable, sender, client, clock
+):
+    blocked(durable, sender, client, 2)
+    with durable.outbox._disk.transaction() as database:
+        database.execute(
+            "UPDATE records SET state = 'parked'"
+            " WHERE number = (SELECT max(number) FROM records)"
+        )
+    client.failures = [StatusError(503)] * 100
+    attempts = []
+    for second in range(400):
+        durable.step()
+        attempts.append(sent(client))
+        if second == 100:
+            assert admin.retry(state) == 1
+        clock.advance(1.0)
+    # Pauses of 3, 9, 27 and 60 seconds, and one more attempt.
+    assert attempts[100] == 5
+    assert attempts[120] == 6
+    assert attempts[-1] <= 12
 
 
 def test_parts_of_a_window_that_move_to_the_disk_apart_all_arrive(state, sender):

@@ -202,6 +202,19 @@ def test_past_the_bound_reports_of_one_window_merge_before_any_is_dropped(store,
     assert sum(each.seals for each in waiting) == 1_000
 
 
+def test_a_window_that_cannot_shrink_leaves_the_others_to_be_merged(store, drops):
+    store._limits = Limits(512 * 1024)
+    draw = random.Random(3)
+    for _ in range(2):  # two of these are too long for one request
+        names = {draw.randbytes(32).hex(): 0.5 for _ in range(2_000)}
+        store.add([report("large", **names)])
+    for number in range(800):
+        store.add([report("busy", **{f"c{number % 7}": 0.5})])
+    assert drops == []
+    assert store.counts().pending == 802
+    assert len(drained(store)) < 700  # the control: there was no room for all
+
+
 def test_what_may_have_been_sent_is_never_merged(store):
     store._limits = Limits(208 * 1024)
     first = report("busy", a=0.1)

@@ -77,6 +77,10 @@ class Sink:
                 ``PEAKHOLD_DISABLED``.
             platform_client: Any object with the operations of a platform client; by
                 default a ``RoboflowClient`` of the environment.
+
+        Raises:
+            TypeError: If the api key is no string.
+            ValueError: If a variable of the environment cannot be used.
         """
         self._disabled = disable_sinks or DeliverySettings.from_environment().disabled
         self._schedule = _schedule_of(background_tasks, thread_pool_executor)
@@ -92,6 +96,9 @@ class Sink:
         self, cache: Cache, api_key: str | None, platform_client: PlatformClient | None
     ) -> Sender | None:
         """Return who sends for the block; None without an api key."""
+        if api_key is not None and not isinstance(api_key, str):
+            given = type(api_key).__name__
+            raise TypeError(f"api_key must be a str or None, not of type {given}")
         if not api_key or platform_client is None:
             settings = Settings.from_environment()
             api_key = api_key or settings.api_key

@@ -131,4 +131,4 @@ class Journals:
             at = round(closed_at.timestamp() * 1e6) * 1_000
             # There is no file of a window in which nothing was observed.
             with suppress(OSError):
-                os.utime(self._state.journals / f"{name}.journal", ns=(at, at))
+                os.utime(self._state.journal(name), ns=(at, at))

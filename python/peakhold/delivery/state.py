@@ -73,6 +73,10 @@ class StateDirectory:
         """
         return self._made(self._made(self.path) / "journals")
 
+    def journal(self, name: str) -> Path:
+        """Return where the journal of a name is, or would be; nothing is made."""
+        return self.path / "journals" / f"{name}.journal"
+
     @property
     def owner_id(self) -> str:
         """The id of this process, which counts as alive from the first call on.

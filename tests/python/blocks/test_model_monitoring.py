@@ -69,6 +69,13 @@ def test_no_api_key_raises_in_the_constructor():
     )
 
 
+@pytest.mark.parametrize("api_key", [3, b"key", ["key"]])
+def test_an_api_key_that_is_no_text_is_told_without_it(api_key):
+    with pytest.raises(TypeError, match="must be a str or None, not of type") as info:
+        ModelMonitoringInferenceAggregatorBlockV1(api_key=api_key)
+    assert str(api_key) not in str(info.value)
+
+
 def test_a_bad_limit_of_classes_raises_in_the_constructor(aggregator, environment):
     environment.setenv("PEAKHOLD_MAX_CLASSES", "x")
     with pytest.raises(ValueError, match="PEAKHOLD_MAX_CLASSES must be a whole"):

@@ -108,6 +108,16 @@ def test_json_is_one_document_and_nothing_else(peakhold, tmp_path):
     assert len(drawn.findall(f".//{SVG}g/{SVG}circle")) == 4  # two in the legend
 
 
+def test_a_run_in_which_no_window_ends_is_told(peakhold):
+    ended = peakhold("bench", "--seconds", "0.3", "--fps", "50")
+
+    assert ended.returncode == 0
+    assert ended.stderr.decode() == (
+        "peakhold bench: no window ended within 0.3 s: lower --frequency or raise the "
+        "seconds to see what that costs\n"
+    )
+
+
 def test_several_threads_observe_and_agree(peakhold):
     ended = peakhold("bench", *QUICK, "--threads", "3", "--json")
 

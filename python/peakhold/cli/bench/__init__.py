@@ -119,8 +119,16 @@ def run(arguments: argparse.Namespace) -> int:
         _check_plot(arguments.plot, soak=arguments.soak is not None)
     with own_surroundings():
         if arguments.soak is not None:
-            return _soak(load, as_json=arguments.json)
-        return _compare(load, arguments.plot, as_json=arguments.json)
+            code = _soak(load, as_json=arguments.json)
+        else:
+            code = _compare(load, arguments.plot, as_json=arguments.json)
+    if load.frequency >= load.seconds:
+        say(
+            f"peakhold bench: no window ended within {load.seconds:g} s: lower "
+            "--frequency or raise the seconds to see what that costs",
+            error=True,
+        )
+    return code
 
 
 def _compare(load: Load, plot: Path | None, *, as_json: bool) -> int:

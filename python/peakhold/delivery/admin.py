@@ -102,8 +102,7 @@ def exported(
     """
     with _opened(state) as database:
         for record in _found(database, record_state, endpoint):
-            # A flipped bit may have made bytes of a text.
-            yield json.dumps(_with_body(record), default=repr)
+            yield json.dumps(_with_body(record))
 
 
 def retry(state: StateDirectory, record_ids: Sequence[str] | None = None) -> int:
@@ -271,7 +270,12 @@ def _found(
     ):
         for record in page:
             after = record.pop("number")
-            yield record
+            yield {name: _plain(name, value) for name, value in record.items()}
+
+
+def _plain(name: str, value: object) -> object:
+    """Return a column as JSON can say it: a flipped bit may make bytes of a text."""
+    return repr(value) if isinstance(value, bytes) and name != "body" else value
 
 
 def _numbers(

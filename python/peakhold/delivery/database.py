@@ -60,6 +60,13 @@ class Database:
         if opened is not None:
             opened.close()
 
+    def is_there(self) -> bool:
+        """Whether there may be a file; looks without making one."""
+        try:
+            return self._state is not None and self._state.has_outbox()
+        except OSError:
+            return True
+
     def now(self) -> float:
         """Return the outbox's own time, once it was used."""
         return self._clock() - self._lag
@@ -86,6 +93,7 @@ class Database:
                     self._opened = self._open()
                 with committed(self._opened) as database:
                     yield database
+                self._check_that_it_stayed()
             except BaseException as error:
                 if schema.is_readonly(error):
                     self.close()  # so says one that was moved while it was opened, too
@@ -93,6 +101,11 @@ class Database:
                     self.close()
                     self._put_aside(self._state, error)
                 raise
+
+    def _check_that_it_stayed(self) -> None:
+        """Raise if the file was moved while it was used: nobody looks there again."""
+        if self._path and self._inode != _inode(self._path):
+            raise schema.DamagedError(f"{self._path} was moved while it was used")
 
     def _put_aside(self, state: StateDirectory, error: BaseException) -> None:
         """Move a damaged file away, unless another process was faster."""

@@ -272,8 +272,7 @@ class Dispatcher:
                 if lane_found := self._lanes.get(destination):
                     lane_found.ready.add(kind)
                     lane_found.backoff.resume(not_before)
-                    if at_once:
-                        lane_found.backoff.not_before = 0.0
+                    lane_found.wanted |= at_once
         if self.state is None:
             return None
         return now + (PATIENCE if self.outbox.disk_error else TENDING)
@@ -293,7 +292,7 @@ class Dispatcher:
             if as_worker and lane.host_until > now:
                 return False
             kind, sender = due[1], lane.sender
-            lane.busy = True
+            lane.busy, lane.wanted = True, False
         try:
             with self._workers.engaged() if as_worker else nullcontext():
                 record = self._next_record(lane, kind, sender)
@@ -409,7 +408,7 @@ class Dispatcher:
         self._workers.stop()
 
     def _tell_what_is_left(self) -> None:
-        counts = self.counts()
+        counts = self.uncommitted() + self.outbox.counts(patient=False)
         if waiting := counts.pending + counts.parked:
             self.notices.warn(
                 "exit",
@@ -422,9 +421,9 @@ class Dispatcher:
 
     def _anything_left(self) -> bool:
         return (
-            self._timers.running
+            self._timers.at(self._tend) <= self._clock()
+            or self._timers.running  # in this order: those that run are not listed
             or len(self._errands) > 0
-            or self._timers.at(self._tend) <= self._clock()
             or not self.outbox.looked_through  # then nobody knows
             or self._intake.counts().pending > 0
             or any(
@@ -435,9 +434,9 @@ class Dispatcher:
 
     def _may_progress(self, deadline: float) -> bool:
         return (
-            self._timers.running
+            self._timers.at(self._tend) < deadline
+            or self._timers.running  # likewise
             or len(self._errands) > 0
-            or self._timers.at(self._tend) < deadline
             or self._intake.busy
             or self._intake.next_at < deadline
             or any(

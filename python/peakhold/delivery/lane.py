@@ -53,6 +53,7 @@ class Lane:
         batch_since: Monotonic time of its first id; infinity while nobody told.
         crowded: Whether a worker is to coalesce what frames offered.
         backoff: When the destination may be tried again.
+        wanted: Whether somebody at the command line wants the next attempt made now.
         busy: Whether a deliverer is at work on it.
         host_task: The host's task for it, until that ran or was thrown away.
         ready: What may wait for it in the outbox.
@@ -82,6 +83,7 @@ class Lane:
         self.batch_since = float("inf")
         self.crowded = False
         self.backoff = Backoff(jitter)
+        self.wanted = False
         self.busy = False
         self.ready: set[Kind] = set()
         self.first_successes: dict[str, tuple[str, Callable[[], None]]] = {}
@@ -141,7 +143,9 @@ class Lane:
         """
         if self.busy or self.sender.offline:
             return None
-        earliest = max(self._pace.next_at(), self.backoff.not_before)
+        earliest = self._pace.next_at()
+        if not self.wanted:
+            earliest = max(earliest, self.backoff.not_before)
         times: list[tuple[float, Kind]] = []
         if "report" in self.ready:
             times.append((earliest, "report"))

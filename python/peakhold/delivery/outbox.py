@@ -29,7 +29,14 @@ MEMORY_BYTES = 16 * 1024 * 1024
 PATIENCE = 5.0
 """Seconds between two trials of a disk that fails."""
 
-_DISK_ERRORS = (sqlite3.Error, OSError, PeakholdError)
+_DISK_ERRORS = (
+    sqlite3.Error,
+    OSError,
+    PeakholdError,
+    # What comes of a column whose type is damaged.
+    TypeError,
+    ValueError,
+)
 _T = TypeVar("_T")
 _D = TypeVar("_D")
 
@@ -80,6 +87,7 @@ class Outbox:
         self._settling = threading.Lock()
         # A callback may want to know the figures.
         self._moving = threading.RLock()
+        self._telling = threading.Lock()
         self._uncommitted: list[Callable[[], None]] = []
 
     def add(
@@ -99,7 +107,8 @@ class Outbox:
             for committed in tell:
                 self._notices.guarded(committed)
         else:
-            self._uncommitted += tell
+            with self._telling:
+                self._uncommitted += tell
 
     def lost(self, reason: str, seals: int) -> None:
         """Count seals that were dropped on their way here."""
@@ -156,7 +165,9 @@ class Outbox:
             What there is to be delivered by this process.
         """
         on_disk = self._on_disk(lambda disk: disk.adopt(destinations), None)
-        self.looked_through = self._disk is None or on_disk is not None
+        self.looked_through = on_disk is not None or not (
+            self._disk and self._disk.is_there()
+        )
         with self._moving:
             while (
                 self._disk
@@ -166,17 +177,29 @@ class Outbox:
             ):
                 self.add(moving, moved=True)
         waiting = [*(on_disk or ()), *self._memory.adopt(destinations)]
-        if self._uncommitted and self._memory.is_empty():
-            tell, self._uncommitted = self._uncommitted, []
-            for committed in tell:
-                self._notices.guarded(committed)
+        self._tell_committed()
         return waiting
 
-    def counts(self) -> Counts:
-        """Return the conservation equation's figures, but for a disk that fails."""
+    def _tell_committed(self) -> None:
+        """Tell those that want to know once memory is empty."""
+        with self._telling:
+            # In this order: what comes in between is not told now.
+            tell, self._uncommitted = self._uncommitted, []
+            if tell and not self._memory.is_empty():
+                tell, self._uncommitted = [], tell
+        for committed in tell:
+            self._notices.guarded(committed)
+
+    def counts(self, *, patient: bool = True) -> Counts:
+        """Return the conservation equation's figures, but for a disk that fails.
+
+        Args:
+            patient: Whether to try a disk that failed last, maybe for a second.
+        """
         with self._moving:  # else what moves is in neither
             counts = self._memory.counts()
-            on_disk = self._look(Store.counts)
+            looks = patient or self.disk_error is None
+            on_disk = self._look(Store.counts) if looks else None
         return counts + on_disk if on_disk else counts
 
     def overview(self) -> list[dict[str, Any]]:

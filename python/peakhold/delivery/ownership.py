@@ -7,6 +7,7 @@ of its caller.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from peakhold.delivery.ledger import BY_HAND
@@ -24,10 +25,22 @@ _JOURNAL = "-"
 
 _WAITING = """
 SELECT endpoint, client, fingerprint, kind, max(reason IS ?) AS at_once,
-    max(next_at) AS next_at
+    max(CASE typeof(next_at) WHEN 'real' THEN next_at END) AS next_at
 FROM records JOIN destinations ON destinations.number = destination
 WHERE owner = ? AND state != 'dead' GROUP BY destination, kind
-ORDER BY max(next_at) DESC
+ORDER BY next_at DESC
+"""
+_TAKE_OVER = """
+UPDATE records SET owner = ? WHERE state != 'dead' AND destination = (
+    SELECT number FROM destinations
+    WHERE endpoint = ? AND client = ? AND fingerprint = ?
+) AND owner NOT IN (SELECT value FROM json_each(?))
+"""
+_NOTED = """
+UPDATE records SET reason = NULL WHERE state != 'dead' AND destination = (
+    SELECT number FROM destinations
+    WHERE endpoint = ? AND client = ? AND fingerprint = ?
+) AND owner = ? AND reason = ?
 """
 
 
@@ -40,28 +53,32 @@ def take_over(
     owners = database.execute(
         "SELECT DISTINCT owner FROM records WHERE state != 'dead'"
     ).fetchall()
-    for (owner,) in owners:
-        if not state.is_alive(owner):
-            database.executemany(
-                "UPDATE records SET owner = ?"
-                " WHERE owner = ? AND state != 'dead' AND destination = ("
-                "  SELECT number FROM destinations"
-                "  WHERE endpoint = ? AND client = ? AND fingerprint = ?)",
-                [(state.owner_id, owner, *key_of(each)) for each in destinations],
-            )
+    # An owner's id that is damaged is nobody's.
+    alive = [
+        owner
+        for (owner,) in owners
+        if isinstance(owner, str) and owner.isalnum() and state.is_alive(owner)
+    ]
+    if len(alive) < len(owners):
+        names = json.dumps(alive)
+        database.executemany(
+            _TAKE_OVER,
+            [(state.owner_id, *key_of(each), names) for each in destinations],
+        )
 
 
-def waiting(database: sqlite3.Connection, owner: str) -> list[sqlite3.Row]:
+def waiting(
+    database: sqlite3.Connection, owner: str, destinations: Iterable[Destination]
+) -> list[sqlite3.Row]:
     """Return what an owner has to deliver, per destination and kind.
 
-    What somebody at the command line wants tried now is told so once.
+    What somebody at the command line wants tried now is told so once, if it goes to one
+    of the ``destinations``, for which there is a sender.
     """
     found = database.execute(_WAITING, (BY_HAND, owner)).fetchall()
     if any(row["at_once"] for row in found):
-        database.execute(
-            "UPDATE records SET reason = NULL"
-            " WHERE owner = ? AND state != 'dead' AND reason = ?",
-            (owner, BY_HAND),
+        database.executemany(
+            _NOTED, [(*key_of(each), owner, BY_HAND) for each in destinations]
         )
     return found
 

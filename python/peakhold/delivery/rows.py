@@ -22,6 +22,8 @@ SELECT = (
 )
 SPACING = 1 << 20
 """Between the numbers of two records, so that parts find room before their whole."""
+_TOO_GREAT = 1 << 62
+"""Numbers from here on are damaged: a billion records a second take 100 years."""
 
 
 def key_of(destination: Destination) -> tuple[str, str, str]:
@@ -45,8 +47,12 @@ def record_of(row: sqlite3.Row) -> Record:
         zlib.error, ValueError, TypeError: If it is damaged: ``packing.UNREADABLE``.
     """
     body = unpack(row["body"])
-    if not isinstance(row["id"], str):
-        message = f"the id is of type {type(row['id']).__name__}"
+    # What is no UTF-8 was replaced when it was read, and matches nothing in the file.
+    if not (isinstance(row["id"], str) and row["id"].isascii()):
+        message = "the id is damaged"
+        raise ValueError(message)
+    if not isinstance(row["sealed_at"], float):
+        message = "the time of sealing is damaged"
         raise TypeError(message)
     return Record(
         destination_of(row),
@@ -64,7 +70,9 @@ def record_of(row: sqlite3.Row) -> Record:
 
 def last_number(database: sqlite3.Connection) -> int:
     """Return the number of the newest record, 0 if there is none."""
-    (last,) = database.execute("SELECT max(number) FROM records").fetchone()
+    (last,) = database.execute(
+        "SELECT max(number) FROM records WHERE number < ?", (_TOO_GREAT,)
+    ).fetchone()
     return last or 0
 
 
@@ -108,8 +116,12 @@ def put_in_place(
     old: Sequence[tuple[int, Record]],
     new: Sequence[Record],
     owner: str,
-) -> None:
-    """Put records in place of some others, told with their numbers, in their order."""
+) -> bool:
+    """Put records in place of some others, told with their numbers, in their order.
+
+    Returns:
+        Whether all of those were there; else nothing is done.
+    """
     found = [
         database.execute(
             "SELECT sealed_at FROM records WHERE number = ? AND +id = ?",
@@ -118,7 +130,7 @@ def put_in_place(
         for number, record in old
     ]
     if None in found:  # somebody at the command line was faster
-        return
+        return False
     sealed_at = max(row[0] for row in found)
     database.executemany(
         "DELETE FROM records WHERE number = ?", [(number,) for number, _ in old]
@@ -135,6 +147,7 @@ def put_in_place(
         insert(database, record, owner, number - after * apart, sealed_at)
     seals = sum(record.seals for record in new) - sum(record.seals for _, record in old)
     count(database, "sealed", seals)
+    return True
 
 
 def used_bytes(database: sqlite3.Connection) -> int:

@@ -206,10 +206,11 @@ def quarantine(path: Path) -> str:
     """
     now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
     target = path.with_name(f"{path.name}.corrupt-{now}")
-    path.rename(target)
+    # First what belongs to it: a new file that somebody begins has one of its own.
     with suppress(FileNotFoundError):
         journal = path.with_name(f"{path.name}-journal")
         journal.rename(f"{target}-journal")
+    path.rename(target)
     damaged = sorted(path.parent.glob(f"{path.name}.corrupt-*Z"))
     for old in damaged[:-KEPT_DAMAGED]:
         for part in old.parent.glob(f"{old.name}*"):

@@ -168,12 +168,13 @@ class Sender:
                 )
 
     def describe(self, error: BaseException) -> str:
-        """Return the text of an exception without the api key."""
+        """Return the text of an exception, as UTF-8 can say it, without the api key."""
         try:
             text = str(error)
         except Exception:  # noqa: BLE001 - of an injected client
             return "(its text cannot be read)"
-        return redact(text, self._api_key)
+        sayable = text.encode("utf-8", "backslashreplace").decode("utf-8")
+        return redact(sayable, self._api_key)
 
 
 def sends_bodies(client: object) -> bool:

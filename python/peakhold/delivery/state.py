@@ -64,6 +64,14 @@ class StateDirectory:
         """
         return self._made(self.path) / FILE_NAME
 
+    def has_outbox(self) -> bool:
+        """Whether there is one; makes nothing.
+
+        Raises:
+            OSError: If nobody may look.
+        """
+        return (self.path / FILE_NAME).exists()
+
     @property
     def journals(self) -> Path:
         """The directory of the open windows' journals; it exists.
@@ -111,14 +119,13 @@ class StateDirectory:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep other processes out of a ``with`` block of theirs.
+        """Enter a ``with`` block that one process at a time is in; does not wait.
 
         Raises:
-            OSError: If one is inside, or the directory cannot be written.
+            OSError: If another one is inside, or the directory cannot be written.
         """
-        path = self._made(self.path) / "alone.lock"
         with _lock:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            descriptor = self._open_alone()
             try:
                 try:
                     _try_lock(descriptor)
@@ -143,7 +150,12 @@ class StateDirectory:
             os.close(descriptor)
         for other in owners.glob("*.lock"):
             _is_locked(other)  # deletes those of the dead
+        os.close(self._open_alone())  # a full disk lets nobody make it later
         return owner_id
+
+    def _open_alone(self) -> int:
+        path = self._made(self.path) / "alone.lock"
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
 
     def _lock_file(self, owner_id: str) -> Path:
         return self.path / "owners" / f"{owner_id}.lock"

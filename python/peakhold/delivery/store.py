@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from peakhold.delivery import ownership, rows
@@ -26,7 +27,7 @@ from peakhold.delivery.policy import LONGEST_RETRY_AFTER
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from peakhold.delivery.ledger import Counts
     from peakhold.delivery.record import Destination, Kind, Record
@@ -38,10 +39,9 @@ MERGED_AT_ONCE = 32
 """Reports that become one, or as few as there is room in, when the outbox is full."""
 
 _WINDOWS = """
-SELECT destination, merge_key FROM records
+SELECT min(number), min(count(*), ?), destination, merge_key FROM records
 WHERE owner = ? AND merge_key IS NOT NULL AND state = 'pending'
 GROUP BY destination, merge_key HAVING count(*) > 1
-ORDER BY min(number)
 """
 _OF_WINDOW = """
 WHERE owner = ? AND destination = ? AND merge_key = ?
@@ -80,7 +80,7 @@ class Waiting(NamedTuple):
 
 
 class Store:
-    """Sealed records; every method is one transaction of ``Database``'s, see there.
+    """Sealed records; what reads or writes them is one transaction of ``Database``'s.
 
     A leased record is known by its number, and its id compared in the row: a damaged
     index would not lead from the one to the other.
@@ -109,11 +109,17 @@ class Store:
         self._dropped = dropped
         self._database = Database(state, clock, sync)
         self._leased: dict[str, int] = {}
+        self._new_leases: list[str] = []
         self._drops: Counter[str] = Counter()
+        self._unshrinkable: set[tuple[object, ...]] = set()
 
     def close(self) -> None:
         """Close the database; the next method opens it again."""
         self._database.close()
+
+    def is_there(self) -> bool:
+        """Whether there may be a file; looks without making one."""
+        return self._database.is_there()
 
     # What becomes of a record -----------------------------------------------------
 
@@ -128,19 +134,12 @@ class Store:
             moved: Whether they come from another store, maybe after other parts of
                 their windows.
         """
-        leases: dict[str, int] = {}
-        try:
-            with self.transaction() as database:
-                self._insert(database, records, leases if leased else None, moved=moved)
-                self._leased.update(leases)  # before any other thread can look
-                self._expire(database)
-                while rows.used_bytes(database) > self._limits.max_bytes:
-                    if not self._merge(database) and not self._drop_oldest(database):
-                        break
-        except BaseException:
-            for record_id in leases:
-                self._leased.pop(record_id, None)
-            raise
+        with self.transaction() as database:
+            self._insert(database, records, leased=leased, moved=moved)
+            self._expire(database)
+            while rows.used_bytes(database) > self._limits.max_bytes:
+                if not self._merge(database) and not self._drop_oldest(database):
+                    break
 
     def lease(self, destination: Destination, kind: Kind) -> Record | None:
         """Lease the oldest record of a kind that is this process's to deliver."""
@@ -168,8 +167,8 @@ class Store:
                 database.execute(
                     "UPDATE records SET merge_key = NULL WHERE number = ?", (number,)
                 )
-        if leased is not None:
-            self._leased[leased.id] = number
+            if leased is not None:
+                self._lease(leased.id, number)
         return leased
 
     def take(self, most: int = 100) -> list[Record]:
@@ -254,7 +253,7 @@ class Store:
 
     # Looking through them ---------------------------------------------------------
 
-    def adopt(self, destinations: Iterable[Destination]) -> list[Waiting]:
+    def adopt(self, destinations: Collection[Destination]) -> list[Waiting]:
         """Take over what dead processes left for some destinations.
 
         Returns:
@@ -266,7 +265,8 @@ class Store:
             if self._state is not None:
                 ownership.forget_windows(database, self._state)
                 ownership.take_over(database, self._state, destinations)
-            waiting = ownership.waiting(database, self._database.owner)
+            owner = self._database.owner
+            waiting = ownership.waiting(database, owner, destinations)
             latest = self._database.now() + LONGEST_RETRY_AFTER
         return [
             Waiting(
@@ -295,18 +295,30 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Have the database alone, see there; drops are told once they are kept."""
-        with self._database.transaction() as database:
-            drops = self._drops = Counter()
-            yield database
+        leases: list[str] = []
+        try:
+            with self._database.transaction() as database:
+                drops = self._drops = Counter()
+                self._new_leases = leases
+                yield database
+        except BaseException:
+            for record_id in leases:
+                self._leased.pop(record_id, None)
+            raise
         for reason, seals in drops.items():
             self._dropped(reason, seals)
+
+    def _lease(self, record_id: str, number: int) -> None:
+        """Note a lease before any other thread can look, and as long as it is kept."""
+        self._leased[record_id] = number
+        self._new_leases.append(record_id)
 
     def _insert(
         self,
         database: sqlite3.Connection,
         records: Sequence[Record],
-        leases: dict[str, int] | None,
         *,
+        leased: bool,
         moved: bool,
     ) -> None:
         """Add records that were not added before, and note their leases."""
@@ -320,9 +332,9 @@ class Store:
         for record in new_ones:
             number += rows.SPACING
             new = record
-            if leases is not None:
+            if leased:
                 new = replace(record, merge_key=None)  # about to be sent: it is final
-                leases[record.id] = number
+                self._lease(record.id, number)
             rows.insert(database, new, self._database.owner, number, now)
             count(database, "sealed", record.seals)
             if self._state:
@@ -353,8 +365,14 @@ class Store:
 
     def _merge(self, database: sqlite3.Connection) -> bool:
         """Merge the oldest reports of a window, of the first one where that shrinks."""
-        windows = database.execute(_WINDOWS, (self._database.owner,)).fetchall()
-        return any(self._merge_window(database, *window) for window in windows)
+        found = database.execute(_WINDOWS, (MERGED_AT_ONCE, self._database.owner))
+        windows = {tuple(row) for row in found}
+        self._unshrinkable &= windows
+        for window in sorted(windows - self._unshrinkable, key=itemgetter(0)):
+            if self._merge_window(database, *window[2:]):
+                return True
+            self._unshrinkable.add(window)
+        return False
 
     def _merge_window(
         self, database: sqlite3.Connection, destination: int, merge_key: str
@@ -371,10 +389,8 @@ class Store:
         if len(merged) >= len(records):
             return False
         numbers = [row["number"] for row in found]
-        rows.put_in_place(
-            database, list(zip(numbers, records, strict=True)), merged, owner
-        )
-        return True
+        old = list(zip(numbers, records, strict=True))
+        return rows.put_in_place(database, old, merged, owner)
 
     def _expire(self, database: sqlite3.Connection) -> None:
         """Drop what is too old; ages are in the order of the numbers."""
@@ -382,6 +398,8 @@ class Store:
         for number, record_id, sealed_at in database.execute(
             "SELECT number, id, sealed_at FROM records ORDER BY number"
         ):
+            if not isinstance(sealed_at, float):
+                continue  # damaged, which is seen when it is leased
             if sealed_at >= oldest:
                 break
             if record_id not in self._leased:

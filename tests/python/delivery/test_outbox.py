@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sqlite3
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from stand_ins import StatusError, conserved, eventually, report, sent
@@ -16,6 +18,7 @@ from peakhold.delivery import Dispatcher, admin
 from peakhold.delivery.encode import encode
 from peakhold.delivery.notices import Notices
 from peakhold.delivery.outbox import PATIENCE, Outbox
+from peakhold.delivery.policy import PARKED_DELAY
 from peakhold.delivery.state import StateDirectory
 from peakhold.delivery.store import Limits
 
@@ -37,6 +40,11 @@ def full(dispatcher):
         pages = database.execute("PRAGMA page_count").fetchone()[0]
     database.execute(f"PRAGMA max_page_count = {pages}")
     return lambda: database.execute("PRAGMA max_page_count = 1000000")
+
+
+def full_disk(*_records, **_options):
+    """Stand for a store's `add` on a disk without room."""
+    raise OSError(errno.ENOSPC, "no room")
 
 
 def blocked(dispatcher, sender, client, count):
@@ -158,6 +166,8 @@ def test_without_a_writable_directory_memory_does_and_one_warning_says_so(
     assert dispatcher.counts().delivered == 5
     assert len(caplog.records) == 1
     assert dispatcher.durability == "memory"
+    dispatcher.step()
+    assert dispatcher.flush(0)  # nothing can wait there
 
 
 def test_a_newer_file_is_left_alone(state, sender, client, file, caplog):
@@ -211,6 +221,108 @@ def test_nobody_says_that_nothing_is_left_of_a_file_that_is_locked(
         durable.step()
     assert sent(client) == 1
     assert durable.flush(0)  # the control
+
+
+def test_the_end_of_a_process_is_bounded_though_the_file_is_locked(
+    state, sender, client, file
+):
+    dispatcher = Dispatcher(state)
+    dispatcher.outbox.counts()
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        dispatcher.deliver(report(sender), sender)
+        assert eventually(lambda: dispatcher.outbox.disk_error)
+        started = time.monotonic()
+        dispatcher.close(2.0)
+        assert time.monotonic() - started < 3.0
+
+
+def test_a_record_whose_lease_was_just_given_is_not_moved(
+    state, durable, sender, client, clock
+):
+    """Somebody looks through the outbox as soon as the store can be used again."""
+    add = durable.outbox._disk.add
+    durable.outbox._disk.add = full_disk
+    blocked(durable, sender, client, 1)
+    durable.outbox._disk.add = add
+    clock.advance(PATIENCE + 1)
+    memory = durable.outbox._memory
+    transaction = memory._database.transaction
+
+    @contextmanager
+    def followed():
+        with transaction() as database:
+            yield database
+        memory._database.transaction = transaction
+        durable.outbox.tend([sender.destination])
+
+    memory._database.transaction = followed
+    record = memory.lease(sender.destination, "report")
+    assert memory.counts().pending == 1
+    assert durable.outbox._disk.counts().pending == 0
+    memory.release(record)  # the control: then it is moved
+    durable.outbox.tend([sender.destination])
+    assert durable.outbox._disk.counts().pending == 1
+
+
+def test_a_record_is_safe_on_the_disk_before_its_maker_is_told(
+    durable, sender, client, clock
+):
+    """One comes while it is asked whether memory is empty."""
+    told = []
+    add, memory = durable.outbox._disk.add, durable.outbox._memory
+    is_empty = memory.is_empty
+
+    def deliver(name):
+        durable.outbox._disk.add = full_disk
+        committed = partial(told.append, name)
+        durable.deliver(replace(report(sender), on_committed=committed), sender)
+        durable._commit()
+        durable.outbox._disk.add = add
+
+    def asked():
+        empty = is_empty()
+        memory.is_empty = is_empty
+        late = threading.Thread(target=deliver, args=("late",))
+        late.start()
+        late.join(0.3)  # unless it has to wait
+        return empty
+
+    deliver("first")
+    durable.outbox.tend([sender.destination])
+    assert told == []  # the disk is left alone for a while
+    clock.advance(PATIENCE + 1)
+    memory.is_empty = asked
+    durable.outbox.tend([sender.destination])
+    assert told == ["first"]
+    assert eventually(lambda: durable.outbox._uncommitted)
+    clock.advance(PATIENCE + 1)
+    durable.outbox.tend([sender.destination])
+    assert told == ["first", "late"]
+
+
+def test_what_is_wanted_by_hand_during_an_attempt_is_tried_after_it(
+    state, durable, sender, client, clock, monkeypatch
+):
+    blocked(durable, sender, client, 2)
+    client.failures = [StatusError(401)] * 3
+    durable.step()
+    sending = client.send_inference_results_to_model_monitoring
+
+    def send(*arguments, **options):
+        if admin.retry(state):
+            durable._tend(clock.now)
+        return sending(*arguments, **options)
+
+    monkeypatch.setattr(client, "send_inference_results_to_model_monitoring", send)
+    clock.advance(PARKED_DELAY + 1)
+    durable.step()
+    assert sent(client) == 2
+    monkeypatch.undo()
+    durable.step()
+    assert sent(client) == 3
+    durable.step()
+    assert sent(client) == 3  # the control: nobody wants it now
 
 
 def test_the_end_of_a_process_waits_for_a_commit_whatever_it_is_allowed(state, sender):

@@ -94,6 +94,7 @@ def test_no_committed_window_is_lost_and_what_is_repeated_is_the_same(run, figur
     figure("R21", f"sealed == delivered == {result.sealed}, 0 unexplained")
 
 
+@pytest.mark.flaky(reruns=1)
 @pytest.mark.parametrize("mutant", ["take_before_send", "tell_before_commit"])
 def test_the_control_a_window_that_is_not_kept_until_sent_is_lost(run, mutant, figure):
     result = run(KILLS_OF_A_CONTROL, mutant=mutant)
@@ -101,12 +102,14 @@ def test_the_control_a_window_that_is_not_kept_until_sent_is_lost(run, mutant, f
     figure("R1n", f"{mutant}: {len(result.lost)} lost of {KILLS_OF_A_CONTROL} kills")
 
 
+@pytest.mark.flaky(reruns=1)
 def test_the_control_records_without_an_owner_are_repeated_too_often(run, figure):
     result = run(10, mutant="no_owner", longest=10 * LIVES)
     assert result.repeats > result.allowed
     figure("R2n", f"no owner: {result.repeats} repeats, {result.allowed} allowed")
 
 
+@pytest.mark.flaky(reruns=1)
 def test_the_control_a_new_key_for_each_attempt_is_seen(run, figure):
     result = run(KILLS_OF_A_CONTROL, mutant="new_id")
     assert result.new_keys > 0

@@ -57,6 +57,7 @@ def ratios(times):
     }
 
 
+@pytest.mark.flaky(reruns=1)
 def test_a_frame_takes_no_longer_whatever_fails(start, destinations, figure):
     """Take of each ratio the best of up to three runs.
 
@@ -78,6 +79,7 @@ def test_a_frame_takes_no_longer_whatever_fails(start, destinations, figure):
     )
 
 
+@pytest.mark.flaky(reruns=1)
 def test_the_control_a_disk_that_is_asked_on_the_frame_is_felt(
     start, destinations, figure
 ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from draining import arrived, drain
 
 from peakhold.testing import BlackHole
@@ -19,6 +20,7 @@ def leave(start, **options):
     return took
 
 
+@pytest.mark.flaky(reruns=1)
 def test_the_exit_does_not_wait_for_a_server_that_never_answers(api, start, figure):
     api.always = BlackHole()
     took = [leave(start) for _ in range(TIMES)]

@@ -66,6 +66,7 @@ def test_no_child_hangs_and_each_window_arrives(api, start, figure):
     )
 
 
+@pytest.mark.flaky(reruns=1)
 def test_the_control_a_child_that_keeps_its_parent_s_state_is_seen(api, start, figure):
     hangs = forks(start, FORKS_OF_THE_CONTROL, mutant="no_new_start")
     assert hangs > 0

@@ -69,7 +69,7 @@ if MUTANT == "new_id":  # for each attempt
 def prepare():
     """Return the process's dispatcher, which pauses shortly, and a sender."""
     dispatcher = current()
-    dispatcher._jitter = lambda _low, _high: 0.02
+    dispatcher._lanes._jitter = lambda _low, _high: 0.02
     return dispatcher, Sender(RoboflowClient(), KEY, SHARED, injected=False)
 
 

@@ -33,7 +33,7 @@ def show(*values):
     logging.getLogger("program").debug("%s", values)
 
 
-current()._jitter = lambda _low, _high: 0.01
+current()._lanes._jitter = lambda _low, _high: 0.01
 aggregator = peakhold.ModelMonitoringInferenceAggregatorBlockV1(api_key=CANARY)
 metadata = peakhold.RoboflowCustomMetadataBlockV1(api_key=CANARY)
 for number in range(int(sys.argv[3])):

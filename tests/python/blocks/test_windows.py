@@ -268,7 +268,7 @@ def test_an_overflowing_outbox_merges_windows_and_loses_no_class(
 ):
     memory = dispatcher.outbox._memory
     memory._limits = Limits(max_bytes=144 * 1024)
-    dispatcher._jitter = lambda low, high: 60.0
+    dispatcher._lanes._jitter = lambda low, high: 60.0
     client.lookup_failures = [StatusError(503)] * 100
     block = aggregator(platform_client=client)
     for index in range(300):

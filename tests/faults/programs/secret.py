@@ -14,7 +14,7 @@ from mutant import MUTANT  # noqa: E402
 
 import peakhold  # noqa: E402
 from peakhold.blocks.cache import SHARED  # noqa: E402
-from peakhold.delivery import current, packing, store  # noqa: E402
+from peakhold.delivery import current, packing, rows  # noqa: E402
 
 if MUTANT == "log_the_url":
     from peakhold.roboflow import transport
@@ -23,7 +23,7 @@ if MUTANT == "log_the_url":
     logging.getLogger("peakhold").warning("asking %s?api_key=%s", *sys.argv[1:3])
 if MUTANT == "store_the_key":
     _pack = packing.pack
-    store.pack = lambda body: _pack(body + sys.argv[2].encode())
+    rows.pack = lambda body: _pack(body + sys.argv[2].encode())
 
 CANARY = sys.argv[2]
 

@@ -7,7 +7,6 @@ of its caller.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from peakhold.delivery.ledger import BY_HAND
@@ -34,7 +33,7 @@ _TAKE_OVER = """
 UPDATE records SET owner = ? WHERE state != 'dead' AND destination = (
     SELECT number FROM destinations
     WHERE endpoint = ? AND client = ? AND fingerprint = ?
-) AND owner NOT IN (SELECT value FROM json_each(?))
+) AND owner NOT IN
 """
 _NOTED = """
 UPDATE records SET reason = NULL WHERE state != 'dead' AND destination = (
@@ -60,10 +59,10 @@ def take_over(
         if isinstance(owner, str) and owner.isalnum() and state.is_alive(owner)
     ]
     if len(alive) < len(owners):
-        names = json.dumps(alive)
+        marks = ",".join("?" * len(alive))
         database.executemany(
-            _TAKE_OVER,
-            [(state.owner_id, *key_of(each), names) for each in destinations],
+            f"{_TAKE_OVER} ({marks})",
+            [(state.owner_id, *key_of(each), *alive) for each in destinations],
         )
 
 

@@ -108,11 +108,16 @@ class Database:
             raise schema.DamagedError(f"{self._path} was moved while it was used")
 
     def _put_aside(self, state: StateDirectory, error: BaseException) -> None:
-        """Move a damaged file away, unless another process was faster."""
+        """Move a damaged file away, unless another process was faster, and raise.
+
+        Raises:
+            DamagedError: It is gone; the next transaction begins a new one.
+            OSError: It cannot be moved, or not now.
+        """
+        moved = "elsewhere"
         with state.alone():  # it may begin a new one at once, which is not to be moved
-            if self._inode != _inode(state.outbox):
-                return
-            moved = schema.quarantine(state.outbox)
+            if self._inode == _inode(state.outbox):
+                moved = schema.quarantine(state.outbox)
         raise schema.DamagedError(
             f"{state.outbox} was damaged and is now {moved} ({error})"
         ) from None

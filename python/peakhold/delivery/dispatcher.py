@@ -404,6 +404,7 @@ class Dispatcher:
             return  # closed before, and nobody delivers what came since
         if not self.flush(max(0.0, deadline - self._clock())):
             self._tell_what_is_left()
+        self.outbox.tell_committed()  # else delivered windows leave journals
         self._errands.stop()
         self._workers.stop()
 

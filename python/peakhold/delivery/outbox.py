@@ -12,6 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from peakhold.delivery.schema import DamagedError
 from peakhold.delivery.store import Limits, Store
 from peakhold.errors import PeakholdError
 
@@ -177,11 +178,11 @@ class Outbox:
             ):
                 self.add(moving, moved=True)
         waiting = [*(on_disk or ()), *self._memory.adopt(destinations)]
-        self._tell_committed()
+        self.tell_committed()
         return waiting
 
-    def _tell_committed(self) -> None:
-        """Tell those that want to know once memory is empty."""
+    def tell_committed(self) -> None:
+        """Tell those whose records were in memory, if nothing is there any more."""
         with self._telling:
             # In this order: what comes in between is not told now.
             tell, self._uncommitted = self._uncommitted, []
@@ -220,9 +221,9 @@ class Outbox:
         try:
             with self._settling:
                 while self._unsettled:
-                    self._unsettled[0](self._disk)
+                    self._try(self._disk, self._unsettled[0])
                     del self._unsettled[0]
-            result = act(self._disk)
+            result = self._try(self._disk, act)
         except _DISK_ERRORS as error:
             self._fails(error)
             return otherwise
@@ -235,13 +236,26 @@ class Outbox:
     def _look(self, act: Callable[[Store], _T]) -> _T | None:
         """Read from the disk, which may work although nothing can be written."""
         try:
-            found = act(self._disk) if self._disk else None
+            found = self._try(self._disk, act) if self._disk else None
         except _DISK_ERRORS as error:
             self.readable = False
             self._fails(error)
             return None
         self.readable = True
         return found
+
+    def _try(self, disk: Store, act: Callable[[Store], _T]) -> _T:
+        """Do something on the disk; if the file is damaged, with the next one."""
+        try:
+            return act(disk)
+        except DamagedError as error:
+            self._notices.warn(
+                "damage",
+                "%s. A new outbox is begun; what waited in that one is not sent: it is "
+                "kept to be looked at",
+                error,
+            )
+        return act(disk)
 
     def _fails(self, error: Exception) -> None:
         self._next_trial = self._clock() + PATIENCE

@@ -301,6 +301,22 @@ def test_a_record_is_safe_on_the_disk_before_its_maker_is_told(
     assert told == ["first", "late"]
 
 
+@pytest.mark.parametrize("delivered", [True, False])
+def test_a_maker_is_told_at_exit_of_what_was_delivered_from_memory(
+    durable, sender, client, delivered
+):
+    told = []
+    durable.outbox._disk.add = full_disk
+    if not delivered:  # the control
+        client.failures = [StatusError(503)] * 10
+    committed = partial(told.append, "delivered")
+    durable.deliver(replace(report(sender), on_committed=committed), sender)
+    durable.step()
+    assert told == []
+    durable.close(0)
+    assert told == ["delivered"] * delivered
+
+
 def test_what_is_wanted_by_hand_during_an_attempt_is_tried_after_it(
     state, durable, sender, client, clock, monkeypatch
 ):

@@ -23,7 +23,7 @@ SELECT = (
 SPACING = 1 << 20
 """Between the numbers of two records, so that parts find room before their whole."""
 _TOO_GREAT = 1 << 62
-"""Numbers from here on are damaged: a billion records a second take 100 years."""
+"""Numbers from here on are damaged: a thousand records a second take over 100 years."""
 
 
 def key_of(destination: Destination) -> tuple[str, str, str]:

@@ -19,8 +19,9 @@
 //! * The file grows with record highs; a class that rises with every frame adds some 20 to 90 bytes a frame until the window closes.
 //!
 //! # Orderings
-//! `journaled` of a class is raised (release) after the record with the class's name was written, and read (acquire) before a record
-//! leaves the name out: in the file the name comes first. The system itself orders appends to one file.
+//! `key` of a class is stored (release) after the record with the class's name was written, and read (acquire) before a record
+//! leaves the name out: in the file the name comes first. The system itself orders appends to one file. A store rather than a maximum: of two
+//! that overlap the lesser key may stay, for which the file has a record as well, and which costs another record at most.
 
 use crate::cells::Peak;
 use crate::peak::key;
@@ -191,7 +192,7 @@ fn make_directory(path: &Path) -> io::Result<()> {
 /// What the journal knows of one class.
 pub(crate) struct Journaled {
     number: u32,
-    /// Greatest key in the file; zero while not even the name is.
+    /// A key in the file, mostly the greatest; zero while not even the name is.
     key: AtomicU64,
 }
 
@@ -235,7 +236,7 @@ impl Drop for Open<'_> {
         let record = &mut scratch.record;
         if !self.added.is_empty() && record::seal(record) && self.journal.append(record) {
             for (class, key) in &self.added {
-                class.key.fetch_max(*key, Ordering::Release);
+                class.key.store(*key, Ordering::Release);
             }
         }
         if scratch.record.capacity() <= LARGEST_KEPT {

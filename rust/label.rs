@@ -84,8 +84,10 @@ pub(crate) fn read_text(encoding: Encoding, row: &[u8], text: &mut String) -> Op
     match encoding {
         Encoding::Native | Encoding::Swapped => {
             let row = limited(without_padding::<4>(row)).ok()?;
-            // Ids and types are ASCII as good as ever.
-            text.reserve(row.len() / 4);
+            if encoding == Encoding::Native && push_ascii(row, text) {
+                return Some(());
+            }
+            text.clear();
             for unit in row.chunks_exact(4) {
                 let mut unit = [unit[0], unit[1], unit[2], unit[3]];
                 if encoding == Encoding::Swapped {
@@ -104,6 +106,24 @@ pub(crate) fn read_text(encoding: Encoding, row: &[u8], text: &mut String) -> Op
         }
     }
     (text.len() <= MAX_CHARS || text.chars().count() <= MAX_CHARS).then_some(())
+}
+
+/// Appends a canonical form that is ASCII, as ids and types are as good as ever; false if it is not, some of it being appended.
+///
+/// Many characters at a time, which takes a tenth of the time.
+#[cfg(any(test, feature = "python", feature = "fuzz"))]
+fn push_ascii(canonical: &[u8], text: &mut String) -> bool {
+    const AT_ONCE: usize = 64;
+    canonical.as_chunks::<4>().0.chunks(AT_ONCE).all(|units| {
+        let (mut bytes, mut bits) = ([0; AT_ONCE], 0);
+        for (byte, unit) in bytes.iter_mut().zip(units) {
+            let unit = u32::from_ne_bytes(*unit);
+            bits |= unit;
+            #[allow(clippy::cast_possible_truncation, reason = "what is lost is seen in the bits")]
+            (*byte = unit as u8);
+        }
+        bits < 0x80 && str::from_utf8(&bytes[..units.len()]).map(|ascii| text.push_str(ascii)).is_ok()
+    })
 }
 
 fn character(unit: &[u8]) -> Option<char> {
@@ -157,6 +177,25 @@ mod tests {
             assert_eq!(read, text);
         }
         assert_eq!((validate(&wanted), super::text(&wanted)), (Ok(()), text.to_owned()));
+    }
+
+    #[test]
+    fn a_text_is_read_whole_wherever_it_stops_being_ascii() {
+        for length in [0, 1, 63, 64, 65, 200] {
+            let ascii = "x\0\x7f".repeat(100)[..length].to_owned() + "y";
+            for text in [ascii.clone(), ascii.clone() + "\u{80}", ascii.clone() + "é" + &ascii] {
+                let mut read = String::from("what was there before");
+                assert_eq!(read_text(Encoding::Native, &native(&text, 500), &mut read), Some(()));
+                assert_eq!(read, text);
+            }
+            let mut row = native(&ascii, length + 2);
+            row[4 * (length + 1)..].copy_from_slice(&0x0100_0041_u32.to_ne_bytes());
+            assert_eq!(
+                read_text(Encoding::Native, &row, &mut String::new()),
+                None,
+                "beyond Unicode, but for its low byte"
+            );
+        }
     }
 
     #[test]

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from peakhold.environment import Environment
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -47,8 +49,6 @@ ENVIRONMENT: Mapping[str, str] = {
 }
 """What each variable means. An empty value is the same as none."""
 
-_TRUE = frozenset({"true", "1", "yes", "on"})
-_FALSE = frozenset({"false", "0", "no", "off"})
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HEADER_VALUE = re.compile(r"|[!-~\xa0-\xff](?:[\t -~\xa0-\xff]*[!-~\xa0-\xff])?")
 
@@ -119,56 +119,22 @@ class Settings:
             ValueError: If a variable cannot be used; the text names it and the remedy,
                 and shows no value.
         """
-
-        def text(name: str) -> str | None:
-            return environ.get(name, "").strip() or None
-
-        timeouts = _timeouts(text("ROBOFLOW_API_REQUEST_TIMEOUT"))
+        read = Environment(environ)
+        seconds = read.number(
+            "ROBOFLOW_API_REQUEST_TIMEOUT", DEFAULT_READ_TIMEOUT, "seconds"
+        )
         return cls(
-            api_key=text("ROBOFLOW_API_KEY") or text("API_KEY"),
-            api_base_url=text("API_BASE_URL") or DEFAULT_API_BASE_URL,
-            device_id=text("DEVICE_ID"),
-            connect_timeout=timeouts[0],
-            read_timeout=timeouts[1],
-            verify_ssl=_switch(
-                "ROBOFLOW_API_VERIFY_SSL",
-                text("ROBOFLOW_API_VERIFY_SSL"),
-                default=True,
-            ),
-            extra_headers=_headers(text("ROBOFLOW_API_EXTRA_HEADERS")),
-            offline=_switch("OFFLINE_MODE", text("OFFLINE_MODE"), default=False),
-            secure_gateway=text("SECURE_GATEWAY"),
-            system_info=_switch(
-                "PEAKHOLD_SYSTEM_INFO", text("PEAKHOLD_SYSTEM_INFO"), default=True
-            ),
+            api_key=read.text("ROBOFLOW_API_KEY") or read.text("API_KEY"),
+            api_base_url=read.text("API_BASE_URL") or DEFAULT_API_BASE_URL,
+            device_id=read.text("DEVICE_ID"),
+            connect_timeout=min(DEFAULT_CONNECT_TIMEOUT, seconds),
+            read_timeout=seconds,
+            verify_ssl=read.switch("ROBOFLOW_API_VERIFY_SSL", default=True),
+            extra_headers=_headers(read.text("ROBOFLOW_API_EXTRA_HEADERS")),
+            offline=read.switch("OFFLINE_MODE", default=False),
+            secure_gateway=read.text("SECURE_GATEWAY"),
+            system_info=read.switch("PEAKHOLD_SYSTEM_INFO", default=True),
         )
-
-
-def _switch(name: str, value: str | None, *, default: bool) -> bool:
-    if value is None:
-        return default
-    if value.lower() in _TRUE:
-        return True
-    if value.lower() in _FALSE:
-        return False
-    message = f"{name} must be True or False (also on, off, yes, no, 1, 0)"
-    raise ValueError(message)
-
-
-def _timeouts(value: str | None) -> tuple[float, float]:
-    if value is None:
-        return DEFAULT_CONNECT_TIMEOUT, DEFAULT_READ_TIMEOUT
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = math.nan
-    if not (math.isfinite(seconds) and seconds > 0):
-        message = (
-            "ROBOFLOW_API_REQUEST_TIMEOUT must be a number of seconds above 0, "
-            f"like {DEFAULT_READ_TIMEOUT:g}"
-        )
-        raise ValueError(message)
-    return min(DEFAULT_CONNECT_TIMEOUT, seconds), seconds
 
 
 def _headers(value: str | None) -> dict[str, str]:

@@ -55,8 +55,9 @@ def test_a_number_that_is_none_is_an_error_that_names_the_variable(name, value):
     ],
 )
 def test_another_word_is_an_error_with_the_remedy(name, remedy):
-    with pytest.raises(ValueError, match=f"{name} must be {remedy}, not 'maybe'"):
+    with pytest.raises(ValueError, match=f"{name} must be {remedy}") as caught:
         DeliverySettings.from_environment({name: "maybe"})
+    assert "maybe" not in str(caught.value)
 
 
 def test_no_wait_at_the_exit_is_a_choice():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from peakhold.delivery.encode import split
 from peakhold.delivery.notices import Failure
@@ -25,24 +25,32 @@ if TYPE_CHECKING:
     from peakhold.delivery.outbox import Outbox
     from peakhold.delivery.record import Record
     from peakhold.delivery.sender import Sender
+    from peakhold.delivery.workspace import Workspace
 
 _UNREADABLE = {400, 422}
-_T = TypeVar("_T")
 
 
-class _BeforehandError(Exception):
-    """What an attempt needs failed, so its status is not one of the record."""
-
-    def __init__(self, cause: Exception) -> None:
-        super().__init__()
-        self.cause = cause
-
-
-def _beforehand(ask: Callable[[Sender], _T], sender: Sender) -> _T:
-    try:
-        return ask(sender)
-    except Exception as error:  # noqa: BLE001 - an injected client may raise any
-        raise _BeforehandError(error) from None
+def _request(
+    record: Record, workspace: Workspace, sender: Sender
+) -> tuple[Exception, Verdict] | None:
+    """Make the request; returns why it failed and what that means, or None."""
+    failed = None
+    for look_up in (workspace.get, workspace.refresh):
+        try:
+            name = look_up(sender)
+        except Exception as error:  # noqa: BLE001 - an injected client may raise any
+            return error, verdict_of_others(error)
+        give_way()
+        try:
+            sender.send(record, name)
+        except Exception as error:  # noqa: BLE001 - likewise
+            failed = error, verdict(error)
+            if status_of(error) != NOT_FOUND:
+                break
+            # Else it may have been renamed since it was looked up.
+        else:
+            return None
+    return failed
 
 
 def _parts(record: Record, error: Exception, judged: Verdict) -> list[Record]:
@@ -81,16 +89,15 @@ class Attempts:
         """
         first_success = lane.take_first_success(record)
         try:
-            workspace = _beforehand(lane.workspace.get, sender)
-            give_way()
-            self._send(record, lane, sender, workspace)
-        except Exception as error:  # noqa: BLE001 - an injected client may raise any
-            return self._failed(record, lane, sender, error)
-        except BaseException as error:
-            self._unexpected(record, error)
-            self._put_off(lane, error, Verdict.RETRY)
-            raise
-        else:
+            try:
+                failed = _request(record, lane.workspace, sender)
+            except BaseException as error:
+                self._unexpected(record, error)
+                self._put_off(lane, error, Verdict.RETRY)
+                raise
+            if failed is not None:
+                self._failed(record, lane, sender, *failed)
+                return failed[0]
             self._outbox.acknowledge(record)
             self._answered(lane)
         finally:
@@ -101,29 +108,20 @@ class Attempts:
             self._unexpected(record, error)
         return None
 
-    def _send(self, record: Record, lane: Lane, sender: Sender, workspace: str) -> None:
-        try:
-            sender.send(record, workspace)
-        except Exception as error:
-            if status_of(error) != NOT_FOUND:
-                raise
-            # The workspace may have been renamed since it was looked up.
-            renamed = _beforehand(lane.workspace.refresh, sender)
-            sender.send(record, renamed)
-
     def _failed(
-        self, record: Record, lane: Lane, sender: Sender, error: Exception
-    ) -> Exception:
+        self,
+        record: Record,
+        lane: Lane,
+        sender: Sender,
+        error: Exception,
+        judged: Verdict,
+    ) -> None:
         """Do what the failure means for the record and for its destination."""
-        judge = verdict
-        if isinstance(error, _BeforehandError):
-            judge, error = verdict_of_others, error.cause
         text = f"{type(error).__name__}: {sender.describe(error)}"
-        judged = judge(error)
         if parts := _parts(record, error, judged):
             self._outbox.replace(record, parts)
             self._answered(lane)
-            return error
+            return
         if judged in (Verdict.RETRY, Verdict.PARK):
             state = "parked" if judged is Verdict.PARK else "pending"
             try:
@@ -152,7 +150,6 @@ class Attempts:
         self._notices.failed(
             Failure(record.destination.endpoint, record.kind, record.id, state, text)
         )
-        return error
 
     def _unexpected(self, record: Record, error: BaseException) -> None:
         self._notices.warn(

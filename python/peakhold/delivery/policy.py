@@ -75,7 +75,6 @@ class Backoff:
         not_before: Monotonic time of the next attempt; minus infinity while nobody has
             said when.
         failures: Failed attempts since the last good one.
-        parked: Whether the last one says that a person is needed.
     """
 
     def __init__(
@@ -84,7 +83,6 @@ class Backoff:
         """Start healthy. ``jitter`` draws a number of seconds between two others."""
         self.not_before = float("-inf")
         self.failures = 0
-        self.parked = False
         self._delay = FIRST_DELAY
         self._jitter = jitter
 
@@ -96,7 +94,6 @@ class Backoff:
     def failed(self, now: float, error: BaseException, judged: Verdict) -> None:
         """Plan the next attempt after a failed one."""
         self.failures += 1
-        self.parked = judged is Verdict.PARK
         if judged is Verdict.PARK:
             delay = PARKED_DELAY
         else:
@@ -113,5 +110,4 @@ class Backoff:
         failures, self.failures = self.failures, 0
         self._delay = FIRST_DELAY
         self.not_before = 0.0
-        self.parked = False
         return failures

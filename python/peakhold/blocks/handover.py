@@ -12,7 +12,7 @@ from peakhold.roboflow import RoboflowClient, Settings
 if TYPE_CHECKING:
     from peakhold.delivery.cache import Cache
     from peakhold.delivery.lanes import Schedule
-    from peakhold.delivery.sender import PlatformClient
+    from peakhold.roboflow.operations import PlatformClient
 
 SINK_DISABLED = "Sink was disabled by workflow execution policy"
 OFFLINE = (

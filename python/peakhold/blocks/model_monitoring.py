@@ -23,7 +23,7 @@ from peakhold.delivery import current
 if TYPE_CHECKING:
     from peakhold.delivery import Sender
     from peakhold.delivery.cache import Cache
-    from peakhold.delivery.sender import PlatformClient
+    from peakhold.roboflow.operations import PlatformClient
 
 NOT_IN_RANGE = "Not in reporting range, skipping report. (Ok)"
 IN_BACKGROUND = "Reporting happens in the background task"

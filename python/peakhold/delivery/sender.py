@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from peakhold.delivery.encode import metadata_entries
 from peakhold.delivery.record import Destination
 from peakhold.errors import PeakholdError
+from peakhold.roboflow.operations import sends_bodies
 from peakhold.roboflow.redaction import redact
 from peakhold.roboflow.settings import Settings
 
@@ -16,43 +17,7 @@ if TYPE_CHECKING:
     from peakhold.delivery.cache import Cache
     from peakhold.delivery.lane import Lane
     from peakhold.delivery.record import Record
-
-
-_NAMED_OPERATIONS = {
-    "send_inference_results_to_model_monitoring",
-    "add_custom_metadata",
-}
-
-
-class PlatformClient(Protocol):
-    """What a block needs of a client; any object with these operations will do."""
-
-    def get_roboflow_workspace(self, api_key: str) -> str:
-        """Return the workspace of an api key."""
-
-    def send_inference_results_to_model_monitoring(
-        self, api_key: str, workspace_id: str, inference_data: dict[str, Any]
-    ) -> object:
-        """Send one report."""
-
-    def add_custom_metadata(
-        self,
-        api_key: str,
-        workspace_id: str,
-        inference_ids: list[str],
-        field_name: str,
-        field_value: str,
-    ) -> object:
-        """Send one metadata entry."""
-
-    def get_device_id(self) -> str | None:
-        """Return the device id of reports."""
-
-    def get_server_version(self) -> str:
-        """Return the server version of reports."""
-
-    def get_system_info(self) -> dict[str, str] | None:
-        """Return the system information of reports, if there is any."""
+    from peakhold.roboflow.operations import PlatformClient
 
 
 class EmptyWorkspaceError(PeakholdError):
@@ -175,23 +140,6 @@ class Sender:
             return "(its text cannot be read)"
         sayable = text.encode("utf-8", "backslashreplace").decode("utf-8")
         return redact(sayable, self._api_key)
-
-
-def sends_bodies(client: object) -> bool:
-    """Whether a client is to get bodies, rather than calls of its named operations.
-
-    Its class says so by ``sends_bodies = True``. That is void where a subclass, or the
-    client itself, has a named operation of its own and does not say so anew: who
-    overrides an operation wants it called. A mock never says so.
-    """
-    if not _NAMED_OPERATIONS.isdisjoint(getattr(client, "__dict__", ())):
-        return False
-    for kind in type(client).__mro__:
-        if "sends_bodies" in vars(kind):
-            return vars(kind)["sends_bodies"] is True
-        if not _NAMED_OPERATIONS.isdisjoint(vars(kind)):
-            return False
-    return False
 
 
 def is_workspace(value: object) -> bool:

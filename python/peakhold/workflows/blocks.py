@@ -13,7 +13,7 @@ from peakhold.workflows.manifests import AggregatorManifest, CustomMetadataManif
 
 if TYPE_CHECKING:
     from peakhold.delivery.cache import Cache
-    from peakhold.delivery.sender import PlatformClient
+    from peakhold.roboflow.operations import PlatformClient
 
 _HOST = find_host()
 WorkflowBlock: Any = _HOST.part("prototypes.block").WorkflowBlock

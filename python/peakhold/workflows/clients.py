@@ -14,7 +14,7 @@ from peakhold.workflows.host import inference_is_imported
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from peakhold.delivery.sender import PlatformClient
+    from peakhold.roboflow.operations import PlatformClient
     from peakhold.workflows.host import Host
 
 _SENDING = (

@@ -9,8 +9,8 @@ import pytest
 from stand_ins import StatusError, report, sent
 
 from peakhold.delivery import Sender
-from peakhold.delivery.sender import sends_bodies
 from peakhold.roboflow import RoboflowClient, Settings
+from peakhold.roboflow.operations import sends_bodies
 from peakhold.testing import RecordingClient
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 from datetime import datetime
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -20,24 +21,29 @@ _CACHE_KEY = (
     "workflows:steps_cache:"
     "roboflow_core/model_monitoring_inference_aggregator@v1:{}:last_report_time"
 )
-_WHOLE_NUMBER = re.compile(r"\s*\+?[0-9]+\s*", re.ASCII)
+_WHOLE_NUMBER = re.compile(r"\s*\+?[0-9]{1,20}\s*", re.ASCII)
+_LONGEST = 10**9
+"""Seconds, some thirty years: three times as many are an expiry that caches take."""
 
 
 def whole_seconds(frequency: object) -> int:
     """Return ``frequency`` as a number of seconds.
 
     Raises:
-        ValueError: If it is not a whole number of at least 1, or a string of one.
+        ValueError: If it is not a whole number of at least 1, or a string of one; or
+            above a thousand million.
     """
     seconds = 0
     if isinstance(frequency, int) and not isinstance(frequency, bool):
         seconds = frequency
     elif isinstance(frequency, str) and _WHOLE_NUMBER.fullmatch(frequency):
         seconds = int(frequency)
-    if seconds < 1:
+    if not 1 <= seconds <= _LONGEST:
+        # Python writes no number of over 4,300 digits.
+        given = "that much" if abs(seconds) > _LONGEST else reprlib.repr(frequency)
         raise ValueError(
             "`frequency` must be a whole number of seconds of at least 1, like 5 or "
-            f'"5", not {frequency!r}'
+            f'"5", and at most {_LONGEST:,}, not {given}'
         )
     return seconds
 

@@ -90,8 +90,16 @@ def _ls(state: StateDirectory, arguments: argparse.Namespace) -> None:
         )
         if record["last_error"]:
             say_wrapped(f"{record['attempts']} tried: {record['last_error']}", "  ")
-    if not records:
-        say("There is no such record." if _filtered(arguments) else "Nothing waits.")
+    if _filtered(arguments):
+        if not records:
+            say("There is no such record.")
+    elif left := admin.windows(state)["left"]:
+        say_wrapped(
+            f"Open windows that dead processes left to the next: {left:,}. They are "
+            "not in the outbox yet, see `peakhold status`."
+        )
+    elif not records:
+        say("Nothing waits.")
 
 
 def _filtered(arguments: argparse.Namespace) -> bool:

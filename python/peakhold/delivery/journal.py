@@ -120,7 +120,8 @@ class Journals:
             self._notices.warn(
                 "journal",
                 "The journal of a window could not be written (%s): a kill of the "
-                "process would have lost it. The next window tries anew",
+                "process would have lost it. The next window tries anew; is there "
+                "room, and can PEAKHOLD_STATE_DIR be written?",
                 journal.error,
             )
         return replace(record, id=journal.name, on_committed=journal.remove)

@@ -6,9 +6,9 @@ import uuid
 
 from peakhold import PeakAggregator
 from peakhold.delivery import Dispatcher, Sender, admin
-from peakhold.delivery.record import seal_report
 from peakhold.delivery.settings import DeliverySettings
 from peakhold.delivery.state import StateDirectory
+from peakhold.records import seal_report
 from peakhold.roboflow import RoboflowClient, Settings
 from peakhold.testing import Clock
 

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
-    from peakhold.delivery.record import Destination
     from peakhold.delivery.settings import DeliverySettings
     from peakhold.delivery.state import StateDirectory
+    from peakhold.records import Destination
     from peakhold.roboflow import Settings
 
 

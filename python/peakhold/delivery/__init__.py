@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from peakhold.delivery.dispatcher import Dispatcher
 from peakhold.delivery.process import current
-from peakhold.delivery.record import Destination, MetadataEntry, Record
 from peakhold.delivery.sender import Sender
+from peakhold.records import Destination, MetadataEntry, Record
 
 __all__ = [
     "Destination",

@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from peakhold._peakhold import recover_journal
-from peakhold.delivery.record import Destination, Record, ReportContent, seal_report
+from peakhold.records import Destination, Record, ReportContent, seal_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from peakhold.delivery.encode import split
 from peakhold.delivery.notices import Failure
 from peakhold.delivery.policy import (
     NOT_FOUND,
@@ -15,6 +14,7 @@ from peakhold.delivery.policy import (
     verdict_of_others,
 )
 from peakhold.interpreter import give_way
+from peakhold.records.encode import split
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from peakhold.delivery.lane import Lane
     from peakhold.delivery.notices import Notices
     from peakhold.delivery.outbox import Outbox
-    from peakhold.delivery.record import Record
     from peakhold.delivery.sender import Sender
+    from peakhold.records import Record
 
 _UNREADABLE = {400, 422}
 _T = TypeVar("_T")

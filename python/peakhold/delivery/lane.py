@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from peakhold.delivery.metadata import MetadataBatch
 from peakhold.delivery.policy import Backoff
 from peakhold.delivery.workspace import Workspace
+from peakhold.records.metadata import MetadataBatch
 
 if TYPE_CHECKING:
     import weakref
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from peakhold.delivery.lanes import Lanes
     from peakhold.delivery.notices import Notices
-    from peakhold.delivery.record import Kind, Record
     from peakhold.delivery.sender import Sender
+    from peakhold.records import Kind, Record
 
 BATCH_AGE = 5.0
 """Seconds for which metadata that cannot be sent is collected in memory."""

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from peakhold.delivery.lane import Lane
-from peakhold.delivery.record import Destination
+from peakhold.records import Destination
 
 if TYPE_CHECKING:
     import threading

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from peakhold.delivery.ledger import Counts
     from peakhold.delivery.notices import Notices
-    from peakhold.delivery.record import Destination, Kind, Record
     from peakhold.delivery.state import StateDirectory
     from peakhold.delivery.store import Waiting
+    from peakhold.records import Destination, Kind, Record
 
 MEMORY_BYTES = 16 * 1024 * 1024
 """Bound of what waits in memory."""

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable
 
-    from peakhold.delivery.record import Destination, Record
     from peakhold.delivery.state import StateDirectory
+    from peakhold.records import Destination, Record
 
 _JOURNAL = "-"
 """In the ids of windows that have a journal, and in no other."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from peakhold.delivery.ledger import count
 from peakhold.delivery.packing import pack, unpack
-from peakhold.delivery.record import Destination, Record
+from peakhold.records import Destination, Record
 
 if TYPE_CHECKING:
     import sqlite3

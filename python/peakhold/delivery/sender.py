@@ -6,16 +6,16 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any, Protocol
 
-from peakhold.delivery.encode import metadata_entries
-from peakhold.delivery.record import Destination
 from peakhold.errors import PeakholdError
+from peakhold.records import Destination
+from peakhold.records.encode import metadata_entries
 from peakhold.roboflow.redaction import redact
 from peakhold.roboflow.settings import Settings
 
 if TYPE_CHECKING:
     from peakhold.delivery.cache import Cache
     from peakhold.delivery.lane import Lane
-    from peakhold.delivery.record import Record
+    from peakhold.records import Record
 
 
 _NAMED_OPERATIONS = {

@@ -20,18 +20,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from peakhold.delivery import ownership, rows
 from peakhold.delivery.database import Database
-from peakhold.delivery.encode import merge_reports
 from peakhold.delivery.ledger import count, counts_of, overview, remove
 from peakhold.delivery.packing import UNREADABLE
 from peakhold.delivery.policy import LONGEST_RETRY_AFTER
+from peakhold.records.encode import merge_reports
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Collection, Iterator, Sequence
 
     from peakhold.delivery.ledger import Counts
-    from peakhold.delivery.record import Destination, Kind, Record
     from peakhold.delivery.state import StateDirectory
+    from peakhold.records import Destination, Kind, Record
 
 DEAD_LIMIT = 1_000
 """Dead records that are kept."""

@@ -15,7 +15,7 @@ from mutant import MUTANT
 from peakhold import PeakAggregator
 from peakhold.blocks.cache import SHARED
 from peakhold.delivery import Sender, attempt, current, outbox, ownership, store
-from peakhold.delivery.record import seal_report
+from peakhold.records import seal_report
 from peakhold.roboflow import RoboflowClient
 
 _lease, _add = store.Store.lease, outbox.Outbox.add

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import peakhold.blocks
 import peakhold.delivery
+import peakhold.records
 
 HOSTS = {
     "fastapi",
@@ -22,7 +23,8 @@ HOSTS = {
     "starlette",
 }
 PACKAGES = [
-    Path(package.__file__).parent for package in (peakhold.blocks, peakhold.delivery)
+    Path(package.__file__).parent
+    for package in (peakhold.blocks, peakhold.delivery, peakhold.records)
 ]
 
 

@@ -15,10 +15,10 @@ from stand_ins import DictCache, conserved
 from peakhold._peakhold import PeakAggregator
 from peakhold.delivery import Dispatcher, Sender
 from peakhold.delivery.adoption import Adoption
-from peakhold.delivery.encode import encode
 from peakhold.delivery.journal import Journals
 from peakhold.delivery.settings import DeliverySettings
 from peakhold.delivery.state import StateDirectory
+from peakhold.records.encode import encode
 from peakhold.testing import RecordingClient
 
 WINDOW = ("http://api.invalid", "0123456789abcdef", "k", None)

@@ -16,15 +16,15 @@ import pytest
 from stand_ins import PlainSnapshot, conserved
 
 from peakhold.delivery import schema
-from peakhold.delivery.encode import encode, split
-from peakhold.delivery.record import (
+from peakhold.delivery.state import StateDirectory
+from peakhold.delivery.store import DEAD_LIMIT, Limits, Store
+from peakhold.records import (
     Destination,
     MetadataEntry,
     seal_metadata,
     seal_report,
 )
-from peakhold.delivery.state import StateDirectory
-from peakhold.delivery.store import DEAD_LIMIT, Limits, Store
+from peakhold.records.encode import encode, split
 
 HERE = Destination("http://here", "0123456789abcdef")
 THERE = Destination("http://there", "0123456789abcdef", "a.Client by body")

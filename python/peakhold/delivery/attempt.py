@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from peakhold.delivery.notices import Failure
 from peakhold.delivery.policy import (
     NOT_FOUND,
     Verdict,
@@ -14,6 +13,7 @@ from peakhold.delivery.policy import (
     verdict_of_others,
 )
 from peakhold.interpreter import give_way
+from peakhold.notices import Failure
 from peakhold.records.encode import split
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from peakhold.delivery.lane import Lane
-    from peakhold.delivery.notices import Notices
     from peakhold.delivery.outbox import Outbox
     from peakhold.delivery.sender import Sender
+    from peakhold.notices import Notices
     from peakhold.records import Record
 
 _UNREADABLE = {400, 422}

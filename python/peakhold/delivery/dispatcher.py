@@ -14,13 +14,13 @@ from peakhold.delivery.errands import Errands
 from peakhold.delivery.intake import Intake
 from peakhold.delivery.lanes import HostTasks, Lanes
 from peakhold.delivery.ledger import Counts
-from peakhold.delivery.notices import Notices
 from peakhold.delivery.outbox import PATIENCE, Outbox
 from peakhold.delivery.settings import DeliverySettings
 from peakhold.delivery.store import Limits
 from peakhold.delivery.timers import Timers
 from peakhold.delivery.workers import Workers
 from peakhold.interpreter import give_way
+from peakhold.notices import Notices
 from peakhold.records import Destination
 from peakhold.records.encode import UnencodableError, split
 

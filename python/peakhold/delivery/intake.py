@@ -17,9 +17,9 @@ from peakhold.records.encode import UnencodableError, encode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from peakhold.delivery.notices import Notices
     from peakhold.delivery.outbox import Outbox
     from peakhold.delivery.sender import Sender
+    from peakhold.notices import Notices
     from peakhold.records import Record
 
 MAX_RECORDS = 1_000

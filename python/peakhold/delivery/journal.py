@@ -19,7 +19,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from peakhold._peakhold import PeakAggregator
-from peakhold.delivery.notices import Notices
+from peakhold.notices import Notices
 from peakhold.records import seal_report
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from peakhold.delivery.lanes import Lanes
-    from peakhold.delivery.notices import Notices
     from peakhold.delivery.sender import Sender
+    from peakhold.notices import Notices
     from peakhold.records import Kind, Record
 
 BATCH_AGE = 5.0

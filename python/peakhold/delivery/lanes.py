@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from peakhold.delivery.notices import Notices
     from peakhold.delivery.sender import Sender
     from peakhold.delivery.settings import DeliverySettings
+    from peakhold.notices import Notices
 
     Task = Callable[[], None]
     Schedule = Callable[[Task], object]

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from peakhold.delivery.ledger import Counts
-    from peakhold.delivery.notices import Notices
     from peakhold.delivery.state import StateDirectory
     from peakhold.delivery.store import Waiting
+    from peakhold.notices import Notices
     from peakhold.records import Destination, Kind, Record
 
 MEMORY_BYTES = 16 * 1024 * 1024

@@ -15,11 +15,11 @@ import pytest
 from stand_ins import StatusError, conserved, eventually, report, sent
 
 from peakhold.delivery import Dispatcher, admin
-from peakhold.delivery.notices import Notices
 from peakhold.delivery.outbox import PATIENCE, Outbox
 from peakhold.delivery.policy import PARKED_DELAY
 from peakhold.delivery.state import StateDirectory
 from peakhold.delivery.store import Limits
+from peakhold.notices import Notices
 from peakhold.records.encode import encode
 
 

@@ -96,10 +96,10 @@ def deliver_what_waits(
     Raises:
         OutboxError: There is no outbox, or it cannot be used.
     """
+    from peakhold.blocks.adoption import Adoption
     from peakhold.blocks.cache import SHARED
     from peakhold.cli.metering import MeteredClient
     from peakhold.delivery import Dispatcher, Sender
-    from peakhold.delivery.adoption import Adoption
 
     admin.status(state)  # complains if there is no outbox, or none that can be used
     client = MeteredClient(settings)

@@ -13,7 +13,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from peakhold.delivery import schema
-from peakhold.delivery.adoption import owner_of
 from peakhold.delivery.ledger import (
     BY_HAND,
     Counts,
@@ -25,6 +24,7 @@ from peakhold.delivery.ledger import (
     remove,
 )
 from peakhold.delivery.packing import UNREADABLE, unpack
+from peakhold.delivery.state import JournalName
 from peakhold.errors import PeakholdError
 
 if TYPE_CHECKING:
@@ -219,8 +219,8 @@ def windows(state: StateDirectory) -> dict[str, int]:
         OutboxError: If the state directory cannot be used.
     """
     try:
-        owners = map(owner_of, (state.path / "journals").glob("*.journal"))
-        found = [state.is_alive(owner) for owner in owners if owner is not None]
+        names = map(JournalName.of, (state.path / "journals").glob("*.journal"))
+        found = [state.is_alive(name.owner_id) for name in names if name is not None]
     except OSError as error:
         raise OutboxError(f"{state.path} cannot be used: {error.strerror}") from error
     return {"running": sum(found), "left": len(found) - sum(found)}

@@ -13,9 +13,9 @@ import pytest
 from stand_ins import DictCache, conserved
 
 from peakhold._peakhold import PeakAggregator
+from peakhold.blocks.adoption import Adoption
+from peakhold.blocks.journal import Journals
 from peakhold.delivery import Dispatcher, Sender
-from peakhold.delivery.adoption import Adoption
-from peakhold.delivery.journal import Journals
 from peakhold.delivery.settings import DeliverySettings
 from peakhold.delivery.state import StateDirectory
 from peakhold.records.encode import encode

@@ -12,7 +12,7 @@ from stepping import Stepped, conserved, make_sender
 from test_r06_outage import size_of
 
 from peakhold.delivery.settings import DeliverySettings
-from peakhold.delivery.store import Store
+from peakhold.outbox.store import Store
 from peakhold.testing import Answer
 
 MIB = 2**20

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from peakhold.delivery import Sender
-from peakhold.delivery.state import StateDirectory
+from peakhold.outbox import StateDirectory
 from peakhold.testing import Clock, RecordingClient
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from peakhold._peakhold import recover_journal
-from peakhold.delivery.state import JournalName
+from peakhold.outbox.state import JournalName
 from peakhold.records import Destination, Record, ReportContent, seal_report
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from peakhold._peakhold import WindowSnapshot
     from peakhold.delivery.dispatcher import Dispatcher
     from peakhold.delivery.sender import Sender
-    from peakhold.delivery.state import StateDirectory
+    from peakhold.outbox import StateDirectory
 
 PERIOD = 15.0
 """Seconds between two searches for journals of dead owners."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from peakhold._peakhold import WindowSnapshot
     from peakhold.delivery.dispatcher import Dispatcher
-    from peakhold.delivery.state import StateDirectory
+    from peakhold.outbox import StateDirectory
     from peakhold.records import Destination, Record
 
 _numbers = count()

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from peakhold.delivery.lane import Lane
-    from peakhold.delivery.outbox import Outbox
     from peakhold.delivery.sender import Sender
     from peakhold.notices import Notices
+    from peakhold.outbox import Outbox
     from peakhold.records import Record
 
 _UNREADABLE = {400, 422}

@@ -14,7 +14,8 @@ from mutant import MUTANT
 
 from peakhold import PeakAggregator
 from peakhold.blocks.cache import SHARED
-from peakhold.delivery import Sender, attempt, current, outbox, ownership, store
+from peakhold.delivery import Sender, attempt, current
+from peakhold.outbox import outbox, ownership, store
 from peakhold.records import seal_report
 from peakhold.roboflow import RoboflowClient
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import peakhold.blocks
 import peakhold.delivery
+import peakhold.outbox
 import peakhold.records
 
 HOSTS = {
@@ -24,7 +25,12 @@ HOSTS = {
 }
 PACKAGES = [
     Path(package.__file__).parent
-    for package in (peakhold.blocks, peakhold.delivery, peakhold.records)
+    for package in (
+        peakhold.blocks,
+        peakhold.delivery,
+        peakhold.outbox,
+        peakhold.records,
+    )
 ]
 
 

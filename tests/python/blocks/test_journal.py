@@ -17,7 +17,7 @@ from peakhold.blocks.adoption import Adoption
 from peakhold.blocks.journal import Journals
 from peakhold.delivery import Dispatcher, Sender
 from peakhold.delivery.settings import DeliverySettings
-from peakhold.delivery.state import StateDirectory
+from peakhold.outbox import StateDirectory
 from peakhold.records.encode import encode
 from peakhold.testing import RecordingClient
 

@@ -11,7 +11,7 @@ from stand_ins import DictCache, StatusError, eventually
 
 from peakhold.blocks import windows
 from peakhold.blocks.windows import REGISTRY, WindowKey
-from peakhold.delivery.store import Limits
+from peakhold.outbox import Limits
 from peakhold.testing import RecordingClient
 
 SENT = "Data sent successfully"

@@ -12,9 +12,10 @@ from stand_ins import StatusError, conserved, metadata, report, sent
 
 import peakhold
 from peakhold import notices
-from peakhold.delivery import Dispatcher, admin
+from peakhold.delivery import Dispatcher
 from peakhold.delivery.dispatcher import TENDING
 from peakhold.delivery.health import health
+from peakhold.outbox import admin
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from peakhold.delivery import schema
-from peakhold.delivery.ledger import (
+from peakhold.errors import PeakholdError
+from peakhold.outbox import schema
+from peakhold.outbox.ledger import (
     BY_HAND,
     Counts,
     committed,
@@ -23,15 +24,14 @@ from peakhold.delivery.ledger import (
     overview,
     remove,
 )
-from peakhold.delivery.packing import UNREADABLE, unpack
-from peakhold.delivery.state import JournalName
-from peakhold.errors import PeakholdError
+from peakhold.outbox.packing import UNREADABLE, unpack
+from peakhold.outbox.state import JournalName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from peakhold.delivery.state import StateDirectory
+    from peakhold.outbox.state import StateDirectory
 
 STATES = ("pending", "parked", "dead")
 

@@ -15,11 +15,10 @@ from pathlib import Path
 import pytest
 from stand_ins import conserved, report, sent
 
-from peakhold.delivery import Dispatcher, admin, schema
-from peakhold.delivery.policy import LONGEST_RETRY_AFTER
-from peakhold.delivery.schema import KEPT_DAMAGED
-from peakhold.delivery.state import StateDirectory
-from peakhold.delivery.store import Limits
+from peakhold.delivery import Dispatcher
+from peakhold.outbox import Limits, StateDirectory, admin, schema
+from peakhold.outbox.schema import KEPT_DAMAGED
+from peakhold.outbox.store import LONGEST_RETRY_AFTER
 
 
 @pytest.fixture
@@ -369,7 +368,7 @@ import sys
 import time
 from pathlib import Path
 from peakhold.delivery import Dispatcher
-from peakhold.delivery.state import StateDirectory
+from peakhold.outbox import StateDirectory
 
 state = StateDirectory(Path(sys.argv[1]))
 dispatcher = Dispatcher(state, worker=False)

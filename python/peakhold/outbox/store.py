@@ -18,25 +18,26 @@ from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from peakhold.delivery import ownership, rows
-from peakhold.delivery.database import Database
-from peakhold.delivery.ledger import count, counts_of, overview, remove
-from peakhold.delivery.packing import UNREADABLE
-from peakhold.delivery.policy import LONGEST_RETRY_AFTER
+from peakhold.outbox import ownership, rows
+from peakhold.outbox.database import Database
+from peakhold.outbox.ledger import count, counts_of, overview, remove
+from peakhold.outbox.packing import UNREADABLE
 from peakhold.records.encode import merge_reports
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Collection, Iterator, Sequence
 
-    from peakhold.delivery.ledger import Counts
-    from peakhold.delivery.state import StateDirectory
+    from peakhold.outbox.ledger import Counts
+    from peakhold.outbox.state import StateDirectory
     from peakhold.records import Destination, Kind, Record
 
 DEAD_LIMIT = 1_000
 """Dead records that are kept."""
 MERGED_AT_ONCE = 32
 """Reports that become one, or as few as there is room in, when the outbox is full."""
+LONGEST_RETRY_AFTER = 3600.0
+"""Seconds that a server can have a destination left alone for."""
 
 _WINDOWS = """
 SELECT min(number), min(count(*), ?), destination, merge_key FROM records

@@ -15,9 +15,8 @@ from dataclasses import replace
 import pytest
 from stand_ins import PlainSnapshot, conserved
 
-from peakhold.delivery import schema
-from peakhold.delivery.state import StateDirectory
-from peakhold.delivery.store import DEAD_LIMIT, Limits, Store
+from peakhold.outbox import StateDirectory, schema
+from peakhold.outbox.store import DEAD_LIMIT, Limits, Store
 from peakhold.records import (
     Destination,
     MetadataEntry,

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from peakhold.delivery.schema import FILE_NAME
+from peakhold.outbox.schema import FILE_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

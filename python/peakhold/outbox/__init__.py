@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from peakhold.outbox.ledger import Counts
 from peakhold.outbox.outbox import Outbox
+from peakhold.outbox.room import Limits
 from peakhold.outbox.state import StateDirectory
-from peakhold.outbox.store import Limits
 
 __all__ = [
     "Counts",

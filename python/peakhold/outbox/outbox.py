@@ -13,8 +13,9 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from peakhold.errors import PeakholdError
+from peakhold.outbox.room import Limits
 from peakhold.outbox.schema import DamagedError
-from peakhold.outbox.store import Limits, Store
+from peakhold.outbox.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         RoboflowCustomMetadataBlockV1,
     )
     from peakhold.delivery.health import health
-    from peakhold.delivery.notices import on_drop, on_error
+    from peakhold.notices import on_drop, on_error
     from peakhold.roboflow import RoboflowClient
 
 __all__ = [
@@ -48,8 +48,8 @@ _LAZY = {
     "RoboflowCustomMetadataBlockV1": "peakhold.blocks",
     "RoboflowClient": "peakhold.roboflow",
     "health": "peakhold.delivery.health",
-    "on_drop": "peakhold.delivery.notices",
-    "on_error": "peakhold.delivery.notices",
+    "on_drop": "peakhold.notices",
+    "on_error": "peakhold.notices",
 }
 
 if build_profile != "release":

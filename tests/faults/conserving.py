@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 
-from peakhold.delivery.ledger import counts_of
+from peakhold.outbox.ledger import counts_of
 
 
 @dataclass

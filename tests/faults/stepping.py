@@ -5,10 +5,10 @@ from __future__ import annotations
 import uuid
 
 from peakhold import PeakAggregator
-from peakhold.delivery import Dispatcher, Sender, admin
-from peakhold.delivery.record import seal_report
+from peakhold.delivery import Dispatcher, Sender
 from peakhold.delivery.settings import DeliverySettings
-from peakhold.delivery.state import StateDirectory
+from peakhold.outbox import StateDirectory, admin
+from peakhold.records import seal_report
 from peakhold.roboflow import RoboflowClient, Settings
 from peakhold.testing import Clock
 

@@ -12,7 +12,7 @@ from stepping import Stepped, conserved, make_sender
 from test_r06_outage import size_of
 
 from peakhold.delivery.settings import DeliverySettings
-from peakhold.delivery.store import Store
+from peakhold.outbox.room import Room
 from peakhold.testing import Answer
 
 MIB = 2**20
@@ -148,7 +148,7 @@ def test_what_cannot_be_merged_is_dropped_the_oldest_first_and_counted(
 def test_the_control_without_merging_windows_of_one_key_are_dropped(
     week, api, monkeypatch, figure
 ):
-    monkeypatch.setattr(Store, "_merge", lambda _self, _database: False)
+    monkeypatch.setattr(Room, "_merge", lambda *_: False)
     offline = week(one_window)
     dropped = offline.stepped.counts().dropped["overflow"]
     assert dropped > 0

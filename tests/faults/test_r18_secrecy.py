@@ -19,8 +19,8 @@ from urllib.parse import quote, quote_plus, urlsplit
 import pytest
 from processes import PROGRAMS
 
-from peakhold.delivery.packing import UNREADABLE, unpack
 from peakhold.monitor import MonitorServer
+from peakhold.outbox.packing import UNREADABLE, unpack
 from peakhold.testing import (
     Answer,
     CutOff,
@@ -37,7 +37,7 @@ FAULTS = (
     *(refuse(503, 1), Reset(), LostAcknowledgement(), CutOff()),
     redirect("http://127.0.0.1:1/elsewhere"),
 )
-SUITES = ("roboflow", "delivery", "blocks")
+SUITES = ("roboflow", "records", "outbox", "delivery", "blocks")
 OWN_CONTROLS = "not urllib3_logs_of and not search_would_find"
 SUITES_KEYS = ("canary/+key=", "canary-key", "canary-7f3a9c51")
 """Those that are the same in each run, or what they begin with."""

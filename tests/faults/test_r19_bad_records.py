@@ -11,7 +11,7 @@ import supervision as sv
 from stepping import Stepped, conserved
 
 from peakhold import PeakAggregator
-from peakhold.delivery.record import seal_report
+from peakhold.records import seal_report
 
 GOOD = {"before": 0.25, "after": 0.75}
 # Class name, confidence, and the reason under which it has to be counted.

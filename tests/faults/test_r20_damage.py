@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import pytest
 from stepping import Stepped
 
-from peakhold.delivery import schema
-from peakhold.delivery.ledger import counts_of
+from peakhold.outbox import schema
+from peakhold.outbox.ledger import counts_of
 from peakhold.testing import Answer
 
 pytestmark = pytest.mark.unbalanced  # the damage may take seals from the books

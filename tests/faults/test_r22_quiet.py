@@ -7,7 +7,7 @@ import random
 
 from stepping import Stepped, conserved
 
-from peakhold.delivery import notices
+from peakhold import notices
 from peakhold.testing import Answer, Reset
 
 HOUR = 3600

@@ -1,19 +1,32 @@
-"""Factories that every area of the test suite shares."""
+"""Factories and stand-ins that every area of the test suite shares."""
 
 from __future__ import annotations
 
 import signal
+import sys
+import uuid
 import warnings
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pytest
 
-from peakhold.delivery.state import StateDirectory
+from peakhold.delivery import Sender
+from peakhold.outbox import StateDirectory
+from peakhold.testing import Clock, RecordingClient
 
 if TYPE_CHECKING:
     import supervision as sv
 
+NAME = "stand_ins"
+if NAME not in sys.modules:
+    path = Path(__file__).with_name(f"{NAME}.py")
+    spec = spec_from_file_location(NAME, path)
+    sys.modules[NAME] = module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+stand_ins = sys.modules[NAME]
 
 # Whoever starts the tests in the background of a shell has them ignore Ctrl-C, and with
 # them the programs they start and interrupt.
@@ -35,6 +48,32 @@ def state(tmp_path):
     directory = StateDirectory(tmp_path / "state")
     yield directory
     directory.release()
+
+
+@pytest.fixture
+def api_key():
+    return f"canary{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def cache():
+    return stand_ins.DictCache()
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def client():
+    return RecordingClient()
+
+
+@pytest.fixture
+def sender(client, api_key, cache):
+    """Sends with a host's client."""
+    return Sender(client, api_key, cache, injected=True)
 
 
 class MakeDetections(Protocol):

@@ -15,7 +15,7 @@ from peakhold.blocks.handover import (
     result,
 )
 from peakhold.delivery import MetadataEntry, current
-from peakhold.delivery.record import seal_metadata
+from peakhold.records import seal_metadata
 
 NO_INFERENCE_IDS = (
     "Custom metadata upload failed because no inference_ids were received. "

@@ -11,10 +11,10 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
+from peakhold.blocks.adoption import Adoption
 from peakhold.blocks.interval import WRITTEN_HERE, ReportInterval, time_kept
+from peakhold.blocks.journal import Journals
 from peakhold.delivery import current
-from peakhold.delivery.adoption import Adoption
-from peakhold.delivery.journal import Journals
 
 if TYPE_CHECKING:
     from collections.abc import Callable

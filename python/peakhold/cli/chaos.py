@@ -25,9 +25,8 @@ from peakhold.cli.predictions import DetectionPrediction
 from peakhold.cli.session import bypass_proxy
 from peakhold.cli.status import conservation
 from peakhold.cli.terminal import say, working
-from peakhold.delivery import admin
 from peakhold.delivery.settings import DeliverySettings
-from peakhold.delivery.state import StateDirectory
+from peakhold.outbox import StateDirectory, admin
 from peakhold.roboflow import Settings
 from peakhold.roboflow.settings import ENVIRONMENT
 from peakhold.testing import (

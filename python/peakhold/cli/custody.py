@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from peakhold.cli.errors import CommandError
 from peakhold.cli.findings import Finding, fail, ok, warn
 from peakhold.cli.looking import delivery_settings
-from peakhold.delivery import admin
-from peakhold.delivery.schema import FILE_NAME, NewerSchemaError
-from peakhold.delivery.state import StateDirectory
+from peakhold.outbox import StateDirectory, admin
+from peakhold.outbox.schema import FILE_NAME, NewerSchemaError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,15 +14,15 @@ from peakhold.cli.arguments import seconds
 from peakhold.cli.errors import FAILED, CommandError
 from peakhold.cli.looking import delivery_settings, say_wrapped
 from peakhold.cli.terminal import say
-from peakhold.delivery import admin
+from peakhold.outbox import admin
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
-    from peakhold.delivery.record import Destination
     from peakhold.delivery.settings import DeliverySettings
-    from peakhold.delivery.state import StateDirectory
+    from peakhold.outbox import StateDirectory
+    from peakhold.records import Destination
     from peakhold.roboflow import Settings
 
 
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Deliver, and say what is left."""
-    from peakhold.delivery.state import StateDirectory
+    from peakhold.outbox import StateDirectory
 
     delivery = delivery_settings()
     settings, api_key = _reachable(delivery)
@@ -96,10 +96,10 @@ def deliver_what_waits(
     Raises:
         OutboxError: There is no outbox, or it cannot be used.
     """
+    from peakhold.blocks.adoption import Adoption
     from peakhold.blocks.cache import SHARED
     from peakhold.cli.metering import MeteredClient
     from peakhold.delivery import Dispatcher, Sender
-    from peakhold.delivery.adoption import Adoption
 
     admin.status(state)  # complains if there is no outbox, or none that can be used
     client = MeteredClient(settings)

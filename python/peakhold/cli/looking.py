@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from peakhold.cli.errors import CommandError, one_line
 from peakhold.cli.terminal import say
 from peakhold.delivery.settings import DeliverySettings
-from peakhold.delivery.state import StateDirectory
+from peakhold.outbox import StateDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from peakhold.cli.errors import CommandError
 from peakhold.cli.looking import age, name_of, say_wrapped, state_directory
 from peakhold.cli.terminal import say
-from peakhold.delivery import admin
+from peakhold.outbox import admin
 
 if TYPE_CHECKING:
     import argparse
 
-    from peakhold.delivery.state import StateDirectory
+    from peakhold.outbox import StateDirectory
 
 _TOLD = ("kind", "state", "reason", "attempts", "seals", "created", "bytes")
 

@@ -19,7 +19,7 @@ from peakhold.delivery import current
 
 if TYPE_CHECKING:
     from peakhold.cli.metering import MeteredClient
-    from peakhold.delivery.ledger import Counts
+    from peakhold.outbox import Counts
 
 _PATIENCE = 5.0
 """Seconds without a delivery after which what is pending counts as failed."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from peakhold.cli.errors import FAILED
 from peakhold.cli.looking import age, name_of, say_wrapped, state_directory
 from peakhold.cli.terminal import say
-from peakhold.delivery import admin
+from peakhold.outbox import admin
 
 if TYPE_CHECKING:
     import argparse

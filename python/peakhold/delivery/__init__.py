@@ -1,4 +1,4 @@
-"""Delivery of sealed records: outbox, lanes, retry policy and the worker.
+"""Delivery of sealed records: lanes, retry policy and the workers.
 
 A block seals what it collected into a ``Record`` and hands it to the process-wide
 ``Dispatcher`` (see ``current``). What happens to the record after that, however often
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from peakhold.delivery.dispatcher import Dispatcher
 from peakhold.delivery.process import current
-from peakhold.delivery.record import Destination, MetadataEntry, Record
 from peakhold.delivery.sender import Sender
+from peakhold.records import Destination, MetadataEntry, Record
 
 __all__ = [
     "Destination",

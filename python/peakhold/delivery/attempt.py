@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from peakhold.delivery.encode import split
-from peakhold.delivery.notices import Failure
 from peakhold.delivery.policy import (
     NOT_FOUND,
     Verdict,
@@ -15,17 +13,19 @@ from peakhold.delivery.policy import (
     verdict_of_others,
 )
 from peakhold.interpreter import give_way
+from peakhold.notices import Failure
+from peakhold.records.encode import split
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from peakhold.delivery.lane import Lane
-    from peakhold.delivery.notices import Notices
-    from peakhold.delivery.outbox import Outbox
-    from peakhold.delivery.record import Record
     from peakhold.delivery.sender import Sender
     from peakhold.delivery.workspace import Workspace
+    from peakhold.notices import Notices
+    from peakhold.outbox import Outbox
+    from peakhold.records import Record
 
 _UNREADABLE = {400, 422}
 

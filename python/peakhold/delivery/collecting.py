@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from peakhold.delivery.record import seal_metadata
+from peakhold.records import seal_metadata
 
 if TYPE_CHECKING:
     import threading

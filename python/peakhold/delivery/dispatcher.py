@@ -10,30 +10,29 @@ from typing import TYPE_CHECKING, Any
 
 from peakhold.delivery.attempt import Attempts
 from peakhold.delivery.collecting import MetadataCollector
-from peakhold.delivery.encode import UnencodableError, split
 from peakhold.delivery.errands import Errands
 from peakhold.delivery.intake import Intake
 from peakhold.delivery.lanes import HostTasks, Lanes
-from peakhold.delivery.ledger import Counts
-from peakhold.delivery.notices import Notices
-from peakhold.delivery.outbox import PATIENCE, Outbox
-from peakhold.delivery.record import Destination
 from peakhold.delivery.settings import DeliverySettings
-from peakhold.delivery.store import Limits
 from peakhold.delivery.timers import Timers
 from peakhold.delivery.workers import Workers
 from peakhold.interpreter import give_way
+from peakhold.notices import Notices
+from peakhold.outbox import Counts, Limits
+from peakhold.outbox.outbox import PATIENCE, Outbox
+from peakhold.records import Destination
+from peakhold.records.encode import UnencodableError, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from peakhold.delivery.lane import Lane
     from peakhold.delivery.lanes import Schedule
-    from peakhold.delivery.record import Kind, Record
     from peakhold.delivery.sender import Sender
     from peakhold.delivery.settings import Durability
-    from peakhold.delivery.state import StateDirectory
     from peakhold.delivery.timers import Timer
+    from peakhold.outbox import StateDirectory
+    from peakhold.records import Kind, Record
 
 HOST_PATIENCE = 1.0
 """Seconds that the host's task waits for what is just being sealed; longer takes what

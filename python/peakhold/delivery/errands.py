@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from peakhold.delivery.notices import Notices
+    from peakhold.notices import Notices
 
 _POLL = 0.01
 

@@ -11,16 +11,16 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from peakhold.delivery.encode import UnencodableError, encode
-from peakhold.delivery.ledger import Counts
+from peakhold.outbox import Counts
+from peakhold.records.encode import UnencodableError, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from peakhold.delivery.notices import Notices
-    from peakhold.delivery.outbox import Outbox
-    from peakhold.delivery.record import Record
     from peakhold.delivery.sender import Sender
+    from peakhold.notices import Notices
+    from peakhold.outbox import Outbox
+    from peakhold.records import Record
 
 MAX_RECORDS = 1_000
 MAX_BYTES = 16 * 1024 * 1024

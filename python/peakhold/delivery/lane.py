@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from peakhold.delivery.metadata import MetadataBatch
 from peakhold.delivery.policy import Backoff
 from peakhold.delivery.workspace import Workspace
+from peakhold.records.metadata import MetadataBatch
 
 if TYPE_CHECKING:
     import weakref
     from collections.abc import Callable
 
     from peakhold.delivery.lanes import Lanes
-    from peakhold.delivery.notices import Notices
-    from peakhold.delivery.record import Kind, Record
     from peakhold.delivery.sender import Sender
+    from peakhold.notices import Notices
+    from peakhold.records import Kind, Record
 
 BATCH_AGE = 5.0
 """Seconds for which metadata that cannot be sent is collected in memory."""

@@ -7,15 +7,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from peakhold.delivery.lane import Lane
-from peakhold.delivery.record import Destination
+from peakhold.records import Destination
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from peakhold.delivery.notices import Notices
     from peakhold.delivery.sender import Sender
     from peakhold.delivery.settings import DeliverySettings
+    from peakhold.notices import Notices
 
     Task = Callable[[], None]
     Schedule = Callable[[Task], object]

@@ -6,6 +6,7 @@ import random
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from peakhold.outbox.store import LONGEST_RETRY_AFTER
 from peakhold.roboflow.errors import TlsFailedError
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
 FIRST_DELAY = 1.0
 LONGEST_DELAY = 60.0
-LONGEST_RETRY_AFTER = 3600.0
 PARKED_DELAY = 15 * 60.0
 """Seconds. Parked records wait for a person: a key, a payment, a workspace."""
 

@@ -9,7 +9,7 @@ import threading
 
 from peakhold.delivery.dispatcher import Dispatcher
 from peakhold.delivery.settings import DeliverySettings
-from peakhold.delivery.state import StateDirectory
+from peakhold.outbox import StateDirectory
 
 _lock = threading.Lock()
 _current: Dispatcher | None = None

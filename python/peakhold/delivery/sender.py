@@ -6,9 +6,9 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from peakhold.delivery.encode import metadata_entries
-from peakhold.delivery.record import Destination
 from peakhold.errors import PeakholdError
+from peakhold.records import Destination
+from peakhold.records.encode import metadata_entries
 from peakhold.roboflow.operations import sends_bodies
 from peakhold.roboflow.redaction import redact
 from peakhold.roboflow.settings import Settings
@@ -16,7 +16,7 @@ from peakhold.roboflow.settings import Settings
 if TYPE_CHECKING:
     from peakhold.delivery.cache import Cache
     from peakhold.delivery.lane import Lane
-    from peakhold.delivery.record import Record
+    from peakhold.records import Record
     from peakhold.roboflow.operations import PlatformClient
 
 

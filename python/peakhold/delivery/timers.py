@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from peakhold.delivery.notices import Notices
+    from peakhold.notices import Notices
 
 Timer = Callable[[float], float | None]
 """Called with the monotonic time; returns when to be called again, or None."""

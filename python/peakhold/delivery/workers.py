@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from peakhold.delivery.notices import Notices
+    from peakhold.notices import Notices
 
 FEWEST = 2
 """Threads there are from the first work on. Python 3.12 starts none while it exits, and

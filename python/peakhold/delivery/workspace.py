@@ -10,8 +10,8 @@ from peakhold.delivery.cache import store
 from peakhold.delivery.sender import is_workspace
 
 if TYPE_CHECKING:
-    from peakhold.delivery.notices import Notices
     from peakhold.delivery.sender import Sender
+    from peakhold.notices import Notices
 
 WORKSPACE_TTL = 900
 """Seconds for which the workspace of an api key is remembered."""

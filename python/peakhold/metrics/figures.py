@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from peakhold.delivery.health import health
-from peakhold.delivery.ledger import BY_HAND
-from peakhold.delivery.notices import Notices
+from peakhold.notices import Notices
+from peakhold.outbox.ledger import BY_HAND
 from peakhold.roboflow.redaction import redact
 
 if TYPE_CHECKING:

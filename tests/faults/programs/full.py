@@ -12,7 +12,7 @@ from common import say
 from mutant import MUTANT
 from sealing import prepare, seal
 
-from peakhold.delivery.store import Store
+from peakhold.outbox.store import Store
 
 if MUTANT == "nothing_waits_in_memory":
     _add = Store.add

@@ -14,8 +14,9 @@ from mutant import MUTANT
 
 from peakhold import PeakAggregator
 from peakhold.blocks.cache import SHARED
-from peakhold.delivery import Sender, attempt, current, outbox, ownership, store
-from peakhold.delivery.record import seal_report
+from peakhold.delivery import Sender, attempt, current
+from peakhold.outbox import outbox, ownership, store
+from peakhold.records import seal_report
 from peakhold.roboflow import RoboflowClient
 
 _lease, _add = store.Store.lease, outbox.Outbox.add

@@ -14,7 +14,8 @@ from mutant import MUTANT  # noqa: E402
 
 import peakhold  # noqa: E402
 from peakhold.blocks.cache import SHARED  # noqa: E402
-from peakhold.delivery import current, packing, rows  # noqa: E402
+from peakhold.delivery import current  # noqa: E402
+from peakhold.outbox import packing, rows  # noqa: E402
 
 if MUTANT == "log_the_url":
     from peakhold.roboflow import transport

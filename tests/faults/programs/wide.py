@@ -14,7 +14,7 @@ from mutant import MUTANT
 from peakhold import PeakAggregator
 from peakhold.blocks.cache import SHARED
 from peakhold.delivery import Sender, current
-from peakhold.delivery.record import seal_report
+from peakhold.records import seal_report
 from peakhold.roboflow import RoboflowClient
 
 MODELS, CLASSES, FRAMES = map(int, sys.argv[1:])

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 import uuid
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 
 import pytest
 
@@ -14,15 +11,7 @@ from peakhold.blocks import (
     RoboflowCustomMetadataBlockV1,
 )
 from peakhold.delivery import Dispatcher, process
-from peakhold.testing import MisbehavingApi, RecordingClient
-
-NAME = "stand_ins"
-if NAME not in sys.modules:
-    path = Path(__file__).parents[1] / "delivery" / f"{NAME}.py"
-    spec = spec_from_file_location(NAME, path)
-    sys.modules[NAME] = module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-stand_ins = sys.modules[NAME]
+from peakhold.testing import MisbehavingApi
 
 CACHE_KEY = (
     "workflows:steps_cache:"
@@ -61,11 +50,6 @@ def api(environment):
 
 
 @pytest.fixture
-def api_key():
-    return f"canary{uuid.uuid4().hex}"
-
-
-@pytest.fixture
 def key():
     """A unique_aggregator_key of the test's own."""
     return f"window-{uuid.uuid4().hex}"
@@ -77,20 +61,10 @@ def cache_key(key):
 
 
 @pytest.fixture
-def cache():
-    return stand_ins.DictCache()
-
-
-@pytest.fixture
 def overdue(cache, cache_key):
     """The cache, with a last report of long ago: the next run is in range."""
     cache.values[cache_key] = "2001-02-03T04:05:06.789000"
     return cache
-
-
-@pytest.fixture
-def client():
-    return RecordingClient()
 
 
 @pytest.fixture

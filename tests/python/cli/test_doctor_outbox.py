@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 
 from peakhold.cli.custody import check_outbox
-from peakhold.delivery.schema import SCHEMA_VERSION
+from peakhold.outbox.schema import SCHEMA_VERSION
 
 
 @pytest.fixture

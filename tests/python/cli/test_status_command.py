@@ -7,7 +7,7 @@ import sqlite3
 
 import pytest
 
-from peakhold.delivery.schema import SCHEMA_VERSION
+from peakhold.outbox.schema import SCHEMA_VERSION
 
 
 def change(state_directory, statement):

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-import uuid
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
-
 import pytest
 
 from peakhold.delivery import Dispatcher, Sender
 from peakhold.roboflow import RoboflowClient, Settings
-from peakhold.testing import Clock, MisbehavingApi, RecordingClient
-
-NAME = "stand_ins"
-if NAME not in sys.modules:
-    path = Path(__file__).with_name(f"{NAME}.py")
-    spec = spec_from_file_location(NAME, path)
-    sys.modules[NAME] = module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-stand_ins = sys.modules[NAME]
+from peakhold.testing import MisbehavingApi
 
 
 @pytest.fixture(autouse=True)
@@ -30,25 +17,10 @@ def no_proxy_of_the_machine(monkeypatch):
 
 
 @pytest.fixture
-def api_key():
-    return f"canary{uuid.uuid4().hex}"
-
-
-@pytest.fixture
 def api():
     with MisbehavingApi() as running:
         yield running
     assert running.problems == []
-
-
-@pytest.fixture
-def cache():
-    return stand_ins.DictCache()
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 @pytest.fixture
@@ -63,17 +35,6 @@ def working():
     dispatcher = Dispatcher(jitter=lambda low, high: 0.05)
     yield dispatcher
     dispatcher.close(0)
-
-
-@pytest.fixture
-def client():
-    return RecordingClient()
-
-
-@pytest.fixture
-def sender(client, api_key, cache):
-    """Sends with a host's client."""
-    return Sender(client, api_key, cache, injected=True)
 
 
 @pytest.fixture

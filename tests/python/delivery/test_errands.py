@@ -11,7 +11,7 @@ from stand_ins import StatusError, conserved, eventually, report, sent
 
 from peakhold.delivery import Dispatcher
 from peakhold.delivery.errands import Errands
-from peakhold.delivery.notices import INTERVAL, Notices
+from peakhold.notices import INTERVAL, Notices
 
 
 @pytest.fixture

@@ -11,9 +11,11 @@ import pytest
 from stand_ins import StatusError, conserved, metadata, report, sent
 
 import peakhold
-from peakhold.delivery import Dispatcher, admin, notices
+from peakhold import notices
+from peakhold.delivery import Dispatcher
 from peakhold.delivery.dispatcher import TENDING
 from peakhold.delivery.health import health
+from peakhold.outbox import admin
 
 
 @pytest.fixture

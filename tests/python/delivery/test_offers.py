@@ -13,8 +13,8 @@ from stand_ins import conserved, eventually
 from peakhold.delivery import Dispatcher, Sender
 from peakhold.delivery.collecting import BATCHES_OFFERED, FRAMES_OFFERED
 from peakhold.delivery.lanes import LANE_IDLE
-from peakhold.delivery.metadata import METADATA_IDS_LIMIT, MetadataBatch
 from peakhold.delivery.settings import DeliverySettings
+from peakhold.records.metadata import METADATA_IDS_LIMIT, MetadataBatch
 from peakhold.testing import RecordingClient
 
 

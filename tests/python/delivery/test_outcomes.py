@@ -17,7 +17,7 @@ from stand_ins import (
 )
 
 from peakhold.delivery import Dispatcher
-from peakhold.delivery.state import StateDirectory
+from peakhold.outbox import StateDirectory
 from peakhold.testing import Answer, refuse
 
 

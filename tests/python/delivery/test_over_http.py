@@ -10,7 +10,7 @@ import pytest
 from stand_ins import PlainSnapshot, conserved, eventually
 
 from peakhold.delivery import Sender
-from peakhold.delivery.record import seal_report
+from peakhold.records import seal_report
 from peakhold.roboflow import RoboflowClient, Settings
 from peakhold.testing import Answer, BlackHole, Reset, answer_json
 

@@ -8,8 +8,8 @@ import pytest
 from stand_ins import PlainSnapshot
 
 from peakhold.delivery import process
-from peakhold.delivery.record import seal_report
 from peakhold.delivery.settings import METADATA_RATE_VARIABLE
+from peakhold.records import seal_report
 
 
 @pytest.fixture

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-import sys
-import uuid
 from contextlib import closing
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 
 import pytest
+from stand_ins import DictCache, StatusError, report
 
 from peakhold.delivery import Dispatcher, Sender, process
 from peakhold.metrics import figures
-from peakhold.testing import Clock, RecordingClient
-
-NAME = "stand_ins"
-if NAME not in sys.modules:
-    path = Path(__file__).parents[1] / "delivery" / f"{NAME}.py"
-    spec = spec_from_file_location(NAME, path)
-    sys.modules[NAME] = module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-stand_ins = sys.modules[NAME]
 
 
 @pytest.fixture(autouse=True)
@@ -33,11 +21,6 @@ def environment(monkeypatch):
 
 
 @pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
 def dispatcher(state, clock, monkeypatch):
     """The process's, on disk, without a thread."""
     made = Dispatcher(state, clock=clock, jitter=lambda low, high: high, worker=False)
@@ -46,21 +29,11 @@ def dispatcher(state, clock, monkeypatch):
 
 
 @pytest.fixture
-def api_key():
-    return f"canary{uuid.uuid4().hex}"
-
-
-@pytest.fixture
-def client():
-    return RecordingClient()
-
-
-@pytest.fixture
 def lend(dispatcher, api_key):
     """Makes senders; what is not given is the test's."""
 
     def make(client, key=api_key):
-        return Sender(client, key, stand_ins.DictCache(), injected=True)
+        return Sender(client, key, DictCache(), injected=True)
 
     return make
 
@@ -73,15 +46,15 @@ def sender(lend, client):
 @pytest.fixture
 def troubled(dispatcher, sender, client):
     """An outbox with one record delivered and one in each state."""
-    dispatcher.deliver(stand_ins.report(sender, "w"), sender)
+    dispatcher.deliver(report(sender, "w"), sender)
     dispatcher.step()
-    client.failures = [stand_ins.StatusError(422)]
-    dispatcher.deliver(stand_ins.report(sender, "x"), sender)
+    client.failures = [StatusError(422)]
+    dispatcher.deliver(report(sender, "x"), sender)
     dispatcher.step()
-    client.failures = [stand_ins.StatusError(402)]
-    dispatcher.deliver(stand_ins.report(sender, "y"), sender)
+    client.failures = [StatusError(402)]
+    dispatcher.deliver(report(sender, "y"), sender)
     dispatcher.step()
-    dispatcher.deliver(stand_ins.report(sender, "z"), sender)
+    dispatcher.deliver(report(sender, "z"), sender)
     dispatcher._commit()
     return dispatcher
 

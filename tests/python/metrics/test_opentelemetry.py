@@ -10,9 +10,9 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from stand_ins import StatusError, report
 
 import peakhold
-from peakhold.delivery import admin
 from peakhold.metrics.figures import FIGURES
 from peakhold.metrics.opentelemetry import _Readings, register
+from peakhold.outbox import admin
 
 
 @pytest.fixture

@@ -15,12 +15,13 @@ from stand_ins import StatusError, report
 
 import peakhold
 from peakhold import ModelMonitoringInferenceAggregatorBlockV1
-from peakhold.delivery import Dispatcher, admin, process
+from peakhold.delivery import Dispatcher, process
 from peakhold.delivery.dispatcher import TENDING
-from peakhold.delivery.outbox import PATIENCE
 from peakhold.delivery.settings import METADATA_RATE_VARIABLE
 from peakhold.metrics.figures import MOST_ENDPOINTS, OTHER
 from peakhold.metrics.prometheus import register
+from peakhold.outbox import admin
+from peakhold.outbox.outbox import PATIENCE
 from peakhold.testing import RecordingClient
 
 

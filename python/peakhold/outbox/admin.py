@@ -12,9 +12,9 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from peakhold.delivery import schema
-from peakhold.delivery.adoption import owner_of
-from peakhold.delivery.ledger import (
+from peakhold.errors import PeakholdError
+from peakhold.outbox import schema
+from peakhold.outbox.ledger import (
     BY_HAND,
     Counts,
     committed,
@@ -24,14 +24,14 @@ from peakhold.delivery.ledger import (
     overview,
     remove,
 )
-from peakhold.delivery.packing import UNREADABLE, unpack
-from peakhold.errors import PeakholdError
+from peakhold.outbox.packing import UNREADABLE, unpack
+from peakhold.outbox.state import JournalName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from peakhold.delivery.state import StateDirectory
+    from peakhold.outbox.state import StateDirectory
 
 STATES = ("pending", "parked", "dead")
 
@@ -219,8 +219,8 @@ def windows(state: StateDirectory) -> dict[str, int]:
         OutboxError: If the state directory cannot be used.
     """
     try:
-        owners = map(owner_of, (state.path / "journals").glob("*.journal"))
-        found = [state.is_alive(owner) for owner in owners if owner is not None]
+        names = map(JournalName.of, (state.path / "journals").glob("*.journal"))
+        found = [state.is_alive(name.owner_id) for name in names if name is not None]
     except OSError as error:
         raise OutboxError(f"{state.path} cannot be used: {error.strerror}") from error
     return {"running": sum(found), "left": len(found) - sum(found)}

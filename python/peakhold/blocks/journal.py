@@ -19,16 +19,16 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from peakhold._peakhold import PeakAggregator
-from peakhold.delivery.notices import Notices
-from peakhold.delivery.record import seal_report
+from peakhold.notices import Notices
+from peakhold.records import seal_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from peakhold._peakhold import WindowSnapshot
     from peakhold.delivery.dispatcher import Dispatcher
-    from peakhold.delivery.record import Destination, Record
-    from peakhold.delivery.state import StateDirectory
+    from peakhold.outbox import StateDirectory
+    from peakhold.records import Destination, Record
 
 _numbers = count()
 

@@ -12,18 +12,19 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from peakhold.delivery.schema import DamagedError
-from peakhold.delivery.store import Limits, Store
 from peakhold.errors import PeakholdError
+from peakhold.outbox.room import Limits
+from peakhold.outbox.schema import DamagedError
+from peakhold.outbox.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from peakhold.delivery.ledger import Counts
-    from peakhold.delivery.notices import Notices
-    from peakhold.delivery.record import Destination, Kind, Record
-    from peakhold.delivery.state import StateDirectory
-    from peakhold.delivery.store import Waiting
+    from peakhold.notices import Notices
+    from peakhold.outbox.ledger import Counts
+    from peakhold.outbox.state import StateDirectory
+    from peakhold.outbox.store import Waiting
+    from peakhold.records import Destination, Kind, Record
 
 MEMORY_BYTES = 16 * 1024 * 1024
 """Bound of what waits in memory."""

@@ -6,7 +6,7 @@ import json
 import time
 from dataclasses import dataclass, field
 
-from peakhold.delivery.record import MetadataEntry, seal_metadata, seal_report
+from peakhold.records import MetadataEntry, seal_metadata, seal_report
 
 
 class StatusError(Exception):

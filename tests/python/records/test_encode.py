@@ -9,20 +9,20 @@ import pytest
 from stand_ins import PlainSnapshot
 
 from peakhold import PeakAggregator
-from peakhold.delivery.encode import (
+from peakhold.records import (
+    Destination,
+    MetadataEntry,
+    seal_metadata,
+    seal_report,
+)
+from peakhold.records.encode import (
     UnencodableError,
     encode,
     merge_reports,
     metadata_entries,
     split,
 )
-from peakhold.delivery.metadata import MetadataBatch
-from peakhold.delivery.record import (
-    Destination,
-    MetadataEntry,
-    seal_metadata,
-    seal_report,
-)
+from peakhold.records.metadata import MetadataBatch
 from peakhold.testing import RecordingClient
 
 HERE = Destination("http://here", "0123456789abcdef")

@@ -10,7 +10,6 @@ can do; and if that one dies, too, the next one can.
 from __future__ import annotations
 
 import json
-import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -18,7 +17,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from peakhold._peakhold import recover_journal
-from peakhold.delivery.record import Destination, Record, ReportContent, seal_report
+from peakhold.outbox.state import JournalName
+from peakhold.records import Destination, Record, ReportContent, seal_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,14 +27,10 @@ if TYPE_CHECKING:
     from peakhold._peakhold import WindowSnapshot
     from peakhold.delivery.dispatcher import Dispatcher
     from peakhold.delivery.sender import Sender
-    from peakhold.delivery.state import StateDirectory
+    from peakhold.outbox import StateDirectory
 
 PERIOD = 15.0
 """Seconds between two searches for journals of dead owners."""
-
-_NAME = re.compile(
-    r"(?P<id>(?P<owner>[0-9a-f]+)-\d+-\d+)(\.(?P<adopter>[0-9a-f]+))?\.journal"
-)
 
 
 class Adoption:
@@ -77,10 +73,10 @@ class Adoption:
 
     def _consider(self, path: Path, state: StateDirectory) -> None:
         """Deliver the window of a journal if its owner is dead."""
-        name = _NAME.fullmatch(path.name)
+        name = JournalName.of(path)
         if name is None or path.name in self._left_alone:
             return
-        if state.is_alive(_owner(name)):
+        if state.is_alive(name.owner_id):
             return
         with suppress(FileNotFoundError):  # another process may be faster
             written = path.stat().st_mtime
@@ -90,12 +86,12 @@ class Adoption:
             sender = self._senders.get(found.destination)
             if sender is None:
                 return
-            mine = path.with_name(f"{name['id']}.{state.owner_id}.journal")
+            mine = path.with_name(name.adopted_by(state.owner_id))
             path.rename(mine)
             if found.damaged:
                 self._warn("The end of the journal %s is damaged and lost", path.name)
             if found.snapshot.peaks:
-                record = found.record(name["id"], written, partial(_remove, mine))
+                record = found.record(name.record_id, written, partial(_remove, mine))
                 self._dispatcher.deliver(record, sender)
             else:
                 mine.unlink()
@@ -150,16 +146,6 @@ class _Found:
             created=created,
             on_committed=on_committed,
         )
-
-
-def owner_of(journal: Path) -> str | None:
-    """Return whose a journal is, by its name; None if it is none."""
-    name = _NAME.fullmatch(journal.name)
-    return _owner(name) if name else None
-
-
-def _owner(name: re.Match[str]) -> str:
-    return name["adopter"] or name["owner"]
 
 
 def _remove(path: Path) -> None:

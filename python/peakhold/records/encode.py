@@ -13,13 +13,13 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
-from peakhold.delivery.metadata import packed
-from peakhold.delivery.record import (
+from peakhold.errors import PeakholdError
+from peakhold.records.metadata import packed
+from peakhold.records.record import (
     MetadataEntry,
     Record,
     ReportContent,
 )
-from peakhold.errors import PeakholdError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -8,9 +8,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from peakhold.delivery.ledger import count
-from peakhold.delivery.packing import pack, unpack
-from peakhold.delivery.record import Destination, Record
+from peakhold.outbox.ledger import count
+from peakhold.outbox.packing import pack, unpack
+from peakhold.records import Destination, Record
 
 if TYPE_CHECKING:
     import sqlite3

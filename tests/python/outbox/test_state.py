@@ -11,14 +11,14 @@ import threading
 
 import pytest
 
-from peakhold.delivery.state import StateDirectory
+from peakhold.outbox import StateDirectory
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
 OWNER = """
 import sys, time
 from pathlib import Path
-from peakhold.delivery.state import StateDirectory
+from peakhold.outbox import StateDirectory
 state = StateDirectory(Path(sys.argv[1]))
 print(state.owner_id, flush=True)
 time.sleep(60)
@@ -64,7 +64,7 @@ def test_to_ask_after_oneself_does_not_end_one_s_own_lock(state, other):
     ask = f"""
 import sys
 from pathlib import Path
-from peakhold.delivery.state import StateDirectory
+from peakhold.outbox import StateDirectory
 sys.exit(not StateDirectory(Path(sys.argv[1])).is_alive({state.owner_id!r}))
 """
     assert state.is_alive(state.owner_id)
@@ -100,7 +100,7 @@ def test_there_is_one_id_however_many_threads_ask(state):
 FORKING = r"""
 import os, sys, time
 from pathlib import Path
-from peakhold.delivery.state import StateDirectory
+from peakhold.outbox import StateDirectory
 state = StateDirectory(Path(sys.argv[1]))
 parents = state.owner_id
 if os.fork() == 0:

@@ -13,12 +13,12 @@ import pytest
 from stand_ins import DictCache, conserved
 
 from peakhold._peakhold import PeakAggregator
+from peakhold.blocks.adoption import Adoption
+from peakhold.blocks.journal import Journals
 from peakhold.delivery import Dispatcher, Sender
-from peakhold.delivery.adoption import Adoption
-from peakhold.delivery.encode import encode
-from peakhold.delivery.journal import Journals
 from peakhold.delivery.settings import DeliverySettings
-from peakhold.delivery.state import StateDirectory
+from peakhold.outbox import StateDirectory
+from peakhold.records.encode import encode
 from peakhold.testing import RecordingClient
 
 WINDOW = ("http://api.invalid", "0123456789abcdef", "k", None)

@@ -10,13 +10,15 @@ its own; on Windows a process does not fork.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import sys
 import threading
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from peakhold.delivery.schema import FILE_NAME
+from peakhold.outbox.schema import FILE_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,10 +37,39 @@ else:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+_JOURNAL_NAME = re.compile(
+    r"(?P<id>(?P<owner>[0-9a-f]+)-\d+-\d+)(\.(?P<adopter>[0-9a-f]+))?\.journal"
+)
+
 _lock = threading.Lock()
 _held: dict[Path, int] = {}
 """The locks of this process and their descriptors. A POSIX lock does not keep its own
 process out, and goes when any descriptor of the file is closed."""
+
+
+@dataclass(frozen=True)
+class JournalName:
+    """What the name of a journal says.
+
+    Attributes:
+        record_id: The id of the record of its window.
+        owner_id: Whose it is: who made it, or adopted it since.
+    """
+
+    record_id: str
+    owner_id: str
+
+    @classmethod
+    def of(cls, path: Path) -> JournalName | None:
+        """Return the name of a file; None if it is no journal's."""
+        found = _JOURNAL_NAME.fullmatch(path.name)
+        if found is None:
+            return None
+        return cls(found["id"], found["adopter"] or found["owner"])
+
+    def adopted_by(self, owner_id: str) -> str:
+        """Return what an owner who adopts the journal names its file."""
+        return f"{self.record_id}.{owner_id}.journal"
 
 
 class StateDirectory:

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from peakhold.delivery.ledger import BY_HAND
-from peakhold.delivery.rows import key_of
+from peakhold.outbox.ledger import BY_HAND
+from peakhold.outbox.rows import key_of
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable
 
-    from peakhold.delivery.record import Destination, Record
-    from peakhold.delivery.state import StateDirectory
+    from peakhold.outbox.state import StateDirectory
+    from peakhold.records import Destination, Record
 
 _JOURNAL = "-"
 """In the ids of windows that have a journal, and in no other."""

@@ -14,13 +14,12 @@ from functools import partial
 import pytest
 from stand_ins import StatusError, conserved, eventually, report, sent
 
-from peakhold.delivery import Dispatcher, admin
-from peakhold.delivery.encode import encode
-from peakhold.delivery.notices import Notices
-from peakhold.delivery.outbox import PATIENCE, Outbox
+from peakhold.delivery import Dispatcher
 from peakhold.delivery.policy import PARKED_DELAY
-from peakhold.delivery.state import StateDirectory
-from peakhold.delivery.store import Limits
+from peakhold.notices import Notices
+from peakhold.outbox import Limits, StateDirectory, admin
+from peakhold.outbox.outbox import PATIENCE, Outbox
+from peakhold.records.encode import encode
 
 
 @pytest.fixture

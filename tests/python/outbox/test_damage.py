@@ -15,11 +15,10 @@ from pathlib import Path
 import pytest
 from stand_ins import conserved, report, sent
 
-from peakhold.delivery import Dispatcher, admin, schema
-from peakhold.delivery.policy import LONGEST_RETRY_AFTER
-from peakhold.delivery.schema import KEPT_DAMAGED
-from peakhold.delivery.state import StateDirectory
-from peakhold.delivery.store import Limits
+from peakhold.delivery import Dispatcher
+from peakhold.outbox import Limits, StateDirectory, admin, schema
+from peakhold.outbox.schema import KEPT_DAMAGED
+from peakhold.outbox.store import LONGEST_RETRY_AFTER
 
 
 @pytest.fixture
@@ -280,7 +279,7 @@ def test_a_damaged_column_of_one_record_stops_no_other(
     dispatcher.deliver(report(sender, "later"), sender)
     dispatcher._commit()
     # The others are of the same window, and there is no room for all of them.
-    dispatcher.outbox._disk._limits = Limits(1)
+    dispatcher.outbox._disk._room.limits = Limits(1)
     dispatcher.deliver(report(sender, "later"), sender)
     for _ in range(10):
         delivering(dispatcher, sender, 5)
@@ -298,18 +297,18 @@ def test_what_is_written_to_a_file_while_it_is_put_aside_is_kept(
     told = []
     dispatcher = Dispatcher(state, clock=clock, worker=False)
     dispatcher.outbox.counts()
-    store = dispatcher.outbox._disk
-    expire = store._expire
+    room = dispatcher.outbox._disk._room
+    expire = room.expire
 
-    def meanwhile(database):
+    def meanwhile(*arguments):
         schema.quarantine(state.outbox)  # as another process does
-        expire(database)
+        expire(*arguments)
 
-    store._expire = meanwhile
+    room.expire = meanwhile
     record = replace(report(sender), on_committed=lambda: told.append("committed"))
     dispatcher.deliver(record, sender)
     dispatcher._commit()
-    store._expire = expire
+    room.expire = expire
     assert told == []
     assert "moved while it was used" in caplog.text
     for _ in range(5):
@@ -369,7 +368,7 @@ import sys
 import time
 from pathlib import Path
 from peakhold.delivery import Dispatcher
-from peakhold.delivery.state import StateDirectory
+from peakhold.outbox import StateDirectory
 
 state = StateDirectory(Path(sys.argv[1]))
 dispatcher = Dispatcher(state, worker=False)

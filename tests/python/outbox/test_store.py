@@ -15,16 +15,15 @@ from dataclasses import replace
 import pytest
 from stand_ins import PlainSnapshot, conserved
 
-from peakhold.delivery import schema
-from peakhold.delivery.encode import encode, split
-from peakhold.delivery.record import (
+from peakhold.outbox import Limits, StateDirectory, schema
+from peakhold.outbox.store import DEAD_LIMIT, Store
+from peakhold.records import (
     Destination,
     MetadataEntry,
     seal_metadata,
     seal_report,
 )
-from peakhold.delivery.state import StateDirectory
-from peakhold.delivery.store import DEAD_LIMIT, Limits, Store
+from peakhold.records.encode import encode, split
 
 HERE = Destination("http://here", "0123456789abcdef")
 THERE = Destination("http://there", "0123456789abcdef", "a.Client by body")
@@ -142,7 +141,7 @@ def test_what_is_sealed_twice_under_one_id_is_there_once(store):
 @pytest.mark.parametrize("seed", range(20))
 def test_every_seal_is_accounted_for_whatever_happens(store, seed):
     draw = random.Random(seed)
-    store._limits = Limits(208 * 1024)
+    store._room.limits = Limits(208 * 1024)
     leased, states = [], set()
     for number in range(300):
         store.add([report(f"w{draw.randrange(3)}", **{f"c{number}": 0.5}), metadata()])
@@ -185,7 +184,7 @@ def test_parts_stand_in_the_place_of_their_whole(store):
 
 
 def test_past_the_bound_reports_of_one_window_merge_before_any_is_dropped(store, drops):
-    store._limits = Limits(208 * 1024)
+    store._room.limits = Limits(208 * 1024)
     for number in range(1_000):
         store.add([report("busy", **{f"c{number % 7}": number / 1_000, "all": 0.5})])
     counts = store.counts()
@@ -203,7 +202,7 @@ def test_past_the_bound_reports_of_one_window_merge_before_any_is_dropped(store,
 
 
 def test_a_window_that_cannot_shrink_leaves_the_others_to_be_merged(store, drops):
-    store._limits = Limits(512 * 1024)
+    store._room.limits = Limits(512 * 1024)
     draw = random.Random(3)
     for _ in range(2):  # two of these are too long for one request
         names = {draw.randbytes(32).hex(): 0.5 for _ in range(2_000)}
@@ -216,7 +215,7 @@ def test_a_window_that_cannot_shrink_leaves_the_others_to_be_merged(store, drops
 
 
 def test_what_may_have_been_sent_is_never_merged(store):
-    store._limits = Limits(208 * 1024)
+    store._room.limits = Limits(208 * 1024)
     first = report("busy", a=0.1)
     store.add([first])
     leased = store.lease(HERE, "report")
@@ -228,7 +227,7 @@ def test_what_may_have_been_sent_is_never_merged(store):
 
 
 def test_past_the_bound_the_oldest_is_dropped_when_nothing_merges(store, drops):
-    store._limits = Limits(208 * 1024)
+    store._room.limits = Limits(208 * 1024)
     records = [report(f"w{number}", **{f"c{number}": 0.5}) for number in range(1_000)]
     for record in records:
         store.add([record])
@@ -269,7 +268,7 @@ def test_a_jump_of_the_wall_clock_drops_nothing(make, monkeypatch, years):
     later.adopt([HERE])
     later.add([report()])
     assert later.counts().pending == 2
-    later._limits = Limits(ttl=3600.0)  # the control: a day of it is believed
+    later._room.limits = Limits(ttl=3600.0)  # the control: a day of it is believed
     later.adopt([HERE])
     assert later.counts().pending == (1 if years > 0 else 2)
 

@@ -14,52 +14,27 @@ from __future__ import annotations
 import time
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from operator import itemgetter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from peakhold.delivery import ownership, rows
-from peakhold.delivery.database import Database
-from peakhold.delivery.encode import merge_reports
-from peakhold.delivery.ledger import count, counts_of, overview, remove
-from peakhold.delivery.packing import UNREADABLE
-from peakhold.delivery.policy import LONGEST_RETRY_AFTER
+from peakhold.outbox import ownership, rows
+from peakhold.outbox.database import Database
+from peakhold.outbox.ledger import count, counts_of, overview, remove
+from peakhold.outbox.packing import UNREADABLE
+from peakhold.outbox.room import Limits, Room
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Collection, Iterator, Sequence
 
-    from peakhold.delivery.ledger import Counts
-    from peakhold.delivery.record import Destination, Kind, Record
-    from peakhold.delivery.state import StateDirectory
+    from peakhold.outbox.ledger import Counts
+    from peakhold.outbox.state import StateDirectory
+    from peakhold.records import Destination, Kind, Record
 
 DEAD_LIMIT = 1_000
 """Dead records that are kept."""
-MERGED_AT_ONCE = 32
-"""Reports that become one, or as few as there is room in, when the outbox is full."""
-
-_WINDOWS = """
-SELECT min(number), min(count(*), ?), destination, merge_key FROM records
-WHERE owner = ? AND merge_key IS NOT NULL AND state = 'pending'
-GROUP BY destination, merge_key HAVING count(*) > 1
-"""
-_OF_WINDOW = """
-WHERE owner = ? AND destination = ? AND merge_key = ?
-ORDER BY records.number LIMIT ?
-"""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What is too much, and too old.
-
-    Attributes:
-        max_bytes: Past them, reports are merged, or the oldest record is dropped.
-        ttl: Seconds after which a record is dropped.
-    """
-
-    max_bytes: int = 256 * 1024 * 1024
-    ttl: float = 7 * 24 * 3600.0
+LONGEST_RETRY_AFTER = 3600.0
+"""Seconds that a server can have a destination left alone for."""
 
 
 class Waiting(NamedTuple):
@@ -105,13 +80,12 @@ class Store:
             sync: SQLite's ``synchronous``.
         """
         self._state = state
-        self._limits = limits
         self._dropped = dropped
         self._database = Database(state, clock, sync)
         self._leased: dict[str, int] = {}
         self._new_leases: list[str] = []
         self._drops: Counter[str] = Counter()
-        self._unshrinkable: set[tuple[object, ...]] = set()
+        self._room = Room(limits, self._leased)
 
     def close(self) -> None:
         """Close the database; the next method opens it again."""
@@ -136,10 +110,8 @@ class Store:
         """
         with self.transaction() as database:
             self._insert(database, records, leased=leased, moved=moved)
-            self._expire(database)
-            while rows.used_bytes(database) > self._limits.max_bytes:
-                if not self._merge(database) and not self._drop_oldest(database):
-                    break
+            self._room.expire(database, self._database.now(), self._remove)
+            self._room.make(database, self._database.owner, self._remove)
 
     def lease(self, destination: Destination, kind: Kind) -> Record | None:
         """Lease the oldest record of a kind that is this process's to deliver."""
@@ -261,7 +233,7 @@ class Store:
             the first.
         """
         with self.transaction() as database:
-            self._expire(database)
+            self._room.expire(database, self._database.now(), self._remove)
             if self._state is not None:
                 ownership.forget_windows(database, self._state)
                 ownership.take_over(database, self._state, destinations)
@@ -362,59 +334,3 @@ class Store:
         what, _, reason = total.partition(":")
         if seals and what == "dropped":
             self._drops[reason] += seals
-
-    def _merge(self, database: sqlite3.Connection) -> bool:
-        """Merge the oldest reports of a window, of the first one where that shrinks."""
-        found = database.execute(_WINDOWS, (MERGED_AT_ONCE, self._database.owner))
-        windows = {tuple(row) for row in found}
-        self._unshrinkable &= windows
-        for window in sorted(windows - self._unshrinkable, key=itemgetter(0)):
-            if self._merge_window(database, *window[2:]):
-                return True
-            self._unshrinkable.add(window)
-        return False
-
-    def _merge_window(
-        self, database: sqlite3.Connection, destination: int, merge_key: str
-    ) -> bool:
-        owner = self._database.owner
-        found = database.execute(
-            rows.SELECT + _OF_WINDOW, (owner, destination, merge_key, MERGED_AT_ONCE)
-        ).fetchall()
-        try:
-            records = [rows.record_of(row) for row in found]
-        except UNREADABLE:
-            return False
-        merged = merge_reports(records)
-        if len(merged) >= len(records):
-            return False
-        numbers = [row["number"] for row in found]
-        old = list(zip(numbers, records, strict=True))
-        return rows.put_in_place(database, old, merged, owner)
-
-    def _expire(self, database: sqlite3.Connection) -> None:
-        """Drop what is too old; ages are in the order of the numbers."""
-        oldest = self._database.now() - self._limits.ttl
-        for number, record_id, sealed_at in database.execute(
-            "SELECT number, id, sealed_at FROM records ORDER BY number"
-        ):
-            if not isinstance(sealed_at, float):
-                continue  # damaged, which is seen when it is leased
-            if sealed_at >= oldest:
-                break
-            if record_id not in self._leased:
-                self._remove(database, number, "dropped:expired")
-
-    def _drop_oldest(self, database: sqlite3.Connection) -> bool:
-        """Drop the oldest dead record or else waiting one, unless it is the newest."""
-        found = database.execute(
-            "SELECT number, id FROM records"
-            " WHERE number < (SELECT max(number) FROM records)"
-            " ORDER BY state != 'dead', number LIMIT ?",
-            (len(self._leased) + 1,),
-        ).fetchall()
-        for number, record_id in found:
-            if record_id not in self._leased:
-                self._remove(database, number, "dropped:overflow")
-                return True
-        return False

@@ -12,14 +12,14 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from peakhold.delivery import forks, schema
-from peakhold.delivery.ledger import committed, outbox_time
+from peakhold.outbox import forks, schema
+from peakhold.outbox.ledger import committed, outbox_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from peakhold.delivery.state import StateDirectory
+    from peakhold.outbox.state import StateDirectory
 
 
 class Database:

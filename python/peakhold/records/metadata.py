@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
-from peakhold.delivery.record import MetadataEntry
+from peakhold.records.record import MetadataEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

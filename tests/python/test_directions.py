@@ -11,14 +11,18 @@ import peakhold
 
 ROOT = Path(peakhold.__file__).parent
 MAY_USE = {
+    "environment": set(),
     "errors": set(),
     "hosts": set(),
     "interpreter": set(),
     "notices": set(),
     "records": {"_peakhold", "errors"},
-    "roboflow": {"_peakhold", "errors", "interpreter"},
+    "roboflow": {"_peakhold", "environment", "errors", "interpreter"},
     "outbox": {"errors", "notices", "records"},
-    "delivery": {"errors", "interpreter", "notices", "records", "outbox", "roboflow"},
+    "delivery": {
+        *("environment", "errors", "interpreter", "notices"),
+        *("records", "outbox", "roboflow"),
+    },
     "blocks": {"_peakhold", "notices", "records", "outbox", "roboflow", "delivery"},
     "workflows": {"errors", "hosts", "roboflow", "delivery", "blocks"},
     "metrics": {"peakhold", "notices", "outbox", "roboflow", "delivery"},

@@ -20,8 +20,9 @@
 //!
 //! # Orderings
 //! `key` of a class is stored (release) after the record with the class's name was written, and read (acquire) before a record
-//! leaves the name out: in the file the name comes first. The system itself orders appends to one file. A store rather than a maximum: of two
-//! that overlap the lesser key may stay, for which the file has a record as well, and which costs another record at most.
+//! leaves the name out: in the file the name comes first. The system itself orders appends to one file. A comparison and a store rather than
+//! an exchange, which takes as long as the rest of an entry: of two that come between each other's the lesser key may stay. The file has a
+//! record of that, too, and what is seen above it is written again.
 
 use crate::cells::Peak;
 use crate::peak::key;
@@ -236,7 +237,9 @@ impl Drop for Open<'_> {
         let record = &mut scratch.record;
         if !self.added.is_empty() && record::seal(record) && self.journal.append(record) {
             for (class, key) in &self.added {
-                class.key.store(*key, Ordering::Release);
+                if class.key.load(Ordering::Relaxed) < *key {
+                    class.key.store(*key, Ordering::Release);
+                }
             }
         }
         if scratch.record.capacity() <= LARGEST_KEPT {

@@ -88,6 +88,7 @@ pub(crate) fn read_text(encoding: Encoding, row: &[u8], text: &mut String) -> Op
                 return Some(());
             }
             text.clear();
+            text.reserve(row.len() / 4);
             for unit in row.chunks_exact(4) {
                 let mut unit = [unit[0], unit[1], unit[2], unit[3]];
                 if encoding == Encoding::Swapped {
@@ -119,8 +120,7 @@ fn push_ascii(canonical: &[u8], text: &mut String) -> bool {
         for (byte, unit) in bytes.iter_mut().zip(units) {
             let unit = u32::from_ne_bytes(*unit);
             bits |= unit;
-            #[allow(clippy::cast_possible_truncation, reason = "what is lost is seen in the bits")]
-            (*byte = unit as u8);
+            [*byte, ..] = unit.to_le_bytes();
         }
         bits < 0x80 && str::from_utf8(&bytes[..units.len()]).map(|ascii| text.push_str(ascii)).is_ok()
     })

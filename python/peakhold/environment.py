@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Mapping
 
 _Word = TypeVar("_Word", bound=str)
 
@@ -44,8 +44,8 @@ class Environment:
         fits = value > 0 if least is None else value >= least
         if fits and math.isfinite(value):
             return value
-        bound = "above 0" if least is None else f"of at least {least:g}"
-        raise ValueError(f"{name} must be a number {bound}, {unit}, like {default:g}")
+        bound = "above 0" if least is None else f"from {least:g} on"
+        raise ValueError(f"{name} must be a number of {unit} {bound}, like {default:g}")
 
     def switch(self, name: str, *, default: bool) -> bool:
         """Return whether something is on."""
@@ -54,8 +54,8 @@ class Environment:
             return text in _TRUE
         raise ValueError(f"{name} must be True or False (also on, off, yes, no, 1, 0)")
 
-    def choice(self, name: str, words: Iterable[_Word], default: _Word) -> _Word:
-        """Return one of some words, however it is capitalised."""
+    def choice(self, name: str, words: Collection[_Word], default: _Word) -> _Word:
+        """Return one of some words of small letters, however it is capitalised."""
         text = self.text(name)
         if text is None:
             return default

@@ -171,7 +171,9 @@ def test_not_in_place_is_an_error_if_it_has_to_be(beside):
     assert beside["required"].startswith("NotInPlaceError: ")
     assert METADATA in beside["required"]
     assert "NotInPlaceError" in beside["compiling"]
-    assert beside["unclear"].startswith("ValueError: PEAKHOLD_IN_PLACE must be 1 or 0")
+    assert beside["unclear"].startswith(
+        "ValueError: PEAKHOLD_IN_PLACE must be True or False"
+    )
 
 
 def test_configured_too_late_it_says_so_and_changes_nothing(beside):

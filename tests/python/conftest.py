@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import signal
-import sys
 import uuid
 import warnings
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pytest
+import stand_ins
 
 from peakhold.delivery import Sender
 from peakhold.outbox import StateDirectory
@@ -19,14 +17,6 @@ from peakhold.testing import Clock, RecordingClient
 
 if TYPE_CHECKING:
     import supervision as sv
-
-NAME = "stand_ins"
-if NAME not in sys.modules:
-    path = Path(__file__).with_name(f"{NAME}.py")
-    spec = spec_from_file_location(NAME, path)
-    sys.modules[NAME] = module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-stand_ins = sys.modules[NAME]
 
 # Whoever starts the tests in the background of a shell has them ignore Ctrl-C, and with
 # them the programs they start and interrupt.

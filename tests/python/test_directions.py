@@ -24,7 +24,7 @@ MAY_USE = {
         *("records", "outbox", "roboflow"),
     },
     "blocks": {"_peakhold", "notices", "records", "outbox", "roboflow", "delivery"},
-    "workflows": {"errors", "hosts", "roboflow", "delivery", "blocks"},
+    "workflows": {"environment", "errors", "hosts", "roboflow", "delivery", "blocks"},
     "metrics": {"peakhold", "notices", "outbox", "roboflow", "delivery"},
     "monitor": {"errors"},
     "testing": set(),

@@ -14,8 +14,8 @@ from peakhold.blocks.handover import (
     missing_key,
     result,
 )
-from peakhold.delivery import MetadataEntry, current
-from peakhold.records import seal_metadata
+from peakhold.delivery import current
+from peakhold.records import MetadataEntry, seal_metadata
 
 NO_INFERENCE_IDS = (
     "Custom metadata upload failed because no inference_ids were received. "

@@ -39,8 +39,8 @@ def whole_seconds(frequency: object) -> int:
     elif isinstance(frequency, str) and _WHOLE_NUMBER.fullmatch(frequency):
         seconds = int(frequency)
     if not 1 <= seconds <= _LONGEST:
-        # Python writes no number of over 4,300 digits.
-        given = "that much" if abs(seconds) > _LONGEST else reprlib.repr(frequency)
+        long = abs(seconds) > _LONGEST  # Python writes no number of over 4,300 digits
+        given = "one of so many digits" if long else reprlib.repr(frequency)
         raise ValueError(
             "`frequency` must be a whole number of seconds of at least 1, like 5 or "
             f'"5", and at most {_LONGEST:,}, not {given}'

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from peakhold._peakhold import WindowSnapshot
-    from peakhold.delivery import Dispatcher, Record, Sender
+    from peakhold.delivery import Dispatcher, Sender
+    from peakhold.records import Record
 
 CLOCK_GRACE = 1.0
 """Seconds past its deadline after which the clock closes a window."""

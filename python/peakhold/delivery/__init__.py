@@ -10,13 +10,9 @@ from __future__ import annotations
 from peakhold.delivery.dispatcher import Dispatcher
 from peakhold.delivery.process import current
 from peakhold.delivery.sender import Sender
-from peakhold.records import Destination, MetadataEntry, Record
 
 __all__ = [
-    "Destination",
     "Dispatcher",
-    "MetadataEntry",
-    "Record",
     "Sender",
     "current",
 ]

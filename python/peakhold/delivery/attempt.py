@@ -124,11 +124,7 @@ class Attempts:
             return
         if judged in (Verdict.RETRY, Verdict.PARK):
             state = "parked" if judged is Verdict.PARK else "pending"
-            try:
-                delay = self._put_off(lane, error, judged)
-            except Exception as bug:  # noqa: BLE001 - of the error's own attributes
-                self._unexpected(record, bug)
-                delay = self._put_off(lane, bug, judged)
+            delay = self._put_off(lane, error, judged)
             self._notices.warn(
                 judged.value,
                 "Delivering to %s failed (%s); the next attempt is in %.0f s",

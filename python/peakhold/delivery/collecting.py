@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from peakhold.records import seal_metadata
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Iterable
 
     from peakhold.delivery.intake import Intake
     from peakhold.delivery.lane import Lane
     from peakhold.delivery.lanes import HostTasks, Lanes, Schedule
     from peakhold.delivery.sender import Sender
+    from peakhold.delivery.workers import Workers
 
 HOST_LOOK = 0.05
 """Seconds between two looks at whether the host is to have a task for metadata."""
@@ -31,17 +31,15 @@ class MetadataCollector:
         lanes: Lanes,
         intake: Intake,
         host_tasks: HostTasks,
-        wake: threading.Condition,
+        workers: Workers,
         clock: Callable[[], float],
-        signal: Callable[[], None],
     ) -> None:
-        """Bind to a dispatcher's parts; ``wake`` covers the lanes."""
+        """Bind to a dispatcher's parts; the workers' lock covers the lanes."""
         self._lanes = lanes
         self._intake = intake
         self._host_tasks = host_tasks
-        self._wake = wake
+        self._workers = workers
         self._clock = clock
-        self._signal = signal
 
     def add(
         self,
@@ -62,7 +60,7 @@ class MetadataCollector:
         """
         lane = sender.lane
         if lane is None or lane.lanes is not self._lanes or lane.sender is not sender:
-            with self._wake:
+            with self._workers.wake:
                 lane = sender.lane = self._lanes.of(sender)
         waiting = lane.batch.offer(inference_ids, field_name, field_value)
         if (
@@ -77,7 +75,7 @@ class MetadataCollector:
         self, lane: Lane, sender: Sender, waiting: int, schedule: Schedule | None
     ) -> None:
         """Do what need not be done for each frame with metadata."""
-        with self._wake:
+        with self._workers.wake:
             if not lane.open:  # it was forgotten just now
                 forgotten, lane = lane, self._lanes.of(sender)
                 forgotten.batch.offer_to(lane.batch)
@@ -89,7 +87,7 @@ class MetadataCollector:
             lane.host_at = now + HOST_LOOK
         if waiting >= FRAMES_OFFERED * BATCHES_OFFERED:
             self.seal(lane, whole=False)  # no worker comes to it
-        self._signal()
+        self._workers.signal()
         if schedule and task:
             self._host_tasks.hand(task, lane, schedule)
 
@@ -103,9 +101,9 @@ class MetadataCollector:
             lane.crowded = False
             for entries in batch.seal_all() if whole else batch.absorb():
                 self._intake.put(seal_metadata(sender.destination, entries), sender)
-                with self._wake:
+                with self._workers.wake:
                     lane.ready.add("metadata")
-            with self._wake:
+            with self._workers.wake:
                 if batch.is_new:
                     lane.batch_since = self._clock() if batch else float("inf")
 

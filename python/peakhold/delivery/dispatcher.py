@@ -13,6 +13,7 @@ from peakhold.delivery.collecting import MetadataCollector
 from peakhold.delivery.errands import Errands
 from peakhold.delivery.intake import Intake
 from peakhold.delivery.lanes import HostTasks, Lanes
+from peakhold.delivery.policy import LONGEST_RETRY_AFTER
 from peakhold.delivery.settings import DeliverySettings
 from peakhold.delivery.timers import Timers
 from peakhold.delivery.workers import Workers
@@ -76,7 +77,11 @@ class Dispatcher:
         self.notices = Notices(clock)
         self.outbox = Outbox(
             self.notices,
-            Limits(round(self.settings.outbox_mib * 2**20), self.settings.ttl),
+            Limits(
+                round(self.settings.outbox_mib * 2**20),
+                self.settings.ttl,
+                LONGEST_RETRY_AFTER,
+            ),
             state,
             sync="FULL" if self.settings.durability == "power" else "OFF",
             clock=clock,
@@ -96,15 +101,10 @@ class Dispatcher:
             look=self._look_through,
         )
         self._host_tasks = HostTasks(
-            self._deliver_due, self._wake, self.notices, clock, self._workers.signal
+            self._deliver_due, self._workers, self.notices, clock
         )
         self.metadata = MetadataCollector(
-            self._lanes,
-            self._intake,
-            self._host_tasks,
-            self._wake,
-            clock,
-            self._workers.signal,
+            self._lanes, self._intake, self._host_tasks, self._workers, clock
         )
         self._commits = 0
         self.rejected: Callable[[], dict[str, int]] = dict

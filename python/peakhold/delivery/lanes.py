@@ -10,11 +10,11 @@ from peakhold.delivery.lane import Lane
 from peakhold.records import Destination
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
 
     from peakhold.delivery.sender import Sender
     from peakhold.delivery.settings import DeliverySettings
+    from peakhold.delivery.workers import Workers
     from peakhold.notices import Notices
 
     Task = Callable[[], None]
@@ -94,25 +94,22 @@ class HostTasks:
     def __init__(
         self,
         deliver: Callable[[Lane], None],
-        wake: threading.Condition,
+        workers: Workers,
         notices: Notices,
         clock: Callable[[], float],
-        signal: Callable[[], None],
     ) -> None:
         """Give out none yet.
 
         Args:
             deliver: Delivers what may be sent on a lane now.
-            wake: The dispatcher's lock.
+            workers: Of the same dispatcher, to take over from the host.
             notices: Where trouble is counted.
             clock: Monotonic time in seconds.
-            signal: Has the workers look for work.
         """
         self._deliver = deliver
-        self._wake = wake
+        self._workers = workers
         self._notices = notices
         self._clock = clock
-        self._signal = signal
 
     def make(self, lane: Lane) -> Task | None:
         """Make a task if the lane may send now and there is none yet.
@@ -143,7 +140,9 @@ class HostTasks:
             self._is_done(lane)
 
     def _run(self, lane: Lane) -> None:
-        with self._wake:  # the workers leave it alone, between its turns as well
+        with (
+            self._workers.wake
+        ):  # the workers leave it alone, between its turns as well
             lane.host_until = self._clock() + HOST_GRACE
         try:
             self._deliver(lane)
@@ -151,7 +150,7 @@ class HostTasks:
             self._is_done(lane)
 
     def _is_done(self, lane: Lane) -> None:
-        with self._wake:
+        with self._workers.wake:
             lane.host_task = None
             lane.host_until = float("-inf")
-        self._signal()
+        self._workers.signal()

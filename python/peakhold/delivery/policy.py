@@ -6,7 +6,6 @@ import random
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from peakhold.outbox.store import LONGEST_RETRY_AFTER
 from peakhold.roboflow.errors import TlsFailedError
 
 if TYPE_CHECKING:
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
 
 FIRST_DELAY = 1.0
 LONGEST_DELAY = 60.0
+LONGEST_RETRY_AFTER = 3600.0
 PARKED_DELAY = 15 * 60.0
 """Seconds. Parked records wait for a person: a key, a payment, a workspace."""
 
@@ -35,8 +35,16 @@ class Verdict(Enum):
 
 def status_of(error: BaseException) -> int | None:
     """Return the HTTP status an exception carries, or None."""
-    status = getattr(error, "status", None)
+    status = _attribute(error, "status")
     return status if isinstance(status, int) else None
+
+
+def _attribute(error: BaseException, name: str) -> object:
+    """Return an attribute of an exception, None if it has none that can be read."""
+    try:
+        return getattr(error, name, None)
+    except Exception:  # noqa: BLE001 - of an injected client
+        return None
 
 
 def reason_of(error: BaseException, judged: Verdict) -> str:
@@ -100,7 +108,7 @@ class Backoff:
             # Decorrelated jitter: spreads clients without remembering attempts.
             drawn = self._jitter(FIRST_DELAY, self._delay * 3)
             delay = self._delay = min(LONGEST_DELAY, drawn)
-        retry_after = getattr(error, "retry_after", None)
+        retry_after = _attribute(error, "retry_after")
         if isinstance(retry_after, (int, float)):
             delay = max(delay, min(float(retry_after), LONGEST_RETRY_AFTER))
         self.not_before = now + delay

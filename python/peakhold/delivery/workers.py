@@ -32,6 +32,7 @@ class Workers:
         threads: Those that are running.
         exiting: Whether the process is about to end.
         stopped: Whether there are to be no more.
+        wake: The dispatcher's lock; notified when there may be work.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Workers:
         self.threads: set[threading.Thread] = set()
         self.exiting = False
         self._step = step
-        self._wake = wake
+        self.wake = wake
         self._notices = notices
         self._wanted = wanted
         self._engaged = 0
@@ -62,10 +63,10 @@ class Workers:
 
     def signal(self) -> None:
         """Have the workers look for work."""
-        with self._wake:
+        with self.wake:
             self._signals += 1
             self._staff()
-            self._wake.notify_all()
+            self.wake.notify_all()
 
     def stop(self) -> None:
         """Have the workers end."""
@@ -75,13 +76,13 @@ class Workers:
     @contextmanager
     def engaged(self) -> Iterator[None]:
         """Keep another worker at hand while the caller does something that may hang."""
-        with self._wake:
+        with self.wake:
             self._engaged += 1
             self._staff()
         try:
             yield
         finally:
-            with self._wake:
+            with self.wake:
                 self._engaged -= 1
 
     def _needed(self) -> int:
@@ -105,10 +106,10 @@ class Workers:
     def _work(self) -> None:
         needed_at = time.monotonic()
         while True:
-            with self._wake:
+            with self.wake:
                 seen = self._signals
             delay = None if self.stopped else self._step_safely()
-            with self._wake:
+            with self.wake:
                 now = time.monotonic()
                 surplus = len(self.threads) > self._needed()
                 if not surplus:
@@ -119,7 +120,7 @@ class Workers:
                 if surplus:
                     delay = IDLE if delay is None else min(delay, IDLE)
                 if self._signals == seen:
-                    self._wake.wait(delay)
+                    self.wake.wait(delay)
 
     def _step_safely(self) -> float | None:
         try:

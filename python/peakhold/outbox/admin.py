@@ -68,8 +68,10 @@ def listed(
         endpoint: Only those that go there.
 
     Raises:
-        OutboxError: If there is no outbox, or it cannot be used.
+        OutboxError: If there is neither outbox nor open window, or it cannot be used.
     """
+    if _has_windows_alone(state):
+        return []
     with _opened(state) as database:
         records = _found(database, record_state, endpoint)
         return [_without_body(record) for record in records]
@@ -191,12 +193,10 @@ def status(state: StateDirectory) -> dict[str, Any]:
         ``destinations``, and ``windows``, see there.
 
     Raises:
-        OutboxError: If there is no outbox, or it cannot be used.
+        OutboxError: If there is neither outbox nor open window, or it cannot be used.
     """
-    open_windows = windows(state)
     counts, found = Counts(), list[dict[str, Any]]()
-    # A process that was killed early has left its open windows alone.
-    if _file(state).exists() or not any(open_windows.values()):
+    if not _has_windows_alone(state):
         with _opened(state) as database, _snapshot(database):
             counts, found = counts_of(database), overview(database)
     return {
@@ -204,7 +204,7 @@ def status(state: StateDirectory) -> dict[str, Any]:
         "counts": asdict(counts),
         "unaccounted": counts.unaccounted,
         "destinations": found,
-        "windows": open_windows,
+        "windows": windows(state),
     }
 
 
@@ -224,6 +224,11 @@ def windows(state: StateDirectory) -> dict[str, int]:
     except OSError as error:
         raise OutboxError(f"{state.path} cannot be used: {error.strerror}") from error
     return {"running": sum(found), "left": len(found) - sum(found)}
+
+
+def _has_windows_alone(state: StateDirectory) -> bool:
+    """Whether there are open windows and no outbox, as after an early kill."""
+    return not _file(state).exists() and any(windows(state).values())
 
 
 @contextmanager

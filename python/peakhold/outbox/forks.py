@@ -19,7 +19,10 @@ _taken: list[Lock] = []
 
 
 def wait_for(lock: Lock) -> None:
-    """Have every fork wait for a lock, which nobody holds together with another one."""
+    """Have every fork wait for a lock, which nobody holds together with another one.
+
+    Nor does anybody log while holding it: logging has a lock that forks wait for, too.
+    """
     _locks.add(lock)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from peakhold.errors import PeakholdError
@@ -71,7 +72,7 @@ class Outbox:
             clock: Monotonic time in seconds.
         """
         limits = limits or Limits()
-        in_memory = Limits(min(MEMORY_BYTES, limits.max_bytes), limits.ttl)
+        in_memory = replace(limits, max_bytes=min(MEMORY_BYTES, limits.max_bytes))
         self.disk_error: str | None = None
         self.readable = True
         self.looked_through = True
@@ -140,10 +141,6 @@ class Outbox:
     def acknowledge(self, record: Record) -> None:
         """Forget a delivered record."""
         self._settle(record, lambda store: store.acknowledge(record))
-
-    def drop(self, record: Record, reason: str) -> None:
-        """Give a leased record up."""
-        self._settle(record, lambda store: store.drop(record, reason))
 
     def failed(
         self, record: Record, state: str, reason: str, error: str, pause: float

@@ -41,10 +41,13 @@ class Limits:
     Attributes:
         max_bytes: Past them, reports are merged, or the oldest record is dropped.
         ttl: Seconds after which a record is dropped.
+        longest_pause: Seconds that a record has to wait at most after an attempt,
+            whatever a damaged file says.
     """
 
     max_bytes: int = 256 * 1024 * 1024
     ttl: float = 7 * 24 * 3600.0
+    longest_pause: float = 3600.0
 
 
 class Room:

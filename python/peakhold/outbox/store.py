@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 DEAD_LIMIT = 1_000
 """Dead records that are kept."""
-LONGEST_RETRY_AFTER = 3600.0
-"""Seconds that a server can have a destination left alone for."""
 
 
 class Waiting(NamedTuple):
@@ -186,12 +184,6 @@ class Store:
             self._settle(database, record, "delivered")
         return self.release(record)
 
-    def drop(self, record: Record, reason: str) -> bool:
-        """Give a leased record up."""
-        with self.transaction() as database:
-            self._settle(database, record, f"dropped:{reason}")
-        return self.release(record)
-
     def failed(
         self, record: Record, state: str, reason: str, error: str, pause: float = 0.0
     ) -> bool:
@@ -239,7 +231,7 @@ class Store:
                 ownership.take_over(database, self._state, destinations)
             owner = self._database.owner
             waiting = ownership.waiting(database, owner, destinations)
-            latest = self._database.now() + LONGEST_RETRY_AFTER
+            latest = self._database.now() + self._room.limits.longest_pause
         return [
             Waiting(
                 rows.destination_of(row),

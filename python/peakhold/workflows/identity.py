@@ -7,14 +7,13 @@ place of its reference only where the host's configuration removed that.
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
+from peakhold.environment import Environment
 from peakhold.errors import PeakholdError
 from peakhold.hosts import (
     IN_PLACE_VARIABLE,
-    ON,
     PATTERNS_VARIABLE,
     PLUGIN,
     REMOVING_PATTERNS,
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from peakhold.workflows.host import Host
 
 _logger = logging.getLogger("peakhold.workflows")
-
-_OFF = frozenset({"", "0", "false", "no", "off"})
 
 
 class NotInPlaceError(PeakholdError):
@@ -129,10 +126,7 @@ def remedy(patterns: Iterable[str]) -> str:
 
 
 def _in_place_is_required() -> bool:
-    value = os.environ.get(IN_PLACE_VARIABLE, "").strip().lower()
-    if value not in ON | _OFF:
-        raise ValueError(f"{IN_PLACE_VARIABLE} must be 1 or 0, not {value!r}")
-    return value in ON
+    return Environment().switch(IN_PLACE_VARIABLE, default=False)
 
 
 def _identifiers_of(manifest: Any) -> tuple[Any, ...]:

@@ -61,9 +61,9 @@ if MUTANT == "tell_before_commit":
 if MUTANT == "no_owner":
     store.Store.lease = lease_from_the_living
 if MUTANT == "new_id":  # for each attempt
-    _send = attempt.Attempts._send
-    attempt.Attempts._send = lambda self, record, *rest: _send(
-        self, replace(record, id=os.urandom(8).hex()), *rest
+    _request = attempt._request
+    attempt._request = lambda record, *rest: _request(
+        replace(record, id=os.urandom(8).hex()), *rest
     )
 
 

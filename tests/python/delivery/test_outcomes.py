@@ -305,23 +305,40 @@ class Exploding:
 
 
 class ExplodingError(Exploding, Exception):
-    pass
+    @property
+    def status(self):
+        raise LookupError("a bug")
 
 
-def test_an_unexpected_exception_of_an_attempt_leaves_the_record_pending(
-    stepped, sender, client, clock, caplog
+@pytest.mark.parametrize(
+    "failures", [[ExplodingError()], [StatusError(404), ExplodingError()]]
+)
+@pytest.mark.parametrize(
+    "operation",
+    ["get_roboflow_workspace", "send_inference_results_to_model_monitoring"],
+)
+def test_a_failure_that_cannot_be_read_is_tried_again(
+    stepped, sender, client, clock, monkeypatch, operation, failures
 ):
-    client.failures = [ExplodingError()]
-    stepped.deliver(report(sender), sender)
-    wait = stepped.step()
-    assert wait >= 3.0  # not at once: it may be there to stay
-    assert stepped.counts().pending == 1
-    assert stepped.notices.counts["attempt"] == 1
-    assert "unexpected LookupError" in caplog.text
-    clock.now += wait
+    left, original = [*failures], getattr(client, operation)
+
+    def fail(*arguments):
+        if left:
+            raise left.pop(0)
+        return original(*arguments)
+
+    monkeypatch.setattr(client, operation, fail)
+    errors = []
+    monkeypatch.setattr("peakhold.notices.ERROR_CALLBACKS", [errors.append])
+    while left:
+        assert stepped.deliver_now(report(sender), sender) is not None
+    assert {error.state for error in errors} <= {"pending", "parked"}
+    assert stepped.counts().delivered == 0
+    clock.now += 900.0
     stepped.step()
-    assert stepped.counts().delivered == 1
-    assert stepped.notices.counts["attempt"] == 1  # the control
+    stepped.step()
+    assert stepped.counts().delivered == stepped.counts().sealed
+    assert "attempt" not in stepped.notices.counts
 
 
 def test_what_fails_after_a_delivery_is_no_failure_of_it(stepped, sender, client):

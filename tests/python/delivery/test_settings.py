@@ -43,7 +43,7 @@ def test_every_variable_is_read():
 @pytest.mark.parametrize("value", ["-1", "four", "inf", "nan"])
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a_number_that_is_none_is_an_error_that_names_the_variable(name, value):
-    with pytest.raises(ValueError, match=f"{name} must be a number"):
+    with pytest.raises(ValueError, match=f"{name} must be a number of "):
         DeliverySettings.from_environment({name: value})
 
 

@@ -18,7 +18,6 @@ from stand_ins import conserved, report, sent
 from peakhold.delivery import Dispatcher
 from peakhold.outbox import Limits, StateDirectory, admin, schema
 from peakhold.outbox.schema import KEPT_DAMAGED
-from peakhold.outbox.store import LONGEST_RETRY_AFTER
 
 
 @pytest.fixture
@@ -222,7 +221,7 @@ def test_a_damaged_pause_is_no_longer_than_any_server_can_ask_for(
     dispatcher = Dispatcher(state, clock=clock, worker=False)
     delivering(dispatcher, sender)
     assert sent(client) == 0  # the control: it was believed
-    clock.advance(LONGEST_RETRY_AFTER + 1)
+    clock.advance(Limits.longest_pause + 1)
     delivering(dispatcher, sender)
     assert sent(client) == 1
 

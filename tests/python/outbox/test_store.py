@@ -153,7 +153,6 @@ def test_every_seal_is_accounted_for_whatever_happens(store, seed):
                 [
                     store.acknowledge,
                     store.release,
-                    lambda each: store.drop(each, "a reason"),
                     lambda each: store.failed(each, "parked", "HTTP 402", "pay"),
                     lambda each: store.failed(each, "dead", "HTTP 400", "bad"),
                     lambda each: store.replace(each, split(each) or [each]),

@@ -21,6 +21,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 _CONTENDERS = ("peakhold", "reference", "NumPy", "plain Python")
 # Of the lines about closing, the one with the longest pause before it.
 _CLOSE = "`run()` that closes 15,000 detections, 20 classes, after 20 ms"
+_HIGHS = "`run()`, frames of record highs, 10 "
 _README_LINES = {
     "run() that closes 15,000 detections": _CLOSE,
     "sustained run(), 100 detections": "sustained `run()`, closes included, 100 ",
@@ -85,6 +86,7 @@ def page(results: Results, template: str) -> str:
         return f"{microseconds(row['p50'])} us" if row else "(not measured)"
 
     close = results.target(_CLOSE)
+    highs = results.target(_HIGHS)
     call = results.targets["engine_call"]
     between, ten = "run between reports", "10 detections"
     blocks = (between, "run that closes a window", "custom metadata run")
@@ -104,6 +106,8 @@ def page(results: Results, template: str) -> str:
         "run_10_reference": median(between, ten, "reference"),
         "close": close["ours"],
         "close_reference": close["theirs"] or "(not measured)",
+        "highs": highs["ours"],
+        "highs_memory": highs["theirs"],
         "append": median("observe", "1 detection", "reference"),
         "observe_1": median("observe", "1 detection", "peakhold"),
         "plain_1": median("observe", "1 detection", "plain Python"),

@@ -32,9 +32,6 @@ REMOVING_PATTERNS = ("ModelMonitoringInferenceAggregator", "RoboflowCustomMetada
 IN_PLACE_VARIABLE = "PEAKHOLD_IN_PLACE"
 """Set to 1, not taking the place of the reference blocks is an error at load."""
 
-ON = frozenset({"1", "true", "yes", "on"})
-"""Values, in lower case, that switch a variable on."""
-
 CONFIGURE_CALL = "peakhold.workflows.configure()"
 """What a program calls on a host that reads no `PATTERNS_VARIABLE`."""
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from peakhold._peakhold import __version__, build_profile
 from peakhold.cli.findings import Finding, fail, ok, warn
+from peakhold.environment import Environment
 from peakhold.hosts import (
     CONFIGURE_CALL,
     IN_PLACE_VARIABLE,
-    ON,
     PATTERNS_VARIABLE,
     PLUGIN,
     PLUGINS_VARIABLE,
@@ -107,12 +107,16 @@ def _check_plugin() -> Finding:
 
 
 def _check_references() -> Finding:
+    try:
+        required = Environment().switch(IN_PLACE_VARIABLE, default=False)
+    except ValueError as error:
+        return fail("in place", str(error), "set or unset that variable")
     remaining = remaining_references(os.environ)
     if not remaining:
         return ok("in place", "the reference blocks are removed")
     found = f"the reference {' and '.join(remaining)} not removed"
     remedy = _export(PATTERNS_VARIABLE)
-    if os.environ.get(IN_PLACE_VARIABLE, "").strip().lower() in ON:
+    if required:
         return fail("in place", f"{found}, though {IN_PLACE_VARIABLE} is set", remedy)
     return warn("in place", f"{found}: peakhold has its own identifiers only", remedy)
 

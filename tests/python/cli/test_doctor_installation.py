@@ -56,6 +56,14 @@ def test_references_that_stay_are_told(look_here, required, status):
     assert "PATTERNS=aggregator,onvif,ModelMonitoring" in finding.remedy
 
 
+def test_a_switch_that_is_neither_on_nor_off_is_told_with_the_remedy(look_here):
+    finding = look_here(PEAKHOLD_IN_PLACE="maybe")["in place"]
+
+    assert finding.status == "fail"
+    assert "PEAKHOLD_IN_PLACE must be True or False" in finding.text
+    assert "maybe" not in finding.text
+
+
 @pytest.mark.parametrize(
     ("patterns", "types", "status"),
     [

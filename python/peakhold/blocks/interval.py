@@ -80,8 +80,9 @@ class ReportInterval:
     def is_over(self, cache: Cache, period: int) -> bool:
         """Whether a report is due, given that own time says ``period`` seconds passed.
 
-        A report of another process is adopted. No time, as before the first report,
-        and a time in the future count as now.
+        A report of another process is adopted. No time before the first report, and a
+        time in the future count as now; no time later on tells of a cache that does not
+        keep it.
         """
         try:
             value = cache.get(self.cache_key)
@@ -92,7 +93,9 @@ class ReportInterval:
         if known and value is not None and value == WRITTEN_HERE.get(self.cache_key):
             # Nobody else reported, and own time does not jump as the wall clock does.
             return True
-        age = -1.0 if value is None else _age(value)
+        if value is None:
+            return self._by_own_time(cache, period)
+        age = _age(value)
         if age is None:
             _trouble("the last report's time there is not a time")
             return self._by_own_time(cache, period)

@@ -287,6 +287,34 @@ def test_an_interval_without_a_report_is_not_over():
     assert fresh.last_report > float("-inf")
 
 
+class Forgetful:
+    """A cache that keeps nothing."""
+
+    def get(self, key):
+        return None
+
+    def set(self, key, value, expire=None):
+        pass
+
+
+class Refusing(Forgetful):
+    """A cache that nobody may write to."""
+
+    def set(self, key, value, expire=None):
+        raise PermissionError
+
+
+@pytest.mark.parametrize("kind", [Forgetful, Refusing])
+def test_a_cache_that_keeps_nothing_stops_no_report(aggregator, run, client, kind):
+    block = aggregator(platform_client=client, cache=kind())
+    assert run(block)["message"] == NOT_IN_RANGE  # the first one never reports
+    for reports in (1, 2):
+        make_due(block)
+        assert run(block)["message"] == SENT
+        assert len(client.reports()) == reports
+        assert run(block)["message"] == NOT_IN_RANGE
+
+
 def test_blocks_without_a_cache_share_the_last_report(aggregator, run, client):
     """A host that makes a block per request still gets its reports."""
     for _ in range(3):

@@ -141,7 +141,7 @@ def test_what_is_sealed_twice_under_one_id_is_there_once(store):
 @pytest.mark.parametrize("seed", range(20))
 def test_every_seal_is_accounted_for_whatever_happens(store, seed):
     draw = random.Random(seed)
-    store._room.limits = Limits(208 * 1024)
+    store._room.limits = Limits(176 * 1024)
     leased, states = [], set()
     for number in range(300):
         store.add([report(f"w{draw.randrange(3)}", **{f"c{number}": 0.5}), metadata()])

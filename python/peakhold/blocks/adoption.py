@@ -105,7 +105,11 @@ class Adoption:
                 return _Found.of(about, snapshot, damaged=damaged)
         except (ValueError, KeyError, TypeError) as error:
             self._left_alone.add(path.name)
-            self._warn("The journal %s is left alone: %s", path.name, error)
+            self._warn(
+                "The journal %s is left alone, delete it if nobody needs it: %s",
+                path.name,
+                error,
+            )
             return None
         if data:
             path.rename(path.with_suffix(".corrupt"))

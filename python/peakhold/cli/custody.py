@@ -33,15 +33,8 @@ def check_outbox() -> Finding:
             f"{directory} cannot be written: what is sealed waits in memory",
             _DIRECTORY,
         )
-    if (directory / FILE_NAME).exists():
-        return _examined(StateDirectory(directory), settings)
-    return ok(CHECK, f"nothing was sealed yet in {directory}{_kept(settings)}")
-
-
-def _examined(state: StateDirectory, settings: DeliverySettings) -> Finding:
     try:
-        problems = admin.problems(state)
-        counts = admin.status(state)["counts"]
+        return _examined(StateDirectory(directory), settings)
     except NewerSchemaError as error:
         text, _, remedy = str(error).partition(": ")
         return fail(CHECK, text, remedy)
@@ -52,6 +45,16 @@ def _examined(state: StateDirectory, settings: DeliverySettings) -> Finding:
             "if it is damaged, the next process with a sink puts it aside and begins "
             "a new one; move a file away that is none of peakhold's",
         )
+
+
+def _examined(state: StateDirectory, settings: DeliverySettings) -> Finding:
+    left = admin.windows(state)["left"]
+    windows = f", {left:,} open windows of dead processes" if left else ""
+    if not state.has_outbox():
+        nothing = f"nothing was sealed yet in {state.path}"
+        return ok(CHECK, f"{nothing}{windows}{_kept(settings)}")
+    problems = admin.problems(state)
+    counts = admin.status(state)["counts"]
     if problems:
         return fail(
             CHECK,
@@ -59,7 +62,7 @@ def _examined(state: StateDirectory, settings: DeliverySettings) -> Finding:
             "save what can be read, `peakhold outbox export`, and move the file away; "
             "a damaged body alone goes by `peakhold outbox drop`",
         )
-    waiting = f"{counts['pending']:,} pending{_kept(settings)}"
+    waiting = f"{counts['pending']:,} pending{windows}{_kept(settings)}"
     if counts["parked"] or counts["dead"]:
         return warn(
             CHECK,

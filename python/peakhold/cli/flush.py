@@ -135,6 +135,7 @@ def _what_is_left(state: StateDirectory, destination: Destination) -> dict[str, 
         "for_others": sum(
             row["pending"] + row["parked"] for row in rows if row not in mine
         ),
+        "windows": admin.windows(state)["left"],
         "last_error": found.get("last_error"),
     }
 
@@ -178,4 +179,9 @@ def _print(outcome: Mapping[str, Any]) -> None:
         say_wrapped(
             f"For other keys, addresses or clients: {outcome['for_others']:,}; see "
             "`peakhold status`."
+        )
+    if outcome["windows"]:
+        say_wrapped(
+            "Open windows that dead processes left for other keys, addresses or "
+            f"clients, or that cannot be read: {outcome['windows']:,}."
         )

@@ -63,8 +63,8 @@ def _print(found: Mapping[str, Any]) -> None:
         _print_destination(destination)
     if windows["left"]:
         say_wrapped(
-            "What is left is delivered by the next process with its API key, or by "
-            "`peakhold flush`."
+            "What is left is delivered by the next process with the same API key, "
+            "address and client, or by `peakhold flush` if it is peakhold's own client."
         )
     elif not found["destinations"]:
         say("Nothing waits.")

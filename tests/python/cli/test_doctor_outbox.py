@@ -43,6 +43,21 @@ def test_a_whole_outbox_is_ok(used):
     assert (finding.status, finding.text) == ("ok", "it is whole, 1 pending")
 
 
+@pytest.mark.parametrize(
+    ("sealed", "words"), [(False, "nothing was sealed yet"), (True, "1 pending")]
+)
+def test_windows_that_dead_processes_left_are_told(leave, sealed, words):
+    if sealed:
+        leave("a", OFFLINE_MODE="True")
+    leave("b", then="os._exit(9)", API_BASE_URL="http://127.0.0.1:9")
+
+    finding = check_outbox()
+
+    assert finding.status == "ok"
+    assert words in finding.text
+    assert finding.text.endswith(", 1 open windows of dead processes")
+
+
 def test_records_that_need_a_person_are_a_warning(troubled):
     finding = check_outbox()
 

@@ -96,6 +96,20 @@ def test_what_waits_for_another_key_stays(flush, leave, monitor):
     assert stored(monitor) == 0
 
 
+def test_an_open_window_for_another_key_is_told_and_stays(flush, leave, monitor):
+    leave("a", then="os._exit(9)", API_BASE_URL=monitor.url)
+
+    ended = flush(monitor.url, ROBOFLOW_API_KEY="another")
+
+    text = " ".join(ended.stdout.decode().split())
+    assert ended.returncode == 0, ended.stderr
+    assert "Open windows that dead processes left for other keys" in text
+    assert text.endswith("cannot be read: 1.")
+    assert stored(monitor) == 0
+    assert b"windows" not in flush(monitor.url).stdout  # the control
+    assert stored(monitor) == 1
+
+
 def test_what_belongs_to_a_running_process_is_left_to_it(flush, stay, monitor):
     stay("a", API_BASE_URL=monitor.url, OFFLINE_MODE="True")
 

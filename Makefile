@@ -44,7 +44,7 @@ demo: $(DONE)/package $(DONE)/extension ## Stream a recording through both sinks
 	@$(BIN)/peakhold demo $(ARGS) || { [ $$? -eq 130 ] && echo stopped; }
 
 .PHONY: test
-test: test-rust $(DONE)/test $(DONE)/extension ## Run every test: the Rust core, then Python (ARGS goes to pytest)
+test: test-rust $(DONE)/test $(DONE)/extension ## Run the tests: the Rust core, then Python, some ten minutes (ARGS goes to pytest)
 	$(VPY) -m pytest $(ARGS)
 
 .PHONY: test-rust

@@ -6,8 +6,9 @@ import math
 import re
 import reprlib
 from datetime import datetime
+from numbers import Integral
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from peakhold.delivery import current
 from peakhold.delivery.cache import store
@@ -26,18 +27,19 @@ _LONGEST = 10**9
 """Seconds, some thirty years: three times as many are an expiry that caches take."""
 
 
-def whole_seconds(frequency: object) -> int:
+def whole_seconds(frequency: Any) -> int:
     """Return ``frequency`` as a number of seconds.
 
     Raises:
         ValueError: If it is not a whole number of at least 1, or a string of one; or
             above a thousand million.
     """
-    seconds = 0
-    if isinstance(frequency, int) and not isinstance(frequency, bool):
-        seconds = frequency
-    elif isinstance(frequency, str) and _WHOLE_NUMBER.fullmatch(frequency):
-        seconds = int(frequency)
+    whole = (
+        _WHOLE_NUMBER.fullmatch(frequency)
+        if isinstance(frequency, str)
+        else isinstance(frequency, Integral) and not isinstance(frequency, bool)
+    )
+    seconds = int(frequency) if whole else 0
     if not 1 <= seconds <= _LONGEST:
         long = abs(seconds) > _LONGEST  # Python writes no number of over 4,300 digits
         given = "one of so many digits" if long else reprlib.repr(frequency)

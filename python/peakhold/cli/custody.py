@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from peakhold.delivery.settings import DeliverySettings
 
 CHECK = "outbox"
-_DIRECTORY = "make it writable, or set PEAKHOLD_STATE_DIR to a directory that is"
+_DIRECTORY = "make it a directory that can be written, or set PEAKHOLD_STATE_DIR to one"
 
 
 def check_outbox() -> Finding:

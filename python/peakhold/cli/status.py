@@ -84,7 +84,8 @@ def _print_destination(destination: Mapping[str, Any]) -> None:
     say("")
     say_wrapped(f"To {name_of(destination)}")
     states = [f"{state} {destination[state]:,}" for state in admin.STATES]
-    oldest = age(destination["oldest_age"])
-    say_wrapped(f"{', '.join(states)}; the oldest waits for {oldest}", "  ")
+    if destination["oldest_age"] is not None:
+        states[-1] += f"; the oldest waits for {age(destination['oldest_age'])}"
+    say_wrapped(", ".join(states), "  ")
     if destination["last_error"]:
         say_wrapped(f"last error: {destination['last_error']}", "  ")

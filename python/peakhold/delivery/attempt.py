@@ -136,7 +136,7 @@ class Attempts:
             state, delay = "dead", 0.0
             self._notices.warn(
                 judged.value,
-                "%s does not take a %s, which is kept as a dead letter (%s)",
+                "%s refuses a record (%s), which is kept as a dead letter: %s",
                 record.destination.endpoint,
                 record.kind,
                 text,

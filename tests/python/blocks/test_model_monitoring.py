@@ -8,6 +8,7 @@ import time
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from stand_ins import StatusError, conserved, eventually, results_of
 
@@ -158,7 +159,7 @@ def test_interval_absent_is_set_to_now_and_the_first_call_never_reports(
     assert before <= last <= datetime.now()  # noqa: DTZ005
 
 
-@pytest.mark.parametrize("frequency", [5, "5", " 5 "])
+@pytest.mark.parametrize("frequency", [5, "5", " 5 ", np.int64(5)])
 @pytest.mark.parametrize(
     ("seconds", "expected"), [(4.5, NOT_IN_RANGE), (5.5, SENT), (3600, SENT)]
 )
@@ -190,7 +191,22 @@ def test_in_range_again_after_own_time_reached_the_frequency(aggregator, run, cl
 @pytest.mark.parametrize(
     "frequency",
     [
-        *(0, -1, 2.7, "2.7", "abc", "", "0", "-3", True, None, [5], "1e3", "٣"),
+        *(
+            0,
+            -1,
+            2.7,
+            np.float64(5),
+            "2.7",
+            "abc",
+            "",
+            "0",
+            "-3",
+            True,
+            None,
+            [5],
+            "1e3",
+            "٣",
+        ),
         *(10**9 + 1, 10**400, 10**5_000, -(10**5_000), "9" * 10, "9" * 5_000),
     ],
     ids=lambda frequency: type(frequency).__name__,

@@ -91,12 +91,12 @@ class ReportInterval:
         except Exception as error:  # noqa: BLE001 - a host's cache may raise anything
             _trouble(f"{type(error).__name__} on reading the last report's time")
             return self._by_own_time(cache, period)
-        known = self.last_report > -math.inf
-        if known and value is not None and value == WRITTEN_HERE.get(self.cache_key):
-            # Nobody else reported, and own time does not jump as the wall clock does.
-            return True
         if value is None:
             return self._by_own_time(cache, period)
+        known = self.last_report > -math.inf
+        if known and value == WRITTEN_HERE.get(self.cache_key):
+            # Nobody else reported, and own time does not jump as the wall clock does.
+            return True
         age = _age(value)
         if age is None:
             _trouble("the last report's time there is not a time")

@@ -123,7 +123,8 @@ def _what_is_left(state: StateDirectory, destination: Destination) -> dict[str, 
         "api_key_fingerprint": destination.api_key_fingerprint,
         "client": destination.client,
     }
-    rows = admin.status(state)["destinations"]
+    status = admin.status(state)
+    rows = status["destinations"]
     mine = [row for row in rows if {name: row[name] for name in own} == own]
     found: Mapping[str, Any] = mine[0] if mine else dict.fromkeys(admin.STATES, 0)
     return {
@@ -135,7 +136,7 @@ def _what_is_left(state: StateDirectory, destination: Destination) -> dict[str, 
         "for_others": sum(
             row["pending"] + row["parked"] for row in rows if row not in mine
         ),
-        "windows": admin.windows(state)["left"],
+        "windows": status["windows"]["left"],
         "last_error": found.get("last_error"),
     }
 

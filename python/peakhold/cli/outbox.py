@@ -76,6 +76,8 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
 
 
 def _ls(state: StateDirectory, arguments: argparse.Namespace) -> None:
+    # In this order: a window that is just being committed is told twice, not left out.
+    left = admin.windows(state)["left"]
     records = admin.listed(
         state, record_state=arguments.state, endpoint=arguments.endpoint
     )
@@ -93,7 +95,7 @@ def _ls(state: StateDirectory, arguments: argparse.Namespace) -> None:
     if _filtered(arguments):
         if not records:
             say("There is no such record.")
-    elif left := admin.windows(state)["left"]:
+    elif left:
         say_wrapped(
             f"Open windows that dead processes left to the next: {left:,}. They are "
             "not in the outbox yet, see `peakhold status`."

@@ -140,9 +140,8 @@ class HostTasks:
             self._is_done(lane)
 
     def _run(self, lane: Lane) -> None:
-        with (
-            self._workers.wake
-        ):  # the workers leave it alone, between its turns as well
+        # From now on the workers leave it alone, between its turns as well.
+        with self._workers.wake:
             lane.host_until = self._clock() + HOST_GRACE
         try:
             self._deliver(lane)

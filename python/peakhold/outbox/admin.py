@@ -195,6 +195,8 @@ def status(state: StateDirectory) -> dict[str, Any]:
     Raises:
         OutboxError: If there is neither outbox nor open window, or it cannot be used.
     """
+    # First of all: a window that is just being committed is told twice, not left out.
+    open_windows = windows(state)
     counts, found = Counts(), list[dict[str, Any]]()
     if not _has_windows_alone(state):
         with _opened(state) as database, _snapshot(database):
@@ -204,7 +206,7 @@ def status(state: StateDirectory) -> dict[str, Any]:
         "counts": asdict(counts),
         "unaccounted": counts.unaccounted,
         "destinations": found,
-        "windows": windows(state),
+        "windows": open_windows,
     }
 
 

@@ -54,7 +54,8 @@ class Room:
     """Makes room in a database; records on lease stay.
 
     ``remove`` is called with the database, a record's number and the total that its
-    seals are added to.
+    seals are added to. It is lent for a call: to hold a method of the store would tie
+    that to itself, and its database would be closed late.
 
     Attributes:
         limits: What is too much, and too old.

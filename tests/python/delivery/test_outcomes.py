@@ -330,8 +330,11 @@ def test_a_failure_that_cannot_be_read_is_tried_again(
     monkeypatch.setattr(client, operation, fail)
     errors = []
     monkeypatch.setattr("peakhold.notices.ERROR_CALLBACKS", [errors.append])
+    attempts = 0
     while left:
         assert stepped.deliver_now(report(sender), sender) is not None
+        attempts += 1
+    assert len(errors) == attempts
     assert {error.state for error in errors} <= {"pending", "parked"}
     assert stepped.counts().delivered == 0
     clock.now += 900.0

@@ -25,6 +25,10 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3.10 python3 p
 	"$$p" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 10))' \
 		>/dev/null 2>&1 && { echo "$$p"; break; }; done)
 
+# The other machines that wheels are for: what compiles here may not compile there.
+TARGETS := aarch64-unknown-linux-gnu aarch64-unknown-linux-musl x86_64-unknown-linux-musl \
+	x86_64-pc-windows-msvc aarch64-apple-darwin
+
 RUST := $(shell find rust -name '*.rs')
 PACKAGE := $(shell find python/peakhold -type f ! -name '*.so' ! -name '*.pyd' ! -name '*.pyc')
 
@@ -44,8 +48,8 @@ demo: $(DONE)/package $(DONE)/extension ## Stream a recording through both sinks
 	@$(BIN)/peakhold demo $(ARGS) || { [ $$? -eq 130 ] && echo stopped; }
 
 .PHONY: test
-test: test-rust $(DONE)/test $(DONE)/extension ## Run the tests: the Rust core, then Python, some ten minutes (ARGS goes to pytest)
-	$(VPY) -m pytest $(ARGS)
+test: test-rust $(DONE)/test $(DONE)/extension ## Run the tests: the Rust core, then Python in two processes, some eight minutes (ARGS goes to pytest)
+	$(VPY) -m pytest -n 2 $(ARGS)
 
 .PHONY: test-rust
 test-rust: $(DONE)/cargo ## Run the tests of the Rust core alone, no Python involved
@@ -92,7 +96,7 @@ build: $(DONE)/extension ## Compile the extension into python/peakhold
 wheel: $(DONE)/wheel ## Build the wheel and the sdist into dist, and try both in clean environments
 
 .PHONY: lint
-lint: $(DONE)/lint ## Check style: ruff, rustfmt, clippy
+lint: $(DONE)/lint $(DONE)/targets ## Check style (ruff, rustfmt, clippy), and that other machines can compile the extension
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	cargo fmt --check
@@ -102,6 +106,7 @@ lint: $(DONE)/lint ## Check style: ruff, rustfmt, clippy
 	cargo clippy --locked --quiet --all-targets --manifest-path benches/rust/Cargo.toml --target-dir target/benches -- -D warnings
 	PYO3_PYTHON=$(CURDIR)/$(VPY) cargo clippy --locked --quiet --all-targets --features python,abi3 -- -D warnings
 	cargo clippy --locked --quiet --manifest-path fuzz/Cargo.toml --no-default-features --target-dir target/fuzz -- -D warnings
+	PYO3_NO_PYTHON=1 RUSTFLAGS="-D warnings" cargo check --locked --quiet --lib --features python,abi3 $(addprefix --target ,$(TARGETS))
 
 .PHONY: format
 format: $(DONE)/lint ## Rewrite the sources in the project's style
@@ -149,6 +154,10 @@ clean: ## Remove everything that was built, .venv included
 $(DONE)/cargo: | $(DONE)/venv
 	@cargo --version >/dev/null 2>&1 \
 		|| { echo "peakhold: no Rust toolchain found; install one from https://rustup.rs" >&2; exit 1; }
+	@touch $@
+
+$(DONE)/targets: Makefile | $(DONE)/cargo
+	@rustup target add $(TARGETS)
 	@touch $@
 
 $(DONE)/venv:

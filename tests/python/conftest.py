@@ -24,14 +24,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture(autouse=True)
-def state_directory(tmp_path_factory, monkeypatch):
-    """A state directory of the test's own, for its processes as well."""
-    path = tmp_path_factory.mktemp("state") / "peakhold"
-    monkeypatch.setenv("PEAKHOLD_STATE_DIR", str(path))
-    return path
-
-
 @pytest.fixture
 def state(tmp_path):
     """Another one, that only the test's own process uses."""

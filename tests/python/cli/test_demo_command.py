@@ -42,6 +42,23 @@ def figure(text, name):
     return int(re.search(rf"{name} +([\d,]+)", text)[1].replace(",", ""))
 
 
+@pytest.mark.skipif(
+    sys.platform == "win32", reason="no variable names the user's directories there"
+)
+def test_the_demo_writes_nothing_outside_temporary_directories(
+    peakhold, leave, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("PEAKHOLD_STATE_DIR")
+    user = {"HOME": str(tmp_path), "XDG_STATE_HOME": ""}
+
+    assert peakhold("demo", "--seconds", "1", **user).returncode == 0
+    assert [*tmp_path.rglob("*")] == []
+
+    # The control: a sink in the same environment does write there.
+    leave("a", API_BASE_URL="http://127.0.0.1:9", **user)
+    assert [*tmp_path.rglob("outbox*")]
+
+
 def test_the_demo_reads_back_what_it_sent_whatever_the_environment(peakhold):
     ended = peakhold("demo", "--seconds", "2", "--fps", "500", **HOSTILE)
 

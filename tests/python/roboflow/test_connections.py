@@ -168,7 +168,7 @@ for n in range(10):
     while os.waitpid(child, os.WNOHANG) == (0, 0):
         if time.monotonic() > deadline:
             os.kill(child, 9)
-            print("child", n, "hangs")
+            print("child", n, "hangs", flush=True)
             os._exit(1)
         time.sleep(0.002)
 going = False
@@ -217,7 +217,7 @@ deadline = time.monotonic() + float(sys.argv[3])
 while os.waitpid(child, os.WNOHANG) == (0, 0):
     if time.monotonic() > deadline:
         os.kill(child, 9)
-        print("hangs")
+        print("hangs", flush=True)
         os._exit(0)
     time.sleep(0.002)
 print("ends")

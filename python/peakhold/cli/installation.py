@@ -28,11 +28,11 @@ from peakhold.hosts import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SUPPORTED = {
+SUPPORTED: dict[str, tuple[tuple[int, ...], tuple[int, ...] | None]] = {
     "numpy": ((1, 26), (3,)),
-    "supervision": ((0, 26), (0, 32)),
+    "supervision": ((0, 26), None),
 }
-"""For each requirement the lowest version, and the lowest that is too high."""
+"""For each requirement its lowest version, and the lowest that is too high, if any."""
 
 
 def check_installation() -> Iterator[Finding]:
@@ -78,13 +78,15 @@ def _check_extension() -> Finding:
 
 def _check_version(requirement: str) -> Finding:
     lowest, too_high = SUPPORTED[requirement]
-    wanted = f"{requirement}>={_dotted(lowest)},<{_dotted(too_high)}"
+    wanted = f"{requirement}>={_dotted(lowest)}"
+    if too_high is not None:
+        wanted += f",<{_dotted(too_high)}"
     remedy = f'pip install "{wanted}"'
     version = installed_version(requirement)
     if version is None:
         return fail(requirement, "it is not installed", remedy)
     numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
-    if not lowest <= numbers < too_high:
+    if numbers < lowest or (too_high is not None and numbers >= too_high):
         return warn(requirement, f"{version} is not a version peakhold knows", remedy)
     return ok(requirement, version)
 

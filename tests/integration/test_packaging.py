@@ -137,6 +137,20 @@ def test_every_metric_is_documented():
     ]
 
 
+def relative_links(text):
+    targets = re.findall(r"\]\(([^)\s]+)\)", text)
+    return [target for target in targets if not target.startswith("https://")]
+
+
+def test_no_link_of_the_readme_breaks_where_only_the_readme_is_shown():
+    # As on the page of a package index.
+    assert relative_links((ROOT / "README.md").read_text(encoding="utf-8")) == []
+
+
+def test_a_relative_link_is_noticed():
+    assert relative_links("[a](docs/a.md), [b](https://b)") == ["docs/a.md"]
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
 def test_make_help_lists_the_targets():
     # The variables of a make that runs this test would change what it prints.

@@ -19,7 +19,8 @@ frames and detections there were.
 - **Who shares a window.** All steps of one process with the same api key and
   `unique_aggregator_key`, so also the requests of an HTTP server. Several processes
   have a window each.
-- **If the API is away.** Reports wait in memory and are sent again with growing pauses.
+- **If the API is away.** Reports wait on disk, where they outlive the process, and are
+  sent again with growing pauses.
 
 With `fire_and_forget` the report is sent in the background and the step answers at
 once. Without it the step waits, and `error_status` and `message` tell the outcome.

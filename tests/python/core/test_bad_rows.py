@@ -231,7 +231,7 @@ def test_nan_spoils_no_maximum_whatever_its_place(make_detections, values):
 # An id or type that is none reads as "", and the row is kept.
 
 
-@pytest.mark.parametrize("bad", [None, 7, "\udc80", b"\xff", object()], ids=repr)
+@pytest.mark.parametrize("bad", [None, 7, "\udc80", b"\xff", object], ids=repr)
 @pytest.mark.parametrize("column", ["inference_id", "prediction_type"])
 @pytest.mark.parametrize("container", ["object array", "list"])
 def test_a_bad_id_or_type_reads_as_empty_and_is_counted(

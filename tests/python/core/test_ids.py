@@ -80,7 +80,7 @@ def test_empty_text_is_not_an_id_in_any_column(make_detections, form):
         assert unique_inference_ids(frame) == expected
 
 
-@pytest.mark.parametrize("bad", [7, "\ud800", b"\xff", object(), ["a"]], ids=repr)
+@pytest.mark.parametrize("bad", [7, "\ud800", b"\xff", object, ["a"]], ids=repr)
 def test_what_is_no_text_is_not_an_id(make_detections, bad):
     ids = np.empty(3, dtype=object)
     ids[:] = "a", None, "b"
@@ -106,7 +106,7 @@ def test_the_id_of_a_response_is_its_only_one():
         ["id"],
         "id",
         5,
-        object(),
+        object,
     ],
     ids=repr,
 )

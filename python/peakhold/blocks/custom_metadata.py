@@ -16,6 +16,7 @@ from peakhold.blocks.handover import (
 )
 from peakhold.delivery import current
 from peakhold.records import MetadataEntry, seal_metadata
+from peakhold.texts import text_of
 
 NO_INFERENCE_IDS = (
     "Custom metadata upload failed because no inference_ids were received. "
@@ -45,7 +46,7 @@ class RoboflowCustomMetadataBlockV1(Sink):
         Args:
             fire_and_forget: Whether it may happen in the background.
             field_name: Name of the field.
-            field_value: Its value; what is not a string is sent as ``str`` of it.
+            field_value: Its value; what is not a string is sent as its ``str``.
             predictions: ``sv.Detections`` or a classification dict. A frame without
                 detections names its inference in ``metadata["inference_id"]``.
 
@@ -60,7 +61,7 @@ class RoboflowCustomMetadataBlockV1(Sink):
         ids = unique_inference_ids(predictions) or _id_of_frame(predictions)
         if not ids:
             return result(NO_INFERENCE_IDS, error_status=True)
-        name, value = str(field_name), str(field_value)
+        name, value = text_of(field_name), text_of(field_value)
         offline = sender.offline
         if fire_and_forget or offline:
             schedule = self._schedule if fire_and_forget else None
@@ -81,5 +82,5 @@ def _id_of_frame(predictions: Any) -> list[str]:
     metadata = getattr(predictions, "metadata", None)
     inference_id = metadata.get("inference_id") if isinstance(metadata, dict) else None
     if isinstance(inference_id, str) and inference_id:
-        return [inference_id]
+        return [text_of(inference_id)]
     return []

@@ -6,12 +6,12 @@ import math
 import re
 import reprlib
 from datetime import datetime
-from numbers import Integral
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from peakhold.delivery import current
 from peakhold.delivery.cache import store
+from peakhold.texts import text_of
 
 if TYPE_CHECKING:
     from peakhold.delivery.cache import Cache
@@ -30,24 +30,31 @@ _LONGEST = 10**9
 def whole_seconds(frequency: Any) -> int:
     """Return ``frequency`` as a number of seconds.
 
+    Args:
+        frequency: A whole number of any type, such as ``5``, ``5.0``, ``np.int64(5)``
+            and ``Decimal(5)``, or a string of one.
+
     Raises:
         ValueError: If it is not a whole number of at least 1, or a string of one; or
             above a thousand million.
     """
-    whole = (
-        _WHOLE_NUMBER.fullmatch(frequency)
-        if isinstance(frequency, str)
-        else isinstance(frequency, Integral) and not isinstance(frequency, bool)
+    number = frequency
+    if isinstance(frequency, str) and _WHOLE_NUMBER.fullmatch(frequency):
+        number = int(text_of(frequency))
+    try:
+        # In this order: ``int`` of a ``Decimal`` may make a thousand million digits.
+        if 1 <= number <= _LONGEST and number == int(number):
+            return int(number)
+    except (TypeError, ValueError, ArithmeticError):  # it is not a number
+        pass
+    try:
+        given = reprlib.repr(frequency)
+    except ValueError:  # Python writes no number of over 4,300 digits
+        given = "one of so many digits"
+    raise ValueError(
+        "`frequency` must be a whole number of seconds of at least 1, like 5 or "
+        f'"5", and at most {_LONGEST:,}, not {given}'
     )
-    seconds = int(frequency) if whole else 0
-    if not 1 <= seconds <= _LONGEST:
-        long = abs(seconds) > _LONGEST  # Python writes no number of over 4,300 digits
-        given = "one of so many digits" if long else reprlib.repr(frequency)
-        raise ValueError(
-            "`frequency` must be a whole number of seconds of at least 1, like 5 or "
-            f'"5", and at most {_LONGEST:,}, not {given}'
-        )
-    return seconds
 
 
 def time_kept(period: int) -> int:

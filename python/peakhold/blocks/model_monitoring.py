@@ -19,6 +19,7 @@ from peakhold.blocks.handover import (
 from peakhold.blocks.interval import whole_seconds
 from peakhold.blocks.windows import REGISTRY, Window, WindowKey
 from peakhold.delivery import current
+from peakhold.texts import text_of
 
 if TYPE_CHECKING:
     from peakhold.delivery import Sender
@@ -81,8 +82,8 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
         self,
         fire_and_forget: bool,
         predictions: Any,
-        frequency: int | str,
-        unique_aggregator_key: str,
+        frequency: float | str,
+        unique_aggregator_key: object,
         model_id: str,
     ) -> SinkResult:
         """Take a frame's predictions in, and report if the interval is over.
@@ -90,8 +91,10 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
         Args:
             fire_and_forget: Whether reporting may happen in the background.
             predictions: ``sv.Detections`` or a classification dict; may be empty.
-            frequency: Seconds between reports: a whole number, or a string of one.
-            unique_aggregator_key: Names the window.
+            frequency: Seconds between reports: a whole number of any type, or a string
+                of one.
+            unique_aggregator_key: Names the window. What is not a string counts as its
+                ``str``: keys of equal text share a window.
             model_id: The model that made the predictions.
 
         Raises:
@@ -106,6 +109,8 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
             period = whole_seconds(frequency)
             due_after = float(period)
             self._frequency = (frequency, period, due_after)
+        if type(unique_aggregator_key) is not str:
+            unique_aggregator_key = text_of(unique_aggregator_key)
         window = self._windows.get(unique_aggregator_key)
         if window is None:
             window = self._open(unique_aggregator_key, sender, period)

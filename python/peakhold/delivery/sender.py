@@ -12,6 +12,7 @@ from peakhold.records.encode import metadata_entries
 from peakhold.roboflow.operations import sends_bodies
 from peakhold.roboflow.redaction import redact
 from peakhold.roboflow.settings import Settings
+from peakhold.texts import text_of
 
 if TYPE_CHECKING:
     from peakhold.delivery.cache import Cache
@@ -46,6 +47,7 @@ class Sender:
         """Bind a client to an api key; ``injected`` ones never share with the own."""
         kind = f"{type(client).__module__}.{type(client).__qualname__}"
         endpoint = getattr(client, "endpoint", None)
+        api_key = text_of(api_key)
         self.client = client
         self.cache = cache
         self.lane: Lane | None = None
@@ -53,7 +55,7 @@ class Sender:
         self.sends_bodies = sends_bodies(client)
         how = "by body" if self.sends_bodies else "by call"
         self.destination = Destination(
-            endpoint=endpoint if isinstance(endpoint, str) else kind,
+            endpoint=text_of(endpoint) if isinstance(endpoint, str) else kind,
             api_key_fingerprint=_sha256(api_key).hex()[:16],
             client=f"{kind} {how}" if injected else None,
         )
@@ -101,7 +103,7 @@ class Sender:
                 "check the api key and the platform client"
             )
             raise EmptyWorkspaceError(message)
-        return workspace
+        return text_of(workspace)
 
     def send(self, record: Record, workspace: str) -> None:
         """Make the request of an encoded record.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from peakhold.delivery.cache import store
 from peakhold.delivery.sender import is_workspace
+from peakhold.texts import text_of
 
 if TYPE_CHECKING:
     from peakhold.delivery.sender import Sender
@@ -66,7 +67,7 @@ class Workspace:
             self._trouble(f"{type(error).__name__} on reading the workspace")
         else:
             if is_workspace(value):
-                return str(value)
+                return text_of(value)
             if value is None:
                 return None
             self._trouble("the workspace there is not a string")

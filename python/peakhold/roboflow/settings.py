@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from peakhold.environment import Environment
+from peakhold.texts import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,7 +94,7 @@ class Settings:
         base = _checked_url("api_base_url (API_BASE_URL)", self.api_base_url)
         set_field(self, "api_base_url", base)
         if self.secure_gateway is not None:
-            gateway = self.secure_gateway
+            gateway = text_of(self.secure_gateway)
             if "://" not in gateway:
                 gateway = f"http://{gateway}"
             gateway = _checked_url("secure_gateway (SECURE_GATEWAY)", gateway)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import time
+from enum import Enum
 
 import numpy as np
 import pytest
@@ -180,6 +181,51 @@ def test_a_value_that_is_no_string_is_sent_as_one(metadata_block, api, dispatche
     run(metadata_block(), field_value=["a"], fire_and_forget=True)
     assert dispatcher.flush(5)
     assert [entry["field_value"] for entry in api.entries()] == ["7", "['a']"]
+
+
+class Status(str, Enum):
+    """Texts that ``str`` and ``format`` show as something else."""
+
+    FIELD = "state"
+    PASS = "pass"
+    FRAME = "frame-1"
+
+
+class Loud(str):
+    """A text whose ``__str__`` shouts."""
+
+    __slots__ = ()
+
+    def __str__(self):
+        return self.upper()
+
+
+@pytest.mark.parametrize("fire_and_forget", [True, False])
+def test_a_subclass_of_str_counts_as_its_own_characters(
+    metadata_block, api, dispatcher, make_detections, fire_and_forget
+):
+    empty = make_detections([], [])
+    empty.metadata["inference_id"] = Status.FRAME
+    listed = make_detections(["a"], [0.5])
+    listed.data["inference_id"] = [Status.FRAME]
+    for predictions in (empty, listed, {"inference_id": Status.FRAME}):
+        run(
+            metadata_block(),
+            predictions,
+            field_name=Status.FIELD,
+            field_value=Status.PASS,
+            fire_and_forget=fire_and_forget,
+        )
+    run(
+        metadata_block(),
+        field_name="state",
+        field_value=Loud("pass"),
+        fire_and_forget=fire_and_forget,
+    )
+    assert dispatcher.flush(5)
+    entries = api.entries()
+    assert {(e["field_name"], e["field_value"]) for e in entries} == {("state", "pass")}
+    assert {i for e in entries for i in e["inference_ids"]} == {"frame-1", "id"}
 
 
 def test_500_frames_a_second_go_out_in_4_requests_a_second_each_id_once(

@@ -5,7 +5,11 @@ from __future__ import annotations
 import inspect
 import logging
 import time
+import uuid
 from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
@@ -159,7 +163,20 @@ def test_interval_absent_is_set_to_now_and_the_first_call_never_reports(
     assert before <= last <= datetime.now()  # noqa: DTZ005
 
 
-@pytest.mark.parametrize("frequency", [5, "5", " 5 ", np.int64(5)])
+class Five(str, Enum):
+    """A text whose own characters are not what ``str`` returns."""
+
+    SECONDS = "5"
+
+
+@pytest.mark.parametrize(
+    "frequency",
+    [
+        *(5, "5", " 5 ", 5.0, Decimal("5.0"), Fraction(5), Five.SECONDS),
+        *(np.int64(5), np.float64(5), np.float32(5), np.array(5)),
+    ],
+    ids=lambda frequency: type(frequency).__name__,
+)
 @pytest.mark.parametrize(
     ("seconds", "expected"), [(4.5, NOT_IN_RANGE), (5.5, SENT), (3600, SENT)]
 )
@@ -195,14 +212,23 @@ def test_in_range_again_after_own_time_reached_the_frequency(aggregator, run, cl
             0,
             -1,
             2.7,
-            np.float64(5),
+            np.float32(2.7),
+            Decimal("2.7"),
             "2.7",
+            "5.0",
             "abc",
             "",
             "0",
             "-3",
-            True,
+            False,
             None,
+            float("nan"),
+            float("inf"),
+            Decimal("NaN"),
+            Decimal("1e999999999"),
+            5j,
+            b"5",
+            uuid.uuid4(),
             [5],
             "1e3",
             "٣",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from datetime import datetime, timedelta
+from enum import Enum
 
 import pytest
 from stand_ins import DictCache, StatusError, eventually
@@ -14,6 +16,10 @@ from peakhold.blocks.windows import REGISTRY, WindowKey
 from peakhold.outbox import Limits
 from peakhold.testing import RecordingClient
 
+CACHE_KEY = (
+    "workflows:steps_cache:"
+    "roboflow_core/model_monitoring_inference_aggregator@v1:{}:last_report_time"
+)
 SENT = "Data sent successfully"
 NOT_IN_RANGE = "Not in reporting range, skipping report. (Ok)"
 
@@ -60,6 +66,44 @@ def test_keys_endpoints_and_api_keys_have_windows_of_their_own(aggregator, run, 
     key = only_window(aggregator_of(aggregator, client, run)).key
     assert key.partition is None
     assert isinstance(hash(key), int)
+
+
+class Feed(str, Enum):
+    """Its members are texts, and neither equal in hash nor in ``str`` to them."""
+
+    GATE = "gate-3"
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        (uuid.UUID(int=7), "00000000-0000-0000-0000-000000000007"),
+        (5, "5"),
+        (5.0, "5.0"),
+        (None, "None"),
+        (["gate", 3], "['gate', 3]"),
+        (Feed.GATE, "gate-3"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_key_counts_as_its_text(aggregator, run, cache, client, key, text):
+    block = aggregator(platform_client=client)
+    for given in (key, text, key):
+        assert run(block, unique_aggregator_key=given)["message"] == NOT_IN_RANGE
+    assert only_window(block).key.unique_aggregator_key == text
+    assert list(cache.values) == [CACHE_KEY.format(text)]
+    # The control: a key of another text has a window of its own, equal or not.
+    run(block, unique_aggregator_key=f"{text}.0")
+    assert len(block._windows) == 2
+
+
+def test_keys_that_are_equal_but_read_differently_have_windows_of_their_own(
+    aggregator, run, client
+):
+    block = aggregator(platform_client=client)
+    for key in (1, 1.0, True):
+        run(block, unique_aggregator_key=key)
+    assert list(block._windows) == ["1", "1.0", "True"]
 
 
 def _windows_of(block, run):

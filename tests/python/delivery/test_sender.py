@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from enum import Enum
 from unittest.mock import MagicMock
 
 import pytest
-from stand_ins import StatusError, report, sent
+from stand_ins import DictCache, StatusError, report, sent
 
 from peakhold.delivery import Sender
+from peakhold.delivery.workspace import Workspace
+from peakhold.notices import Notices
 from peakhold.roboflow import RoboflowClient, Settings
 from peakhold.roboflow.operations import sends_bodies
 from peakhold.testing import RecordingClient
@@ -175,6 +178,31 @@ def test_what_one_client_failed_to_send_the_next_one_sends(
     clock.now += 10
     stepped.step()
     assert (sent(gone), sent(fresh)) == (1, 2)
+
+
+class Named(str, Enum):
+    """Texts that ``str`` shows as something else."""
+
+    KEY = "key"
+    ENDPOINT = "http://named.invalid"
+    WORKSPACE = "acme"
+
+
+def test_a_subclass_of_str_counts_as_its_own_characters(client):
+    client.endpoint, client.workspace = Named.ENDPOINT, Named.WORKSPACE
+    cache = DictCache()
+    sender = Sender(client, Named.KEY, cache, injected=True)
+    plain = Sender(client, "key", cache, injected=True)
+    assert sender.destination == plain.destination
+    assert type(sender.destination.endpoint) is str
+    assert sender.workspace_cache_key == plain.workspace_cache_key
+    cache.set(sender.workspace_cache_key, Named.WORKSPACE)
+    for name in (sender.look_up_workspace(), Workspace(Notices()).get(sender)):
+        assert (type(name), name) == (str, "acme")
+    client.calls.clear()
+    sender.look_up_workspace()
+    ((key,), _) = client.named("get_roboflow_workspace")[0]
+    assert type(key) is str
 
 
 def destination(client, api_key="key", *, injected=True):

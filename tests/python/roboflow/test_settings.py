@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+from enum import Enum
 
 import pytest
 
@@ -26,6 +27,20 @@ def test_nothing_set_gives_the_documented_defaults():
         "secure_gateway": None,
         "system_info": True,
     }
+
+
+class Host(str, Enum):
+    """Texts that ``format`` shows as something else."""
+
+    GATEWAY = "gateway:8080"
+    API = "http://localhost:9"
+
+
+def test_a_subclass_of_str_counts_as_its_own_characters():
+    settings = Settings(api_base_url=Host.API, secure_gateway=Host.GATEWAY)
+
+    assert settings.secure_gateway == "http://gateway:8080"
+    assert f"{settings.api_base_url}/" == "http://localhost:9/"
 
 
 def test_the_process_environment_is_the_default(monkeypatch):

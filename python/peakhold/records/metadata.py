@@ -84,40 +84,51 @@ class MetadataBatch:
     ) -> Iterator[tuple[MetadataEntry, ...]]:
         """Add ids to a field's value; yields the entries of every request filled.
 
-        An id that the batch holds for that field and value already adds nothing.
+        An id joins the newest entry of the field and value, unless it had another value
+        of the field since: then a new entry is begun, for the last value is to win. An
+        id that has the value already adds nothing.
         """
         key = (field_name, field_value)
         for inference_id in inference_ids:
-            ids = self._entries.get(key)
-            if ids is not None and inference_id in ids:
+            id_and_field = (inference_id, field_name)
+            last, newest = self._last.get(id_and_field), self._newest.get(key)
+            if last is not None and last == newest:
                 continue
-            size = _json_length(inference_id) + 1
-            if ids is None:
-                size += _ENTRY_BYTES
-                size += _json_length(field_name) + _json_length(field_value)
+            begins = newest is None or (last is not None and last > newest)
+            size = self._size_of(key, inference_id, begins=begins)
             if self._ids and (
                 self._ids == METADATA_IDS_LIMIT
                 or self._size + size > METADATA_BODY_LIMIT
             ):
                 yield self.seal()
-                size += _ENTRY_BYTES
-                size += _json_length(field_name) + _json_length(field_value)
-            self._entries.setdefault(key, {})[inference_id] = None
+                begins = True
+                size = self._size_of(key, inference_id, begins=True)
+            if begins:
+                self._newest[key] = len(self._entries)
+                self._entries.append((key, []))
+            at = self._last[id_and_field] = self._newest[key]
+            self._entries[at][1].append(inference_id)
             self._ids += 1
             self._size += size
 
     def seal(self) -> tuple[MetadataEntry, ...]:
         """Return what the batch holds, in the order it came, and start a new one."""
-        entries = tuple(
-            MetadataEntry(tuple(ids), field_name, field_value)
-            for (field_name, field_value), ids in self._entries.items()
-        )
+        entries = tuple(MetadataEntry(tuple(ids), *key) for key, ids in self._entries)
         self._start()
         return entries
 
+    @staticmethod
+    def _size_of(key: tuple[str, str], inference_id: str, *, begins: bool) -> int:
+        """Return the bytes that an id adds, with those of an entry that it begins."""
+        size = _json_length(inference_id) + 1
+        if begins:
+            size += _ENTRY_BYTES + _json_length(key[0]) + _json_length(key[1])
+        return size
+
     def _start(self) -> None:
-        # Ids are the keys of a dict: a set in first-seen order.
-        self._entries: dict[tuple[str, str], dict[str, None]] = {}
+        self._entries: list[tuple[tuple[str, str], list[str]]] = []
+        self._newest: dict[tuple[str, str], int] = {}  # entry of a field and value
+        self._last: dict[tuple[str, str], int] = {}  # entry of an id and field
         self._ids = 0
         self._size = _FRAME_BYTES
 

@@ -17,8 +17,9 @@ from stand_ins import (
 )
 
 from peakhold.delivery import Dispatcher
+from peakhold.delivery.settings import DeliverySettings
 from peakhold.outbox import StateDirectory
-from peakhold.testing import Answer, refuse
+from peakhold.testing import Answer, LostAcknowledgement, refuse
 
 
 def test_retry_after_is_waited_for(stepped, sender, client, clock):
@@ -143,6 +144,34 @@ def test_a_refused_entry_costs_no_other_of_its_request(
         assert taken == []
     else:
         assert taken == [value for value in values if value != "bad"]
+
+
+def test_of_several_values_the_last_one_wins_across_batches_splits_and_retries(
+    own_sender, api
+):
+    fast = DeliverySettings(rate=1_000, metadata_rate=1_000)
+    dispatcher = Dispatcher(settings=fast, jitter=lambda low, high: 0.05)
+    once = iter((Answer(503), LostAcknowledgement(), Answer(422)))
+    api.faults = lambda post: (
+        Answer(413) if len(post.body) > 1_000 else next(once, None)
+    )
+    expected = {}
+    for index in range(400):
+        inference_id, value = f"id{index % 3}", "xyz"[index * 7 % 5 % 3]
+        expected[inference_id] = value
+        dispatcher.metadata.add([inference_id], "f", value, own_sender)
+        if index == 200:
+            assert dispatcher.flush(10)  # what comes now is in other batches
+    assert dispatcher.flush(10)
+    kept = {
+        inference_id: entry["field_value"]
+        for entry in api.entries()
+        for inference_id in entry["inference_ids"]
+    }
+    assert kept == expected
+    assert len(api.accepted(kind="metadata")) > 2
+    assert conserved(dispatcher.counts())
+    dispatcher.close(0)
 
 
 def test_a_refused_lookup_splits_no_metadata(working, own_sender, api):

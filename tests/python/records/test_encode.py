@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from datetime import datetime
 
 import pytest
@@ -207,6 +208,50 @@ def test_ids_of_one_field_and_value_become_one_entry_in_first_seen_order():
         MetadataEntry(("a",), "f", "w"),
     )
     assert len(batch) == 0
+
+
+def kept(entries):
+    """What a receiver keeps that takes entries one after the other."""
+    return {
+        (inference_id, entry.field_name): entry.field_value
+        for entry in entries
+        for inference_id in entry.inference_ids
+    }
+
+
+def test_of_several_values_of_a_field_the_last_one_comes_last():
+    batch = MetadataBatch()
+    for value in ("x", "y", "x", "x"):
+        assert filled(batch, ["a"], "f", value) == []
+    for value in ("y", "x"):  # joins the newest entry of a value
+        assert filled(batch, ["b"], "f", value) == []
+    assert filled(batch, ["a"], "g", "x") == []  # another field
+    assert batch.seal() == (
+        MetadataEntry(("a",), "f", "x"),
+        MetadataEntry(("a", "b"), "f", "y"),
+        MetadataEntry(("a", "b"), "f", "x"),
+        MetadataEntry(("a",), "g", "x"),
+    )
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_last_value_wins_however_entries_are_packed_and_split(seed):
+    draw = random.Random(seed)
+    batch, given, sealed = MetadataBatch(), [], []
+    for _ in range(1_500):
+        ids = draw.sample("abcdefgh", draw.randint(1, 3))
+        field, value = draw.choice("fg"), draw.choice("xyz") * draw.choice((1, 500))
+        given.append(MetadataEntry(tuple(ids), field, value))
+        sealed += filled(batch, ids, field, value)
+    sealed.append(batch.seal())
+    assert kept(entry for entries in sealed for entry in entries) == kept(given)
+    assert len(sealed) > 1
+    for entries in sealed:
+        records = [encoded_metadata(*entries)]
+        while len(records) < 16:
+            records = [p for r in records for p in split(r, after_entry=None) or [r]]
+        sent = [entry for record in records for entry in metadata_entries(record)]
+        assert kept(sent) == kept(entries)
 
 
 def test_a_batch_is_full_at_a_thousand_ids():

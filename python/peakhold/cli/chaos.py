@@ -22,7 +22,6 @@ from peakhold.cli.errors import CommandError
 from peakhold.cli.flush import deliver_what_waits
 from peakhold.cli.looking import say_wrapped
 from peakhold.cli.predictions import DetectionPrediction
-from peakhold.cli.session import bypass_proxy
 from peakhold.cli.status import conservation
 from peakhold.cli.terminal import say, working
 from peakhold.delivery.settings import DeliverySettings
@@ -75,7 +74,6 @@ def survive(fps: float, seconds: float) -> bool:
         # What goes wrong is wanted, and told in the end.
         logging.getLogger("peakhold").setLevel(logging.ERROR)
         api.faults = RandomFaults(7, *_FAULTS)
-        bypass_proxy(api.url)
         say_wrapped(
             f"A server that fails {sum(odds for odds, _ in _FAULTS):.0%} of all "
             f"requests, and a worker that is killed {LIVES} times"

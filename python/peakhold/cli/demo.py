@@ -98,14 +98,13 @@ def _show(server: MonitorServer, fps: float, seconds: float) -> bool:
     from peakhold.cli.metering import MeteredClient
     from peakhold.cli.readback import Stored, disagreements, get_statistics
     from peakhold.cli.recording import load_frames
-    from peakhold.cli.session import bypass_proxy, open_player, settle
+    from peakhold.cli.session import open_player, settle
     from peakhold.cli.summary import print_summary, summarise
     from peakhold.cli.terminal import progress_bar, working
     from peakhold.roboflow import Settings
 
     with as_file(files("peakhold.cli").joinpath(RECORDING)) as path:
         frames = load_frames([str(path)], default_model="")
-    bypass_proxy(server.url)
     client = MeteredClient(Settings(api_base_url=server.url))
     player = open_player(client, _API_KEY, _FREQUENCY, _FIELD, "peakhold-demo")
     rate = f"{fps:,g} frames per second" if fps else "As many frames as possible"

@@ -9,8 +9,6 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import requests
-
     from peakhold.roboflow import RoboflowClient
 
 
@@ -22,10 +20,12 @@ class Answer:
         status: HTTP status; any is an answer.
         ahead: How far the clock of this machine is ahead of the server's; None if the
             server did not tell its time.
+        proxy: Host and port of the proxy it came through; None without one.
     """
 
     status: int
     ahead: timedelta | None
+    proxy: str | None
 
 
 def ask(client: RoboflowClient) -> Answer:
@@ -34,33 +34,30 @@ def ask(client: RoboflowClient) -> Answer:
     Raises:
         RoboflowError: There was no answer; the text has the remedy.
     """
-    import requests
-
-    from peakhold.roboflow.connections import DeadlineAdapter
     from peakhold.roboflow.failures import from_exception, origin_of
+    from peakhold.roboflow.proxies import proxies_for, proxy_of
+    from peakhold.roboflow.transport import Session, authorities
 
     settings = client.settings
     url = client.wrap_url(f"{settings.api_base_url}/")
+    proxies = proxies_for(url)
+    proxy = proxy_of(url, proxies)
     try:
-        with requests.Session() as session:
-            # Else the credentials of a .netrc would go along.
-            session.auth = _unchanged
-            for scheme in ("http://", "https://"):
-                session.mount(scheme, DeadlineAdapter(settings.read_timeout, 1))
+        with Session(settings) as session:
             began = time.time()
             with session.get(
                 url,
                 headers=client.build_api_headers(),
                 timeout=(settings.connect_timeout, settings.read_timeout),
-                verify=settings.verify_ssl,
-                allow_redirects=False,
+                proxies=proxies,
+                verify=authorities(settings),
                 stream=True,
             ) as response:
                 between = (began + time.time()) / 2
                 date = response.headers.get("Date", "")
-                return Answer(response.status_code, _ahead(between, date))
+                return Answer(response.status_code, _ahead(between, date), proxy)
     except Exception as error:  # noqa: BLE001 - whatever it is, there was no answer
-        failure = from_exception(error, origin_of(url), "", settings)
+        failure = from_exception(error, origin_of(url), "", settings, proxy)
     # Outside: the original's text may hold the proxy's password.
     raise failure
 
@@ -73,7 +70,3 @@ def _ahead(now: float, date: str) -> timedelta | None:
     if there.tzinfo is None:
         there = there.replace(tzinfo=timezone.utc)
     return datetime.fromtimestamp(now, timezone.utc) - there
-
-
-def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request

@@ -65,7 +65,8 @@ def _check_endpoint(client: RoboflowClient) -> Iterator[Finding]:
         for check in ("clock", "workspace"):
             yield _unknown(check, "the endpoint did not answer")
         return
-    yield ok("endpoint", f"{client.endpoint} answers")
+    through = f" through the proxy {answer.proxy}" if answer.proxy else ""
+    yield ok("endpoint", f"{client.endpoint} answers{through}")
     yield _check_clock(answer)
     yield _check_workspace(client)
 

@@ -77,15 +77,14 @@ def run(arguments: argparse.Namespace) -> int:
     # What is left over of a replay is none of the business of the user's outbox.
     os.environ["PEAKHOLD_DURABILITY"] = "memory"
     from peakhold.cli.metering import MeteredClient
-    from peakhold.cli.session import bypass_proxy, is_loopback, open_player, settle
+    from peakhold.cli.session import open_player, settle
     from peakhold.cli.summary import print_json, print_summary, summarise
     from peakhold.cli.terminal import progress_bar, working
+    from peakhold.roboflow.proxies import is_loopback
 
     frames, total = _open_frames(arguments)
     settings = _read_settings(arguments.api_url)
     local = is_loopback(settings.api_base_url)
-    if local:
-        bypass_proxy(settings.api_base_url)
     api_key = settings.api_key or (_ANY_KEY if local else None)
     if api_key is None:
         raise CommandError(

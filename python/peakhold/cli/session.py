@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from peakhold.blocks import (
     ModelMonitoringInferenceAggregatorBlockV1,
@@ -80,21 +77,3 @@ def settle() -> Settled:
     dispatcher.close(0.0)  # or the exit would try again
     given_up = counts.parked or counts.dead or counts.dropped
     return Settled(complete and not given_up, counts)
-
-
-def is_loopback(url: str) -> bool:
-    """Whether an address is on this machine."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def bypass_proxy(url: str) -> None:
-    """Keep requests to an address on this machine away from the user's proxy."""
-    host = urlsplit(url).hostname or ""
-    # Both spellings are in use, and the first one found wins.
-    for name in ("no_proxy", "NO_PROXY"):
-        others = os.environ.get(name)
-        os.environ[name] = f"{others},{host}" if others else host

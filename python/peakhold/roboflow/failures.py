@@ -85,7 +85,11 @@ def origin_of(url: str) -> str:
 
 
 def from_exception(
-    error: Exception, origin: str, api_key: str, settings: Settings
+    error: Exception,
+    origin: str,
+    api_key: str,
+    settings: Settings,
+    proxy: str | None = None,
 ) -> RoboflowError:
     """Return the exception for a request that got no whole answer.
 
@@ -94,28 +98,40 @@ def from_exception(
         origin: Where the request went, as it may be shown.
         api_key: The key to keep out of the message.
         settings: For the time-outs to name in the message.
+        proxy: Host and port of the proxy it went through, if any.
     """
     chain = list(_chain(error))
+    about = _about(proxy)
     if isinstance(error, requests.ConnectTimeout):
         return RequestTimeoutError(
             f"{origin} did not accept a connection within "
-            f"{settings.connect_timeout:g} s. Check the network and firewall"
+            f"{settings.connect_timeout:g} s. Check the network and firewall{about}"
         )
     if any(isinstance(link, (TimeoutError, requests.Timeout)) for link in chain):
         return RequestTimeoutError(
-            f"{origin} did not answer within {settings.read_timeout:g} s. "
-            "Allow more by ROBOFLOW_API_REQUEST_TIMEOUT if the network is slow"
+            f"{origin} did not answer within {settings.read_timeout:g} s. Allow more "
+            f"by ROBOFLOW_API_REQUEST_TIMEOUT if the network is slow{about}"
         )
     reason = redact(_reason(chain), api_key)
     tls = [link for link in chain if isinstance(link, ssl.SSLError)]
     if any(not isinstance(link, _TLS_CUT) for link in tls):
         return TlsFailedError(
             f"No TLS connection to {origin}: {reason}. Check its certificate; "
-            "REQUESTS_CA_BUNDLE names additional authorities"
+            f"REQUESTS_CA_BUNDLE names additional authorities{about}"
         )
     return ConnectionFailedError(
         f"No answer from {origin}: {reason}. Check the network, API_BASE_URL, and "
-        "SECURE_GATEWAY or proxy if one is set"
+        f"SECURE_GATEWAY if it is set{about}"
+    )
+
+
+def _about(proxy: str | None) -> str:
+    """Return what to add to a remedy if a proxy may be at fault."""
+    if proxy is None:
+        return ""
+    return (
+        f"; the request went through the proxy {proxy}, and NO_PROXY lists hosts to "
+        "ask without one"
     )
 
 
@@ -146,7 +162,12 @@ def _reason(chain: list[BaseException]) -> str:
 
 
 def from_status(
-    status: int, headers: Mapping[str, str], body: bytes, origin: str, api_key: str
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    origin: str,
+    api_key: str,
+    proxy: str | None = None,
 ) -> RoboflowError:
     """Return the exception for an answer that is not a success.
 
@@ -156,6 +177,8 @@ def from_status(
         body: As much of the answer as was read.
         origin: Where the request went, as it may be shown.
         api_key: The key to keep out of the message.
+        proxy: Host and port of the proxy it went through, if any: it may have answered
+            in place of the origin.
     """
     cause, what, remedy = _BY_STATUS.get(status, (UnexpectedStatusError, "", ""))
     if 300 <= status < 400:  # noqa: PLR2004 - the class of HTTP statuses
@@ -165,8 +188,8 @@ def from_status(
     words = _words_of_server(body, api_key)
     if words:
         message += f": {words!r}"
-    if remedy:
-        message += f". {remedy}"
+    if remedy or proxy:
+        message += f". {remedy or 'Try again later'}{_about(proxy)}"
     return cause(
         message,
         status=status,

@@ -3,10 +3,11 @@
 The only module that talks to the network; importing it imports requests.
 
 What requests takes from its environment, and what not: proxies (``HTTPS_PROXY``,
-``NO_PROXY``) and certificate authorities (``REQUESTS_CA_BUNDLE``) work as usual. A
-``.netrc`` is not read: it would add an Authorization header that nobody asked for.
-Cookies are not kept. Redirects are not followed, on any host: the key in the URL must
-not travel, and a POST must not turn into a GET.
+``NO_PROXY``) and certificate authorities (``REQUESTS_CA_BUNDLE``) work as usual, except
+that this machine is never asked through a proxy. A ``.netrc`` is not read: it would add
+an Authorization header that nobody asked for. Cookies are not kept. Redirects are not
+followed, on any host: the key in the URL must not travel, and a POST must not turn into
+a GET.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import requests
 from peakhold.interpreter import give_way
 from peakhold.roboflow.connections import DeadlineAdapter
 from peakhold.roboflow.failures import from_exception, from_status, origin_of
+from peakhold.roboflow.proxies import proxies_for, proxy_of
 from peakhold.roboflow.redaction import guard_logs, in_flight
 
 if TYPE_CHECKING:
@@ -82,8 +84,8 @@ class Transport:
             headers: Of the request.
             body: Sent as it is.
         """
-        origin = origin_of(url)
-        timeouts = (self._settings.connect_timeout, self._settings.read_timeout)
+        origin, proxies = origin_of(url), proxies_for(url)
+        proxy = proxy_of(url, proxies)
         with in_flight(api_key):
             try:
                 response = self._session().request(
@@ -91,23 +93,29 @@ class Transport:
                     url,
                     headers=headers,
                     data=body,
-                    timeout=timeouts,
-                    verify=self._settings.verify_ssl,
+                    timeout=(
+                        self._settings.connect_timeout,
+                        self._settings.read_timeout,
+                    ),
+                    proxies=proxies,
+                    verify=authorities(self._settings),
                     stream=True,
                 )
             except Exception as error:  # noqa: BLE001 - whatever escapes holds the URL
-                return from_exception(error, origin, api_key, self._settings)
+                return from_exception(error, origin, api_key, self._settings, proxy)
             with response:
                 cut = None
                 received = bytearray()
                 try:
                     _read(response, received)
                 except Exception as error:  # noqa: BLE001 - as above
-                    cut = from_exception(error, origin, api_key, self._settings)
+                    cut = from_exception(error, origin, api_key, self._settings, proxy)
                 status, answer = response.status_code, bytes(received)
                 if 200 <= status < 300:  # noqa: PLR2004 - HTTP's successes
                     return Answer(status, answer, cut)
-                return from_status(status, response.headers, answer, origin, api_key)
+                return from_status(
+                    status, response.headers, answer, origin, api_key, proxy
+                )
 
     def close(self) -> None:
         """Close idle connections. The next exchange opens new ones."""
@@ -124,38 +132,48 @@ class Transport:
         """
         pooled = self._pooled
         if pooled is None or pooled[0] != os.getpid():
-            pooled = (os.getpid(), self._new_session())
+            pooled = (os.getpid(), Session(self._settings))
+            pooled[1].headers["User-Agent"] = self._user_agent
             self._pooled = pooled
         return pooled[1]
 
-    def _new_session(self) -> requests.Session:
-        session = _Session()
-        session.auth = _no_auth
-        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        session.headers["User-Agent"] = self._user_agent
-        # Nothing to decompress: no small answer that unpacks into a gigabyte.
-        session.headers["Accept-Encoding"] = "identity"
-        adapter = DeadlineAdapter(self._settings.read_timeout, _POOL_SIZE)
-        session.mount("http://", adapter)
-        session.mount("https://", adapter)
-        return session
 
-
-class _Session(requests.Session):
-    """A session that takes every answer for the last one.
+class Session(requests.Session):
+    """A session that reads no environment, and takes every answer for the last one.
 
     ``allow_redirects=False`` would not do: requests then still prepares the request it
     does not send, which reads the whole body and fails on an odd ``Location``.
     """
+
+    def __init__(self, settings: Settings) -> None:
+        """Open no connection yet."""
+        super().__init__()
+        # `proxies_for` and `authorities` read what is wanted of it.
+        self.trust_env = False
+        self.auth = _between_steps
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        # Nothing to decompress: no small answer that unpacks into a gigabyte.
+        self.headers["Accept-Encoding"] = "identity"
+        adapter = DeadlineAdapter(settings.read_timeout, _POOL_SIZE)
+        self.mount("http://", adapter)
+        self.mount("https://", adapter)
 
     def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
         """Find no redirect."""
         return
 
 
-def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Stand where requests would otherwise put the credentials of a ``.netrc``."""
-    give_way()  # half of the work before the request is done here
+def authorities(settings: Settings) -> bool | str:
+    """Return what requests is to verify certificates by."""
+    if not settings.verify_ssl:
+        return False
+    names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+    return next((path for name in names if (path := os.environ.get(name))), True)
+
+
+def _between_steps(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Let frame loops run: half of the work before the request is done here."""
+    give_way()
     return request
 
 

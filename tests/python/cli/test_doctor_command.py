@@ -220,6 +220,34 @@ def test_a_key_that_the_endpoint_does_not_know_fails(
     examined.found("workspace", "fail", "HTTP 401", "-> Check the key")
 
 
+def test_a_proxy_on_the_way_is_named(examine, healthy, refusing_api):
+    address = refusing_api(200, lookup=403).removeprefix("http://")
+    healthy |= {
+        "API_BASE_URL": "http://api.example",
+        "HTTP_PROXY": f"http://someone:s3cret@{address}",
+    }
+
+    examined = examine(**healthy)
+
+    through = f"through the proxy {address}"
+    examined.found("endpoint", "ok", through)
+    examined.found("workspace", "fail", "HTTP 403", through)
+    assert "s3cret" not in examined.text
+    with closed_port() as nobody:
+        address = nobody.removeprefix("http://")
+        healthy["HTTP_PROXY"] = f"http://someone:s3cret@{address}"
+        examined = examine(**healthy)
+    examined.found("endpoint", "fail", f"through the proxy {address}")
+    assert "s3cret" not in examined.text
+
+
+def test_this_machine_is_examined_without_a_proxy(examine, healthy):
+    with closed_port() as nobody:
+        examined = examine(**healthy, HTTP_PROXY=nobody, http_proxy=nobody)
+
+    assert examined.statuses["workspace"] == "ok"
+
+
 def test_an_endpoint_in_trouble_fails(inference, examine, healthy, refusing_api):
     healthy |= {"API_BASE_URL": refusing_api(200, lookup=500)}
 

@@ -105,7 +105,12 @@ def test_files_are_their_owner_s_alone(api, start, state):
 
 
 @pytest.mark.parametrize(
-    ("mutant", "where"), [("log_the_url", "log"), ("store_the_key", "outbox.sqlite3")]
+    ("mutant", "where"),
+    [
+        ("log_the_url", "log"),
+        ("bring_the_frames", "log"),
+        ("store_the_key", "outbox.sqlite3"),
+    ],
 )
 def test_the_control_a_key_that_shows_is_found(
     api, start, state, mutant, where, figure

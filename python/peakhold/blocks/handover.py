@@ -8,6 +8,7 @@ from peakhold.blocks.cache import SHARED
 from peakhold.delivery import Sender, current
 from peakhold.delivery.settings import DeliverySettings
 from peakhold.roboflow import RoboflowClient, Settings
+from peakhold.roboflow.api_key import ApiKey, without_locals
 
 if TYPE_CHECKING:
     from peakhold.delivery.cache import Cache
@@ -56,10 +57,11 @@ def failure(what: str, error: Exception, sender: Sender) -> SinkResult:
 class Sink:
     """The constructor of both blocks, and who delivers for them."""
 
+    @without_locals
     def __init__(
         self,
         cache: Cache | None = None,
-        api_key: str | None = None,
+        api_key: ApiKey | str | None = None,
         background_tasks: Any = None,
         thread_pool_executor: Any = None,
         disable_sinks: bool = False,
@@ -93,10 +95,13 @@ class Sink:
         )
 
     def _make_sender(
-        self, cache: Cache, api_key: str | None, platform_client: PlatformClient | None
+        self,
+        cache: Cache,
+        api_key: ApiKey | str | None,
+        platform_client: PlatformClient | None,
     ) -> Sender | None:
         """Return who sends for the block; None without an api key."""
-        if api_key is not None and not isinstance(api_key, str):
+        if api_key is not None and not isinstance(api_key, (ApiKey, str)):
             given = type(api_key).__name__
             raise TypeError(f"api_key must be a str or None, not of type {given}")
         if not api_key or platform_client is None:

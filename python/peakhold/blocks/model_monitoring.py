@@ -19,11 +19,13 @@ from peakhold.blocks.handover import (
 from peakhold.blocks.interval import whole_seconds
 from peakhold.blocks.windows import REGISTRY, Window, WindowKey
 from peakhold.delivery import current
+from peakhold.roboflow.api_key import without_locals
 from peakhold.texts import text_of
 
 if TYPE_CHECKING:
     from peakhold.delivery import Sender
     from peakhold.delivery.cache import Cache
+    from peakhold.roboflow import ApiKey
     from peakhold.roboflow.operations import PlatformClient
 
 NOT_IN_RANGE = "Not in reporting range, skipping report. (Ok)"
@@ -43,10 +45,11 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
             ``PEAKHOLD_MAX_CLASSES`` is not a whole number of at least 1.
     """
 
+    @without_locals
     def __init__(
         self,
         cache: Cache | None = None,
-        api_key: str | None = None,
+        api_key: ApiKey | str | None = None,
         background_tasks: Any = None,
         thread_pool_executor: Any = None,
         disable_sinks: bool = False,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from peakhold.delivery.settings import DeliverySettings
     from peakhold.outbox import StateDirectory
     from peakhold.records import Destination
-    from peakhold.roboflow import Settings
+    from peakhold.roboflow import ApiKey, Settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     return FAILED if outcome["left"] else 0
 
 
-def _reachable(delivery: DeliverySettings) -> tuple[Settings, str]:
+def _reachable(delivery: DeliverySettings) -> tuple[Settings, ApiKey | str]:
     """Return how to reach the API and with which key.
 
     Raises:
@@ -81,7 +81,7 @@ def deliver_what_waits(
     state: StateDirectory,
     delivery: DeliverySettings,
     settings: Settings,
-    api_key: str,
+    api_key: ApiKey | str,
     timeout: float,
 ) -> dict[str, Any]:
     """Deliver what dead processes left for a key; returns figures, and what is left.

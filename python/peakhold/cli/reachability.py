@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from peakhold.cli.findings import Finding, fail, ok, warn
-from peakhold.roboflow import RoboflowClient, RoboflowError, Settings
+from peakhold.roboflow import ApiKey, RoboflowClient, RoboflowError, Settings
 from peakhold.roboflow.errors import UnexpectedStatusError
 from peakhold.roboflow.redaction import redact
 
@@ -95,13 +95,13 @@ def _check_workspace(client: RoboflowClient) -> Finding:
     if api_key is None:
         return _unknown("workspace", "there is no api key")
     try:
-        workspace = client.get_roboflow_workspace(api_key)
+        workspace = client.get_roboflow_workspace(ApiKey.of(api_key).reveal())
     except RoboflowError as error:
         return _failure("workspace", error, api_key)
     return ok("workspace", redact(repr(workspace), api_key))
 
 
-def _failure(check: str, error: RoboflowError, api_key: str | None) -> Finding:
+def _failure(check: str, error: RoboflowError, api_key: ApiKey | str | None) -> Finding:
     message = redact(str(error), api_key)
     # The last sentence of these errors is the remedy; a plain status has none.
     text, stop, remedy = message.rpartition(". ")

@@ -80,6 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     from peakhold.cli.session import open_player, settle
     from peakhold.cli.summary import print_json, print_summary, summarise
     from peakhold.cli.terminal import progress_bar, working
+    from peakhold.roboflow import ApiKey
     from peakhold.roboflow.proxies import is_loopback
 
     frames, total = _open_frames(arguments)
@@ -93,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     client = MeteredClient(settings)
     # Whatever is wrong with address or key shows now, not after the last frame.
-    client.get_roboflow_workspace(api_key)
+    client.get_roboflow_workspace(ApiKey.of(api_key).reveal())
     try:
         player = open_player(
             client, api_key, arguments.frequency, arguments.metadata, "peakhold-replay"

@@ -17,6 +17,7 @@ from peakhold.delivery import current
 if TYPE_CHECKING:
     from peakhold.cli.metering import MeteredClient
     from peakhold.outbox import Counts
+    from peakhold.roboflow import ApiKey
 
 _PATIENCE = 5.0
 """Seconds without a delivery after which what is pending counts as failed."""
@@ -37,7 +38,7 @@ class Settled:
 
 def open_player(
     client: MeteredClient,
-    api_key: str,
+    api_key: ApiKey | str,
     frequency: int,
     field: tuple[str, str],
     aggregator_key: str,

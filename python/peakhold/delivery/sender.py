@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from peakhold.errors import PeakholdError
 from peakhold.records import Destination
 from peakhold.records.encode import metadata_entries
+from peakhold.roboflow.api_key import ApiKey, without_locals
 from peakhold.roboflow.operations import sends_bodies
 from peakhold.roboflow.redaction import redact
 from peakhold.roboflow.settings import Settings
@@ -42,12 +43,17 @@ class Sender:
     """
 
     def __init__(
-        self, client: PlatformClient, api_key: str, cache: Cache, *, injected: bool
+        self,
+        client: PlatformClient,
+        api_key: ApiKey | str,
+        cache: Cache,
+        *,
+        injected: bool,
     ) -> None:
         """Bind a client to an api key; ``injected`` ones never share with the own."""
         kind = f"{type(client).__module__}.{type(client).__qualname__}"
         endpoint = getattr(client, "endpoint", None)
-        api_key = text_of(api_key)
+        self._api_key = api_key = ApiKey.of(api_key)
         self.client = client
         self.cache = cache
         self.lane: Lane | None = None
@@ -56,10 +62,9 @@ class Sender:
         how = "by body" if self.sends_bodies else "by call"
         self.destination = Destination(
             endpoint=text_of(endpoint) if isinstance(endpoint, str) else kind,
-            api_key_fingerprint=_sha256(api_key).hex()[:16],
+            api_key_fingerprint=hashlib.sha256(_bytes(api_key)).hexdigest()[:16],
             client=f"{kind} {how}" if injected else None,
         )
-        self._api_key = api_key
 
     def __repr__(self) -> str:
         """Show where it sends to, and no key."""
@@ -67,7 +72,10 @@ class Sender:
 
     def __reduce__(self) -> str:
         """Refuse to be pickled: the api key must not leave this process's memory."""
-        message = "a Sender holds an api key and cannot be pickled"
+        message = (
+            "a Sender holds an api key and cannot be pickled: make the block in the "
+            "process that uses it"
+        )
         raise TypeError(message)
 
     @property
@@ -90,13 +98,14 @@ class Sender:
             **(self.client.get_system_info() or {}),
         }
 
+    @without_locals
     def look_up_workspace(self) -> str:
         """Ask the API for the workspace.
 
         Raises:
             EmptyWorkspaceError: If the answer is empty or not a string.
         """
-        workspace = self.client.get_roboflow_workspace(self._api_key)
+        workspace = self.client.get_roboflow_workspace(self._api_key.reveal())
         if not is_workspace(workspace):
             message = (
                 "the workspace lookup answered without a workspace; "
@@ -105,6 +114,7 @@ class Sender:
             raise EmptyWorkspaceError(message)
         return text_of(workspace)
 
+    @without_locals
     def send(self, record: Record, workspace: str) -> None:
         """Make the request of an encoded record.
 
@@ -119,21 +129,22 @@ class Sender:
                 if record.kind == "report"
                 else client.send_metadata_body
             )
-            send(self._api_key, workspace, body, record.id)
+            send(self._api_key.reveal(), workspace, body, record.id)
         elif record.kind == "report":
             client.send_inference_results_to_model_monitoring(
-                self._api_key, workspace, json.loads(body)
+                self._api_key.reveal(), workspace, json.loads(body)
             )
         else:
             for entry in metadata_entries(record):  # of which there is one, see attempt
                 client.add_custom_metadata(
-                    api_key=self._api_key,
+                    api_key=self._api_key.reveal(),
                     workspace_id=workspace,
                     inference_ids=list(entry.inference_ids),
                     field_name=entry.field_name,
                     field_value=entry.field_value,
                 )
 
+    @without_locals
     def describe(self, error: BaseException) -> str:
         """Return the text of an exception, as UTF-8 can say it, without the api key."""
         try:
@@ -149,9 +160,5 @@ def is_workspace(value: object) -> bool:
     return isinstance(value, str) and bool(value)
 
 
-def _sha256(text: str) -> bytes:
-    return hashlib.sha256(_bytes(text)).digest()
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
+def _bytes(api_key: ApiKey) -> bytes:
+    return api_key.reveal().encode("utf-8", "surrogatepass")

@@ -3,6 +3,7 @@
 Importing this package does not import requests; constructing a client does.
 """
 
+from peakhold.roboflow.api_key import ApiKey
 from peakhold.roboflow.client import RoboflowClient
 from peakhold.roboflow.errors import (
     ConnectionFailedError,
@@ -21,6 +22,7 @@ from peakhold.roboflow.errors import (
 from peakhold.roboflow.settings import Settings
 
 __all__ = [
+    "ApiKey",
     "ConnectionFailedError",
     "ForbiddenError",
     "MalformedResponseError",

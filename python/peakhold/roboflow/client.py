@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
 from peakhold._peakhold import __version__
+from peakhold.roboflow.api_key import ApiKey, without_locals
 from peakhold.roboflow.errors import (
     MalformedResponseError,
     OfflineError,
@@ -80,6 +81,7 @@ class RoboflowClient:
 
     # -- what the API does ---------------------------------------------------------
 
+    @without_locals
     def get_roboflow_workspace(self, api_key: str) -> str:
         """Look up the workspace an api key belongs to.
 
@@ -102,6 +104,7 @@ class RoboflowClient:
             raise MalformedResponseError(message, status=answer.status)
         return workspace
 
+    @without_locals
     def send_inference_results_to_model_monitoring(
         self, api_key: str, workspace_id: str, inference_data: dict[str, Any]
     ) -> None:
@@ -120,6 +123,7 @@ class RoboflowClient:
         body = json.dumps(inference_data, allow_nan=False).encode()
         self.send_report_body(api_key, workspace_id, body, uuid.uuid4().hex)
 
+    @without_locals
     def add_custom_metadata(
         self,
         api_key: str,
@@ -148,6 +152,7 @@ class RoboflowClient:
         body = json.dumps({"data": [entry]}, allow_nan=False).encode()
         self.send_metadata_body(api_key, workspace_id, body, uuid.uuid4().hex)
 
+    @without_locals
     def send_report_body(
         self, api_key: str, workspace_id: str, body: bytes, idempotency_key: str
     ) -> None:
@@ -167,6 +172,7 @@ class RoboflowClient:
         path = f"{_workspace_path(workspace_id)}/inference-stats"
         self._post(path, "", api_key, body, idempotency_key)
 
+    @without_locals
     def send_metadata_body(
         self, api_key: str, workspace_id: str, body: bytes, idempotency_key: str
     ) -> None:
@@ -262,6 +268,7 @@ class RoboflowClient:
         body: bytes | None = None,
     ) -> Answer:
         """Make a request and return the answer if it is a success."""
+        api_key = ApiKey.of(api_key).reveal()  # of `Settings`, too
         if not api_key:
             message = "api_key must not be empty; set ROBOFLOW_API_KEY"
             raise ValueError(message)

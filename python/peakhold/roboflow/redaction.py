@@ -6,8 +6,7 @@ quoted or not, whoever sent the request; the exact key of the request in flight 
 wherever it stands, for instance where a server echoes it.
 
 Not covered: ``http.client.HTTPConnection.debuglevel``, which prints requests to
-stdout on purpose, and local variables of traceback frames, which error trackers may
-record. Those that hold a key are named ``api_key``, which trackers blank by default.
+stdout on purpose. Local variables of traceback frames are the matter of ``api_key.py``.
 """
 
 from __future__ import annotations
@@ -20,6 +19,8 @@ from contextvars import ContextVar
 from traceback import format_exception
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
+
+from peakhold.roboflow.api_key import ApiKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +53,7 @@ _TELLING_LENGTH = 6
 _in_flight: ContextVar[str | None] = ContextVar("peakhold_api_key", default=None)
 
 
-def redact(text: str, secret: str | None = None) -> str:
+def redact(text: str, secret: ApiKey | str | None = None) -> str:
     """Return ``text`` without api keys and without the user info of URLs.
 
     Args:
@@ -63,8 +64,9 @@ def redact(text: str, secret: str | None = None) -> str:
     text = _PLAIN_PARAMETER.sub(rf"\1{REDACTED}", text)
     text = _QUOTED_PARAMETER.sub(rf"\1{REDACTED}", text)
     text = _USER_INFO.sub(rf"\1{REDACTED}@", text)
-    if secret is not None and len(secret) >= _TELLING_LENGTH:
-        text = _every_form(secret).sub(REDACTED, text)
+    known = "" if secret is None else ApiKey.of(secret).reveal()
+    if len(known) >= _TELLING_LENGTH:
+        text = _every_form(known).sub(REDACTED, text)
     return text
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from peakhold.environment import Environment
+from peakhold.roboflow.api_key import ApiKey, without_locals
 from peakhold.texts import text_of
 
 if TYPE_CHECKING:
@@ -58,8 +58,11 @@ _HEADER_VALUE = re.compile(r"|[!-~\xa0-\xff](?:[\t -~\xa0-\xff]*[!-~\xa0-\xff])?
 class Settings:
     """How to reach the API. Messages and ``repr`` never show a key or a header.
 
+    Another process that unpickles them has no key: it reads its own.
+
     Attributes:
-        api_key: The key, for callers that have none of their own.
+        api_key: The key, for callers that have none of their own; kept as an
+            ``ApiKey``.
         api_base_url: Where the API is; kept without a trailing slash.
         device_id: ``device_id`` of every report.
         connect_timeout: Seconds for opening a connection, per address of the host.
@@ -75,7 +78,7 @@ class Settings:
         ValueError: If a value cannot be used; the text says which and what would be.
     """
 
-    api_key: str | None = field(default=None, repr=False)
+    api_key: ApiKey | str | None = field(default=None, repr=False)
     api_base_url: str = DEFAULT_API_BASE_URL
     device_id: str | None = None
     connect_timeout: float = DEFAULT_CONNECT_TIMEOUT
@@ -91,6 +94,7 @@ class Settings:
     def __post_init__(self) -> None:
         """Check every value once, however the settings were made."""
         set_field = object.__setattr__  # the class is frozen for everybody else
+        set_field(self, "api_key", ApiKey.of(self.api_key) if self.api_key else None)
         base = _checked_url("api_base_url (API_BASE_URL)", self.api_base_url)
         set_field(self, "api_base_url", base)
         if self.secure_gateway is not None:
@@ -109,12 +113,25 @@ class Settings:
                 raise ValueError(message)
         set_field(self, "extra_headers", _checked_headers(self.extra_headers))
 
+    def __getstate__(self) -> dict[str, object]:
+        """Leave the key out of what is pickled."""
+        return {**vars(self), "api_key": None}
+
+    def __copy__(self) -> Settings:
+        """Return the same object, which does not change."""
+        return self
+
+    def __deepcopy__(self, memo: object) -> Settings:
+        """Return the same object, which does not change."""
+        return self
+
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+    @without_locals
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read the variables of ``ENVIRONMENT``.
 
         Args:
-            environ: Where to look them up.
+            environ: Where to look them up; None for those of the process.
 
         Raises:
             ValueError: If a variable cannot be used; the text names it and the remedy,
@@ -136,6 +153,10 @@ class Settings:
             secure_gateway=read.text("SECURE_GATEWAY"),
             system_info=read.switch("PEAKHOLD_SYSTEM_INFO", default=True),
         )
+
+
+# Its frame, which dataclasses make, has the key among its arguments.
+Settings.__init__ = without_locals(Settings.__init__)  # type: ignore[method-assign]
 
 
 def _headers(value: str | None) -> dict[str, str]:

@@ -63,6 +63,10 @@ class Transport:
         self._pooled: tuple[int, requests.Session] | None = None
         guard_logs()
 
+    def __getstate__(self) -> dict[str, object]:
+        """Leave the connections out of what is copied or pickled."""
+        return {**vars(self), "_pooled": None}
+
     def exchange(
         self,
         method: str,

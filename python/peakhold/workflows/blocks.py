@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 from peakhold import blocks
 from peakhold.blocks.handover import Sink
 from peakhold.delivery import Sender
+from peakhold.roboflow.api_key import without_locals
 from peakhold.workflows.clients import inference_client, injected_client
 from peakhold.workflows.host import CORE, find_host
 from peakhold.workflows.manifests import AggregatorManifest, CustomMetadataManifest
 
 if TYPE_CHECKING:
     from peakhold.delivery.cache import Cache
+    from peakhold.roboflow import ApiKey
     from peakhold.roboflow.operations import PlatformClient
 
 _HOST = find_host()
@@ -29,6 +31,7 @@ class _HostedSink(Sink):
     finds them all the same, by their full names.
     """
 
+    @without_locals
     def __init__(self, *args: Any, **parameters: Any) -> None:
         """See ``Sink``; a name may have the prefix of the host's own blocks."""
         hosts = {
@@ -53,7 +56,10 @@ class _HostedSink(Sink):
         return names
 
     def _make_sender(
-        self, cache: Cache, api_key: str | None, platform_client: PlatformClient | None
+        self,
+        cache: Cache,
+        api_key: ApiKey | str | None,
+        platform_client: PlatformClient | None,
     ) -> Sender | None:
         injected = injected_client(platform_client, _HOST)
         client = inference_client()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import http.client
+import io
 import logging
+import pickle
 import sys
 import time
 import traceback
@@ -11,11 +15,14 @@ logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
 
 from common import frame, say  # noqa: E402 - logged from the first import on
 from mutant import MUTANT  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.traceback import Traceback  # noqa: E402
 
 import peakhold  # noqa: E402
 from peakhold.blocks.cache import SHARED  # noqa: E402
-from peakhold.delivery import current  # noqa: E402
+from peakhold.delivery import Sender, current  # noqa: E402
 from peakhold.outbox import packing, rows  # noqa: E402
+from peakhold.roboflow import RoboflowClient, Settings  # noqa: E402
 
 if MUTANT == "log_the_url":
     from peakhold.roboflow import transport
@@ -25,6 +32,11 @@ if MUTANT == "log_the_url":
 if MUTANT == "store_the_key":
     _pack = packing.pack
     rows.pack = lambda body: _pack(body + sys.argv[2].encode())
+if MUTANT == "bring_the_frames":
+    for kind in (RoboflowClient, Sender):
+        for name, member in list(vars(kind).items()):
+            if hasattr(member, "__wrapped__"):
+                setattr(kind, name, member.__wrapped__)
 
 CANARY = sys.argv[2]
 
@@ -32,6 +44,45 @@ CANARY = sys.argv[2]
 def show(*values):
     """Log what a careless program might."""
     logging.getLogger("program").debug("%s", values)
+
+
+def press_ctrl_c(*_args, **_kwargs):
+    raise KeyboardInterrupt
+
+
+def look_up():
+    client.get_roboflow_workspace(CANARY)
+
+
+def attach():
+    metadata.run(
+        fire_and_forget=False,
+        field_name="f",
+        field_value="v",
+        predictions={"inference_id": "i"},
+    )
+
+
+def show_frames_of(call):
+    """Log what error trackers make of a call that fails, local variables included."""
+    try:
+        call()
+    except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt as well
+        plain = traceback.TracebackException.from_exception(error, capture_locals=True)
+        console = Console(file=io.StringIO(), width=500)
+        console.print(
+            Traceback.from_exception(
+                type(error), error, error.__traceback__, show_locals=True, width=500
+            )
+        )
+        show("".join(plain.format()), console.file.getvalue())
+
+
+def show_pickle_of(value):
+    try:
+        show(pickle.dumps(value))
+    except TypeError as error:
+        show(str(error))
 
 
 current()._lanes._jitter = lambda _low, _high: 0.01
@@ -70,4 +121,20 @@ except peakhold.PeakholdError as error:
         traceback.print_exception(error, file=sys.stderr)
         error = error.__cause__ or error.__context__
 show(repr(client), repr(aggregator._sender), peakhold.health())
+show_frames_of(look_up)
+http.client.HTTPConnection.endheaders = press_ctrl_c
+show_frames_of(look_up)
+show_frames_of(attach)
+keeper = RoboflowClient(Settings(api_key=CANARY))
+for value in (
+    keeper,
+    keeper.settings,
+    client,
+    aggregator,
+    metadata,
+    aggregator._sender,
+):
+    show_pickle_of(value)
+    show(vars(value))
+show(dataclasses.asdict(keeper.settings))
 say("done")

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
 import logging
+import signal
+import threading
 import traceback
 import types
 from urllib.parse import quote, quote_plus
 
 import pytest
 import requests
+from rich.console import Console
+from rich.traceback import Traceback as RichTraceback
 
+from peakhold.blocks import (
+    ModelMonitoringInferenceAggregatorBlockV1,
+    RoboflowCustomMetadataBlockV1,
+)
+from peakhold.delivery import Sender
 from peakhold.roboflow import RoboflowClient, RoboflowError, Settings
 from peakhold.testing import (
     Answer,
@@ -19,6 +29,7 @@ from peakhold.testing import (
     Computed,
     CutOff,
     Drip,
+    RecordingClient,
     Reset,
     answer_json,
     redirect,
@@ -103,10 +114,35 @@ def reachable_from(error):
 
 
 def locals_of(error):
-    """Yield the local variables of peakhold's frames in a traceback."""
+    """Yield the local variables of all frames in a traceback but the test's own."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
-        if frame.f_globals["__name__"].startswith("peakhold."):
+        if frame.f_globals["__name__"] != __name__:
             yield from frame.f_locals.items()
+
+
+class Call:
+    """A call that an error tracker can see the frames of, and no key in its own."""
+
+    def __init__(self, function, *args):
+        self.function, self.args = function, args
+
+    def __call__(self):
+        self.function(*self.args)
+
+    def rendered(self):
+        """Make the call, which fails; return all that trackers make of the failure."""
+        try:
+            self()
+        except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt as well
+            plain = traceback.TracebackException.from_exception(
+                error, capture_locals=True
+            )
+            rich = RichTraceback.from_exception(
+                type(error), error, error.__traceback__, show_locals=True, width=500
+            )
+            console = Console(file=io.StringIO(), width=500)
+            console.print(rich)
+            return type(error), "".join(plain.format()) + console.file.getvalue()
 
 
 def echo(status):
@@ -171,8 +207,8 @@ def check(client, call, key, logged):
         assert error.__cause__ is None
         assert error.__context__ is None
         assert [text for text in everything_of(error) if leaks(text, key)] == []
-        for name, value in locals_of(error):
-            assert name == "api_key" or not leaks(repr(value), key)
+        shown = [name for name, value in locals_of(error) if leaks(repr(value), key)]
+        assert shown == []
     assert [line for line in logged if leaks(line, key)] == []
     assert not leaks(repr(client), key)
     return error
@@ -275,6 +311,80 @@ def test_a_key_that_cannot_be_encoded_is_not_shown_either(server, make_client):
         make_client().get_roboflow_workspace(key)
 
     assert "canary" not in "".join(everything_of(caught.value))
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="POSIX has it")
+@pytest.mark.parametrize(
+    ("operation", "arguments"),
+    [
+        ("get_roboflow_workspace", ()),
+        ("send_report_body", ("acme", BODY, "id")),
+        ("send_inference_results_to_model_monitoring", ("acme", {})),
+        ("add_custom_metadata", ("acme", ["id"], "field", "value")),
+    ],
+)
+def test_no_local_variable_shows_the_key_when_ctrl_c_ends_a_request(
+    server, make_client, canary, operation, arguments
+):
+    def interrupt(request):
+        del request
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        return BlackHole()
+
+    server.otherwise = Computed(interrupt)
+    client = make_client(read_timeout=5)
+    kind, shown = Call(getattr(client, operation), canary, *arguments).rendered()
+
+    assert kind is KeyboardInterrupt
+    assert not leaks(shown, canary)
+    assert server.requests[0].query["api_key"] == [canary]
+
+
+def test_no_local_variable_of_an_injected_client_shows_the_key(canary):
+    class Client(RecordingClient):
+        def get_roboflow_workspace(self, api_key):
+            url = f"?api_key={api_key}"
+            raise KeyboardInterrupt(len(url))
+
+    sender = Sender(Client(), canary, {}, injected=True)
+    kind, shown = Call(sender.look_up_workspace).rendered()
+
+    assert kind is KeyboardInterrupt
+    assert not leaks(shown, canary)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda key: Call(Settings, key, "nowhere"),
+        lambda key: Call(
+            Settings.from_environment,
+            {"API_KEY": key, "ROBOFLOW_API_REQUEST_TIMEOUT": key},
+        ),
+        lambda key: Call(
+            RoboflowClient(Settings(api_key=key)).send_report_body, key, "a", b"", key
+        ),
+        lambda key: Call(ModelMonitoringInferenceAggregatorBlockV1, None, key),
+        lambda key: Call(RoboflowCustomMetadataBlockV1, None, key),
+    ],
+    ids=["settings", "environment", "client", "aggregator", "metadata"],
+)
+def test_no_local_variable_shows_the_key_of_a_call_that_is_wrong(
+    canary, monkeypatch, make
+):
+    monkeypatch.setenv("API_BASE_URL", "nowhere")
+    monkeypatch.setenv("ROBOFLOW_API_KEY", canary)  # `os.environ` is a variable, too
+    kind, shown = make(canary).rendered()
+
+    assert kind is ValueError
+    assert not leaks(shown, canary)
+
+
+def test_the_control_local_variables_of_an_unguarded_request_show_the_key(canary):
+    url = f"http://127.0.0.1:{refusing_port()}/?api_key={quote(canary, safe='')}"
+    _, shown = Call(requests.get, url).rendered()
+
+    assert leaks(shown, canary)
 
 
 def test_the_search_would_find_what_requests_and_urllib3_show(

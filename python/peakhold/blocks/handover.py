@@ -116,6 +116,24 @@ class Sink:
             injected=platform_client is not None,
         )
 
+    def __copy__(self) -> Sink:
+        """Return a block that shares window, sender and whatever else this one has."""
+        copied = object.__new__(type(self))
+        vars(copied).update(vars(self))
+        return copied
+
+    def __deepcopy__(self, memo: object) -> Sink:
+        """Return what ``copy`` returns: windows and connections are not copied."""
+        return self.__copy__()
+
+    def __reduce__(self) -> str:
+        """Refuse to be pickled: windows and the api key stay in this process."""
+        message = (
+            f"a {type(self).__name__} holds an api key and a window and cannot be "
+            "pickled: make the block in the process that uses it"
+        )
+        raise TypeError(message)
+
     @classmethod
     def get_init_parameters(cls) -> list[str]:
         """Return the constructor's parameters, for hosts that inject them by name."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 
 import numpy as np
@@ -256,6 +258,15 @@ def test_500_frames_a_second_go_out_in_4_requests_a_second_each_id_once(
     assert len(arrived) == len(set(arrived)) == 1_000
     assert set(arrived) == sent
     assert conserved(dispatcher.counts())
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copy_of_a_block_sends_with_the_same_sender(metadata_block, client, copied):
+    pool = ThreadPoolExecutor(1)  # which cannot be copied
+    block = metadata_block(platform_client=client, thread_pool_executor=pool)
+    assert run(copied(block)) == SENT
+    assert len(client.entries()) == 1
+    pool.shutdown()
 
 
 def test_offline_mode_says_that_nothing_was_sent(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 import time
 import uuid
@@ -11,7 +13,7 @@ from enum import Enum
 import pytest
 from stand_ins import DictCache, StatusError, eventually
 
-from peakhold.blocks import windows
+from peakhold.blocks import ModelMonitoringInferenceAggregatorBlockV1, windows
 from peakhold.blocks.windows import REGISTRY, WindowKey
 from peakhold.outbox import Limits
 from peakhold.testing import RecordingClient
@@ -104,6 +106,37 @@ def test_keys_that_are_equal_but_read_differently_have_windows_of_their_own(
     for key in (1, 1.0, True):
         run(block, unique_aggregator_key=key)
     assert list(block._windows) == ["1", "1.0", "True"]
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copy_of_a_block_shares_its_window_and_its_sender(
+    aggregator, run, cache, cache_key, client, frame, copied
+):
+    class Named(ModelMonitoringInferenceAggregatorBlockV1):
+        name = "step"
+
+    block = Named(api_key="k", platform_client=client, cache=cache)
+    run(block, frame("before"))
+    other = (
+        copied({"step": block})["step"] if copied is copy.deepcopy else copied(block)
+    )
+    assert (type(other), other.name) == (Named, "step")
+    assert other is not block
+    run(other, frame("after"))
+    cache.values[cache_key] = ago(hours=1)
+    only_window(block).interval.last_report = float("-inf")
+    assert run(other)["message"] == SENT
+    assert classes(client) == [["before", "after", "dog"]]
+    assert run(block)["message"] == NOT_IN_RANGE
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_block_cannot_be_pickled_and_the_error_says_what_to_do(
+    aggregator, metadata_block, protocol
+):
+    for block in (aggregator(), metadata_block()):
+        with pytest.raises(TypeError, match="make the block in the process that uses"):
+            pickle.dumps(block, protocol)
 
 
 def _windows_of(block, run):

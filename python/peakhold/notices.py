@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from peakhold.texts import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -91,6 +93,8 @@ class Notices:
     def warn(self, cause: str, message: str, *args: object) -> None:
         """Count ``cause``, and log ``message % args`` unless that was done lately.
 
+        Texts among ``args`` are made printable: they may be of servers and files.
+
         The number of occurrences that were not shown is added to the next one shown.
         """
         now = self._clock()
@@ -104,11 +108,11 @@ class Notices:
         if unseen:
             message += " (and %d more since the last such warning)"
             args = (*args, unseen)
-        _logger.warning(message, *args)
+        _logger.warning(message, *map(_loggable, args))
 
     def info(self, message: str, *args: object) -> None:
         """Log a recovery."""
-        _logger.info(message, *args)
+        _logger.info(message, *map(_loggable, args))
 
     def failed(self, failure: Failure) -> None:
         """Tell the ``on_error`` callbacks."""
@@ -136,3 +140,7 @@ class Notices:
             call()
         except Exception as error:  # noqa: BLE001 - see above
             self.warn("callback", "A callback raised %s", type(error).__name__)
+
+
+def _loggable(arg: object) -> object:
+    return arg if isinstance(arg, (int, float)) else printable(str(arg))

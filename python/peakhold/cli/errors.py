@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 
 from peakhold.errors import PeakholdError
+from peakhold.texts import printable
 
 USAGE = 2
 """Exit code of a mistake in the command, its input or its surroundings."""
@@ -44,13 +45,3 @@ def require(command: str, *modules: str, extra: str = "monitor") -> None:
 def one_line(text: object) -> str:
     """Return a text on one line, its control characters made visible."""
     return printable(" ".join(str(text).split()))
-
-
-def printable(text: str) -> str:
-    """Return a text that cannot move the cursor or colour the terminal."""
-    if text.isprintable():
-        return text
-    return "".join(
-        sign if sign.isprintable() else sign.encode("unicode_escape").decode()
-        for sign in text
-    )

@@ -13,6 +13,7 @@ from peakhold.cli.errors import CommandError
 from peakhold.cli.looking import age, name_of, say_wrapped, state_directory
 from peakhold.cli.terminal import say
 from peakhold.outbox import admin
+from peakhold.texts import printable
 
 if TYPE_CHECKING:
     import argparse
@@ -87,8 +88,8 @@ def _ls(state: StateDirectory, arguments: argparse.Namespace) -> None:
     for record in records:
         # The id first and whole, to be copied; as wide as 60 columns.
         say(
-            f"{record['id']:<32}  {record['kind']:<8}  {record['state']:<7}  "
-            f"{age(record['age'])}"
+            f"{printable(record['id']):<32}  {record['kind']:<8}  "
+            f"{record['state']:<7}  {age(record['age'])}"
         )
         if record["last_error"]:
             say_wrapped(f"{record['attempts']} tried: {record['last_error']}", "  ")
@@ -113,7 +114,7 @@ def _show(state: StateDirectory, arguments: argparse.Namespace) -> None:
     if arguments.json:
         say(json.dumps(record))
         return
-    say(f"Record {record['id']}")
+    say(f"Record {printable(record['id'])}")
     say_wrapped(f"to: {name_of(record)}", "  ")
     for name in _TOLD:
         if record[name] is not None:

@@ -13,7 +13,7 @@ from peakhold.roboflow.api_key import ApiKey, without_locals
 from peakhold.roboflow.operations import sends_bodies
 from peakhold.roboflow.redaction import redact
 from peakhold.roboflow.settings import Settings
-from peakhold.texts import text_of
+from peakhold.texts import printable, text_of
 
 if TYPE_CHECKING:
     from peakhold.delivery.cache import Cache
@@ -146,13 +146,12 @@ class Sender:
 
     @without_locals
     def describe(self, error: BaseException) -> str:
-        """Return the text of an exception, as UTF-8 can say it, without the api key."""
+        """Return the text of an exception, printable and without the api key."""
         try:
             text = str(error)
         except Exception:  # noqa: BLE001 - of an injected client
             return "(its text cannot be read)"
-        sayable = text.encode("utf-8", "backslashreplace").decode("utf-8")
-        return redact(sayable, self._api_key)
+        return printable(redact(text, self._api_key))
 
 
 def is_workspace(value: object) -> bool:

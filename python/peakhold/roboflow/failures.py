@@ -30,6 +30,7 @@ from peakhold.roboflow.errors import (
     UnexpectedStatusError,
 )
 from peakhold.roboflow.redaction import redact, redact_foreign
+from peakhold.texts import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -81,7 +82,7 @@ _BY_STATUS: Mapping[int, tuple[type[RoboflowError], str, str]] = {
 def origin_of(url: str) -> str:
     """Return scheme, host and port of a URL: the part that may be shown."""
     parts = urlsplit(url)
-    return redact(f"{parts.scheme}://{parts.netloc}")
+    return printable(redact(f"{parts.scheme}://{parts.netloc}"))
 
 
 def from_exception(
@@ -112,7 +113,7 @@ def from_exception(
             f"{origin} did not answer within {settings.read_timeout:g} s. Allow more "
             f"by ROBOFLOW_API_REQUEST_TIMEOUT if the network is slow{about}"
         )
-    reason = redact(_reason(chain), api_key)
+    reason = printable(redact(_reason(chain), api_key))
     tls = [link for link in chain if isinstance(link, ssl.SSLError)]
     if any(not isinstance(link, _TLS_CUT) for link in tls):
         return TlsFailedError(

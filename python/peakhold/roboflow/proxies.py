@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 from requests.utils import get_environ_proxies, select_proxy
 
+from peakhold.texts import printable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -40,4 +42,4 @@ def proxy_of(url: str, proxies: Mapping[str, str]) -> str | None:
     if not proxy:
         return None
     address = proxy.rpartition("@")[2].rpartition("://")[2]
-    return re.split(r"[/?#]", address)[0]
+    return printable(re.split(r"[/?#]", address)[0])

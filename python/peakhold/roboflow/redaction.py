@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
 from peakhold.roboflow.api_key import ApiKey
+from peakhold.texts import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,6 +112,8 @@ class _KeyFilter(logging.Filter):
         secret = _in_flight.get()
         text = record.getMessage()
         clean = redact(text, secret)
+        if secret is not None:  # what follows is of our own requests
+            clean = printable(clean)
         if clean != text:
             record.msg, record.args = clean, ()
         if record.exc_info and record.exc_info[1] is not None:
@@ -118,6 +121,7 @@ class _KeyFilter(logging.Filter):
             clean = redact(trace, secret)
             if secret is not None or clean != trace:
                 # Handlers that keep the exception would keep the URL in its frames.
+                clean = "\n".join(map(printable, clean.split("\n")))
                 record.exc_text, record.exc_info = clean, None
         return True
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 from stand_ins import PlainSnapshot, conserved, eventually
 
-from peakhold.delivery import Sender
+from peakhold import notices
+from peakhold.delivery import Dispatcher, Sender
+from peakhold.outbox import admin
 from peakhold.records import seal_report
 from peakhold.roboflow import RoboflowClient, Settings
 from peakhold.testing import Answer, BlackHole, Reset, answer_json
@@ -54,6 +58,70 @@ def test_body_and_idempotency_key_are_identical_when_the_answer_was_lost(
     working.deliver(report(own_sender), own_sender)
     assert working.flush(5)
     assert len({post.headers["Idempotency-Key"] for post in api.posts()}) == 2
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Bytes in place of an answer, then the end of the connection."""
+
+    sent: bytes
+    takes_effect: ClassVar[bool] = False
+
+    def perform(self, peer):
+        peer.send(self.sent)
+        peer.hang_up()
+
+
+ESCAPES = {
+    "status line": Raw(b"HTTP/1.1 \x1b[31m500 \x9b2J\r\n\r\n"),
+    "not HTTP": Raw(b"\x1b]0;title\x07 \x1b[31m\r\n\r\n"),
+    "reason": Raw(b"HTTP/1.1 500 \x1b[31m\r\nContent-Length: 0\r\n\r\n"),
+    "header": Raw(b"HTTP/1.1 500 No\r\n\x1b[31mbad\r\nContent-Length: 0\r\n\r\n"),
+    "length": Raw(b"HTTP/1.1 500 No\r\nContent-Length: \x1b[31m\r\n\r\n"),
+    "chunk": Raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\x1b[31m\r\n"),
+    "encoding": Raw(
+        b"HTTP/1.1 500 No\r\nContent-Encoding: gzip\r\n"
+        b"Content-Length: 5\r\n\r\n\x1b[31m"
+    ),
+    "location": Raw(
+        b"HTTP/1.1 302 Found\r\nLocation: http://\x1b[31mred\x9b/\r\n"
+        b"Content-Length: 0\r\n\r\n"
+    ),
+    "body": answer_json({"error": "\x1b[31mred\x9b31m\nWARNING forged"}, 500),
+}
+
+
+@pytest.mark.parametrize("fault", ESCAPES.values(), ids=ESCAPES.keys())
+def test_no_control_character_of_an_answer_is_shown(
+    own_sender, api, state, caplog, monkeypatch, fault
+):
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setattr(notices, "ERROR_CALLBACKS", failures := [])
+    told = []
+    failures.append(told.append)
+    dispatcher = Dispatcher(state, worker=False)
+    api.lookups = [fault]
+    api.failures = [fault]
+    errors = [dispatcher.deliver_now(report(own_sender), own_sender) for _ in range(2)]
+    texts = [own_sender.describe(error) for error in errors if error]
+    texts += [str(error) for error in errors if error]
+    texts += [failure.error for failure in told]
+    texts += [row["last_error"] or "" for row in admin.listed(state)]
+    dispatcher.close(0)
+    for record in caplog.records:
+        texts += record.getMessage().split("\n") + (record.exc_text or "").split("\n")
+    assert [text for text in texts if not text.isprintable()] == []
+    assert api.requests
+
+
+def test_no_control_character_of_an_injected_client_s_error_is_shown(
+    stepped, sender, client, caplog
+):
+    client.lookup_failures = [OSError("\x1b[31mred\r\nWARNING forged")]
+    stepped.deliver(report(sender), sender)
+    stepped.step()
+    assert "\\x1b[31mred\\r\\nWARNING forged" in caplog.text
+    assert "\x1b" not in caplog.text
 
 
 def test_after_an_outage_everything_arrives_once(working, own_sender, api):

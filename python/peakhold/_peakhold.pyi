@@ -223,7 +223,8 @@ def unique_inference_ids(predictions: Any) -> list[str]:
     Args:
         predictions: An `sv.Detections` (`data["inference_id"]` of shape `(n,)`), a dict
             (its `"inference_id"`), or a tensor-native prediction (that of its metadata,
-            of the first image if there are several); anything else has none.
+            of the first image if there are several); anything else has none. Where
+            rows give none, `metadata["inference_id"]` counts, if there is one.
 
     Returns:
         The ids as str. None and `""` are not ids; what is no text is skipped, and the

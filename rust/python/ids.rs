@@ -33,6 +33,24 @@ pub(super) fn unique_inference_ids<'py>(predictions: &Bound<'py, PyAny>) -> PyRe
 }
 
 fn collect(predictions: &Bound<'_, PyAny>, tally: &mut Tally) -> PyResult<Vec<String>> {
+    let ids = ids_of_rows(predictions, tally)?;
+    if ids.is_empty() { id_of_frame(predictions, tally) } else { Ok(ids) }
+}
+
+/// The inference id of a frame without detections, if its maker left one in its metadata.
+fn id_of_frame(predictions: &Bound<'_, PyAny>, tally: &mut Tally) -> PyResult<Vec<String>> {
+    let py = predictions.py();
+    let mut unique = Unique::default();
+    if let Some(metadata) = predictions.getattr_opt(intern!(py, "metadata"))?
+        && let Ok(metadata) = metadata.cast::<PyDict>()
+        && let Some(id) = metadata.get_item(intern!(py, "inference_id"))?
+    {
+        unique.push_object(&id, tally);
+    }
+    Ok(unique.ids)
+}
+
+fn ids_of_rows(predictions: &Bound<'_, PyAny>, tally: &mut Tally) -> PyResult<Vec<String>> {
     let key = intern!(predictions.py(), "inference_id");
     let mut unique = Unique::default();
     if let Ok(predictions) = predictions.cast::<PyDict>() {

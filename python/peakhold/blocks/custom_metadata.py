@@ -58,7 +58,7 @@ class RoboflowCustomMetadataBlockV1(Sink):
         sender = self._sender
         if sender is None:
             raise missing_key("RoboflowCustomMetadata")
-        ids = unique_inference_ids(predictions) or _id_of_frame(predictions)
+        ids = unique_inference_ids(predictions)
         if not ids:
             return result(NO_INFERENCE_IDS, error_status=True)
         name, value = text_of(field_name), text_of(field_value)
@@ -75,12 +75,3 @@ class RoboflowCustomMetadataBlockV1(Sink):
         )
         error = current().deliver_now(record, sender)
         return result(SENT) if error is None else failure(FAILED, error, sender)
-
-
-def _id_of_frame(predictions: Any) -> list[str]:
-    """Return the inference id of a frame without detections, if its maker left one."""
-    metadata = getattr(predictions, "metadata", None)
-    inference_id = metadata.get("inference_id") if isinstance(metadata, dict) else None
-    if isinstance(inference_id, str) and inference_id:
-        return [text_of(inference_id)]
-    return []

@@ -1,9 +1,9 @@
 //! Classification predictions: a dict whose `"predictions"` is a list (single-label) or a dict (multi-label).
 
 use super::items::{class_name, number};
+use super::names;
 use super::texts::{FrameTexts, RowText};
 use crate::{Aggregator, Confidences, Frame, Names, Reason, Tally};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
@@ -19,11 +19,11 @@ impl Rows {
         let (confidence, name) = match details.cast::<PyDict>() {
             Ok(details) => {
                 let py = details.py();
-                let confidence = details.get_item(intern!(py, "confidence"))?;
+                let confidence = details.get_item(names::confidence(py))?;
                 let confidence = confidence.map_or(Ok(Ok(0.0)), |confidence| number(&confidence))?;
                 let name = match name {
                     Some(name) => Some(name.clone()),
-                    None => details.get_item(intern!(py, "class"))?,
+                    None => details.get_item(names::class(py))?,
                 };
                 (confidence, name.map_or(Err(Reason::ClassNameNotText), |name| class_name(&name)))
             }
@@ -47,7 +47,7 @@ pub(super) fn observe(
     }
     let py = predictions.py();
     let mut rows = Rows::default();
-    let entries = predictions.get_item(intern!(py, "predictions"))?;
+    let entries = predictions.get_item(names::predictions(py))?;
     if let Some(entries) = entries.as_ref().and_then(|entries| entries.cast::<PyList>().ok()) {
         for entry in entries {
             rows.push(None, &entry)?;
@@ -62,8 +62,8 @@ pub(super) fn observe(
         tally.add(Reason::PredictionUnsupported, 1);
     }
     let mut texts = FrameTexts {
-        inference_id: RowText::Shared(predictions.get_item(intern!(py, "inference_id"))?),
-        prediction_type: RowText::Shared(predictions.get_item(intern!(py, "prediction_type"))?),
+        inference_id: RowText::Shared(predictions.get_item(names::inference_id(py))?),
+        prediction_type: RowText::Shared(predictions.get_item(names::prediction_type(py))?),
     };
     let Rows { confidences, names } = &rows;
     let frame = Frame::new(names.len(), Confidences::Values(confidences), Names::Texts(names));

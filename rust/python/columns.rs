@@ -13,6 +13,7 @@
 //!   the memory of an array under view away (`__setstate__`, `resize(refcheck=False)`) would break the view.
 #![allow(unsafe_code)]
 
+use super::names;
 use crate::{Column, Confidences, Encoding, Names, Number, Reason};
 use numpy::npyffi::{_PyArray_GET_ITEM_DATA, _PyDataType_GET_ITEM_DATA, PyDataType_ELSIZE};
 use numpy::{PyUntypedArray, PyUntypedArrayMethods};
@@ -120,7 +121,7 @@ impl<'py, T> Held<'py, T> {
         let items = match column.cast_into::<PyUntypedArray>() {
             Ok(array) => match View::new(&array).map(|view| (plan(&view), view.column.rows())) {
                 Ok((Plan::InPlace, _)) => return Ok(Ok(Self::Array(array))),
-                Ok((Plan::Convert, _)) => array.call_method0(pyo3::intern!(array.py(), "tolist"))?,
+                Ok((Plan::Convert, _)) => array.call_method0(names::tolist(array.py()))?,
                 Ok((Plan::Reject(reason), rows)) => {
                     let rejected = std::iter::repeat_with(|| Err(reason)).take(rows);
                     return Ok(Ok(Self::Converted(rejected.collect())));
@@ -217,7 +218,7 @@ impl<'py> TextColumn<'py> {
         let items = match column.cast_into::<PyUntypedArray>() {
             Ok(array) => match View::new(&array).map(|view| view.text().is_some()) {
                 Ok(true) => return Ok(Ok(Self::Array(array))),
-                Ok(false) => array.call_method0(pyo3::intern!(py, "tolist"))?,
+                Ok(false) => array.call_method0(names::tolist(py))?,
                 Err(reason) => return Ok(Err(reason)),
             },
             Err(other) => other.into_inner(),

@@ -1,10 +1,10 @@
 //! `sv.Detections`, and whatever has its `confidence` and `data`.
 
 use super::columns::{Held, TextColumn, View, array_rows};
+use super::names;
 use super::texts::{FrameTexts, RowText};
 use crate::{Aggregator, Confidences, Frame, Names, Number, Reason, Tally};
 use pyo3::exceptions::PyException;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -13,10 +13,10 @@ pub(super) fn attributes<'py>(
     predictions: &Bound<'py, PyAny>,
 ) -> PyResult<Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
     let py = predictions.py();
-    let Some(data) = predictions.getattr_opt(intern!(py, "data"))? else {
+    let Some(data) = predictions.getattr_opt(names::data(py))? else {
         return Ok(None);
     };
-    let Some(confidence) = predictions.getattr_opt(intern!(py, "confidence"))? else {
+    let Some(confidence) = predictions.getattr_opt(names::confidence(py))? else {
         return Ok(None);
     };
     Ok(Some((confidence, data)))
@@ -51,14 +51,14 @@ pub(super) fn observe<'py>(
     let columns = match data.cast::<PyDict>() {
         Ok(data) => Columns {
             confidence,
-            class_name: data.get_item(intern!(py, "class_name"))?,
-            inference_id: data.get_item(intern!(py, "inference_id"))?,
-            prediction_type: data.get_item(intern!(py, "prediction_type"))?,
+            class_name: data.get_item(names::class_name(py))?,
+            inference_id: data.get_item(names::inference_id(py))?,
+            prediction_type: data.get_item(names::prediction_type(py))?,
         },
         Err(_) => Columns { confidence, class_name: None, inference_id: None, prediction_type: None },
     };
     let class_id = match array_rows(&columns.confidence) {
-        Some(ROWS_WORTH_IDS..) => match predictions.getattr_opt(intern!(py, "class_id")) {
+        Some(ROWS_WORTH_IDS..) => match predictions.getattr_opt(names::class_id(py)) {
             // They are a hint, and no frame is lost for want of one.
             Err(error) if error.is_instance_of::<PyException>(py) => None,
             class_id => class_id?,
@@ -69,7 +69,7 @@ pub(super) fn observe<'py>(
         return Ok(Ok(rows));
     }
     // Without boxes there is no detection, whatever the other columns hold.
-    let boxes = predictions.getattr_opt(intern!(py, "xyxy"))?.and_then(|boxes| array_rows(&boxes));
+    let boxes = predictions.getattr_opt(names::xyxy(py))?.and_then(|boxes| array_rows(&boxes));
     columns.observe(boxes, aggregator, model_id, tally)
 }
 

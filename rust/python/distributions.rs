@@ -2,9 +2,9 @@
 
 use super::columns::Held;
 use super::items::{class_name, number};
+use super::names;
 use super::tensors::{Metadata, column, rows};
 use crate::{Aggregator, Confidences, Frame, Name, Names, Reason, Tally};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::cmp::Ordering;
@@ -20,8 +20,8 @@ pub(super) fn observe_images(
     tally: &mut Tally,
 ) -> PyResult<Result<usize, Reason>> {
     let py = prediction.py();
-    let confidences = column(prediction, intern!(py, "confidence"))?;
-    let images = rows(prediction, intern!(py, "class_id"))?;
+    let confidences = column(prediction, names::confidence(py))?;
+    let images = rows(prediction, names::class_id(py))?;
     if images != Some(confidences.len()?) {
         return Ok(Err(Reason::ColumnLengthsDiffer));
     }
@@ -49,7 +49,7 @@ pub(super) fn observe_labels(
     tally: &mut Tally,
 ) -> PyResult<Result<usize, Reason>> {
     let metadata = Metadata::of_image(prediction)?;
-    match classes(&column(prediction, intern!(prediction.py(), "confidence"))?, &metadata)? {
+    match classes(&column(prediction, names::confidence(prediction.py()))?, &metadata)? {
         Ok(classes) => observe(aggregator, classes, &metadata, model_id, tally),
         Err(reason) => Ok(Err(reason)),
     }

@@ -2,10 +2,9 @@
 
 use super::columns::{TextColumn, View};
 use super::items::read_text;
-use super::{detections, tensors, warnings};
+use super::{detections, names, tensors, warnings};
 use crate::{Column, Encoding, Reason, Rejections, Tally, label, unique_rows};
 use pyo3::exceptions::PyException;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use std::collections::HashSet;
@@ -41,9 +40,9 @@ fn collect(predictions: &Bound<'_, PyAny>, tally: &mut Tally) -> PyResult<Vec<St
 fn id_of_frame(predictions: &Bound<'_, PyAny>, tally: &mut Tally) -> PyResult<Vec<String>> {
     let py = predictions.py();
     let mut unique = Unique::default();
-    if let Some(metadata) = predictions.getattr_opt(intern!(py, "metadata"))?
+    if let Some(metadata) = predictions.getattr_opt(names::metadata(py))?
         && let Ok(metadata) = metadata.cast::<PyDict>()
-        && let Some(id) = metadata.get_item(intern!(py, "inference_id"))?
+        && let Some(id) = metadata.get_item(names::inference_id(py))?
     {
         unique.push_object(&id, tally);
     }
@@ -51,13 +50,13 @@ fn id_of_frame(predictions: &Bound<'_, PyAny>, tally: &mut Tally) -> PyResult<Ve
 }
 
 fn ids_of_rows(predictions: &Bound<'_, PyAny>, tally: &mut Tally) -> PyResult<Vec<String>> {
-    let key = intern!(predictions.py(), "inference_id");
+    let key = names::inference_id(predictions.py());
     let mut unique = Unique::default();
     if let Ok(predictions) = predictions.cast::<PyDict>() {
         if let Some(id) = predictions.get_item(key)? {
             unique.push_object(&id, tally);
         }
-    } else if let Some(data) = predictions.getattr_opt(intern!(predictions.py(), "data"))? {
+    } else if let Some(data) = predictions.getattr_opt(names::data(predictions.py()))? {
         match TextColumn::hold(detections::column(&data, key.as_any())?)? {
             Ok(TextColumn::Missing) => {}
             Ok(TextColumn::Items(items)) => {

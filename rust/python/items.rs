@@ -1,9 +1,9 @@
 //! Single Python objects as class names, confidences and ids.
 
+use super::names;
 use crate::Reason;
 use crate::label::{self, MAX_CHARS};
 use pyo3::exceptions::PyException;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyFloat, PyString};
 
@@ -68,8 +68,8 @@ fn convert(item: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
         return py.get_type::<PyFloat>().call1((item,))?.extract().map(Some);
     }
     // NumPy's complex numbers and times convert to float as well, losing what they are.
-    if let Some(dtype) = item.getattr_opt(intern!(py, "dtype"))? {
-        let kind = dtype.getattr(intern!(py, "kind"))?;
+    if let Some(dtype) = item.getattr_opt(names::dtype(py))? {
+        let kind = dtype.getattr(names::kind(py))?;
         if !matches!(kind.cast::<PyString>()?.to_str()?, "f" | "i" | "u" | "b") {
             return Ok(None);
         }

@@ -8,6 +8,7 @@ mod distributions;
 mod ids;
 mod items;
 mod journal;
+mod names;
 mod snapshot;
 mod tensors;
 mod texts;
@@ -20,6 +21,7 @@ const BUILD_PROFILE: &str = if cfg!(debug_assertions) { "debug" } else { "releas
 
 #[pymodule(gil_used = false)]
 fn _peakhold(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    names::prepare(module.py());
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("build_profile", BUILD_PROFILE)?;
     module.add_class::<aggregator::PeakAggregator>()?;

@@ -1,9 +1,9 @@
 //! `peakhold._peakhold.WindowSnapshot`, and reports as Python lists.
 
 use super::journal::Journal;
+use super::names;
 use crate::{Closed, Snapshot, WindowJournal};
 use pyo3::exceptions::PyValueError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -131,11 +131,11 @@ pub(super) fn detached_if_large<T: Send>(py: Python<'_>, peaks: usize, work: imp
 pub(super) fn report<'py>(py: Python<'py>, snapshot: &Snapshot) -> PyResult<Bound<'py, PyList>> {
     let lines = detached_if_large(py, snapshot.len(), || snapshot.report()).into_iter().map(|line| {
         let dict = PyDict::new(py);
-        dict.set_item(intern!(py, "model_id"), line.model_id)?;
-        dict.set_item(intern!(py, "class_name"), line.class_name)?;
-        dict.set_item(intern!(py, "confidence"), line.peak.confidence)?;
-        dict.set_item(intern!(py, "inference_id"), &line.peak.inference_id)?;
-        dict.set_item(intern!(py, "model_type"), &line.peak.prediction_type)?;
+        dict.set_item(names::model_id(py), line.model_id)?;
+        dict.set_item(names::class_name(py), line.class_name)?;
+        dict.set_item(names::confidence(py), line.peak.confidence)?;
+        dict.set_item(names::inference_id(py), &line.peak.inference_id)?;
+        dict.set_item(names::model_type(py), &line.peak.prediction_type)?;
         Ok(dict)
     });
     PyList::new(py, lines.collect::<PyResult<Vec<_>>>()?)

@@ -4,13 +4,12 @@
 //! another device the columns that are needed, confidences and class ids, are copied over, once a frame.
 
 use super::columns::{Held, View};
-use super::distributions;
 use super::items::{class_name, read_text};
 use super::texts::{FrameTexts, RowText};
+use super::{distributions, names};
 use crate::{Aggregator, Frame, Name, Names, Reason, Tally, unique_integers};
 use numpy::{PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::PyTypeError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
@@ -35,18 +34,18 @@ pub(super) fn recognize<'py>(predictions: &Bound<'py, PyAny>) -> PyResult<Option
         return Ok(detections.filter(|detections| matches!(detections, Prediction::Boxes(_))));
     }
     let has = |name: &Bound<'py, PyString>| predictions.getattr_opt(name).map(|value| value.is_some());
-    if !has(intern!(py, "confidence"))? {
+    if !has(names::confidence(py))? {
         return Ok(None);
     }
-    Ok(if has(intern!(py, "class_id"))? {
-        if has(intern!(py, "image_metadata"))? {
+    Ok(if has(names::class_id(py))? {
+        if has(names::image_metadata(py))? {
             Some(Prediction::Boxes(predictions.clone()))
-        } else if has(intern!(py, "images_metadata"))? {
+        } else if has(names::images_metadata(py))? {
             Some(Prediction::SingleLabel(predictions.clone()))
         } else {
             None
         }
-    } else if has(intern!(py, "class_ids"))? && has(intern!(py, "image_metadata"))? {
+    } else if has(names::class_ids(py))? && has(names::image_metadata(py))? {
         Some(Prediction::MultiLabel(predictions.clone()))
     } else {
         None
@@ -84,13 +83,13 @@ pub(super) struct Metadata<'py>(Option<Bound<'py, PyDict>>);
 
 impl<'py> Metadata<'py> {
     pub(super) fn of_image(prediction: &Bound<'py, PyAny>) -> PyResult<Self> {
-        let metadata = prediction.getattr(intern!(prediction.py(), "image_metadata"))?;
+        let metadata = prediction.getattr(names::image_metadata(prediction.py()))?;
         Ok(Self(metadata.cast_into().ok()))
     }
 
     /// One for each image, at least one.
     pub(super) fn of_images(prediction: &Bound<'py, PyAny>) -> PyResult<Vec<Self>> {
-        let metadata = prediction.getattr(intern!(prediction.py(), "images_metadata"))?;
+        let metadata = prediction.getattr(names::images_metadata(prediction.py()))?;
         let mut images: Vec<_> = match metadata.cast::<PyList>() {
             Ok(images) => images.iter().map(|image| Self(image.cast_into().ok())).collect(),
             Err(_) => Vec::new(),
@@ -130,15 +129,15 @@ impl<'py> Metadata<'py> {
 pub(super) fn column<'py>(prediction: &Bound<'py, PyAny>, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
     let py = prediction.py();
     let column = prediction.getattr(name)?;
-    if column.is_instance_of::<PyUntypedArray>() || column.getattr_opt(intern!(py, "detach"))?.is_none() {
+    if column.is_instance_of::<PyUntypedArray>() || column.getattr_opt(names::detach(py))?.is_none() {
         return Ok(column);
     }
     // Both return what shares the tensor's memory; from another device `cpu` copies.
-    let tensor = column.call_method0(intern!(py, "detach"))?.call_method0(intern!(py, "cpu"))?;
-    match tensor.call_method0(intern!(py, "numpy")) {
+    let tensor = column.call_method0(names::detach(py))?.call_method0(names::cpu(py))?;
+    match tensor.call_method0(names::numpy(py)) {
         // NumPy has no type for bfloat16 and narrower floats; float32 holds them exactly.
         Err(error) if error.is_instance_of::<PyTypeError>(py) => {
-            tensor.call_method0(intern!(py, "float"))?.call_method0(intern!(py, "numpy"))
+            tensor.call_method0(names::float(py))?.call_method0(names::numpy(py))
         }
         array => array,
     }
@@ -149,7 +148,7 @@ pub(super) fn rows(prediction: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) ->
     let Some(column) = prediction.getattr_opt(name)? else {
         return Ok(None);
     };
-    match column.getattr_opt(intern!(column.py(), "shape"))? {
+    match column.getattr_opt(names::shape(column.py()))? {
         Some(shape) if shape.len()? > 0 => shape.get_item(0)?.extract().map(Some),
         _ => Ok(None),
     }
@@ -163,15 +162,15 @@ fn observe_boxes(
 ) -> PyResult<Result<usize, Reason>> {
     let py = detections.py();
     // As elsewhere, all that may run Python code comes before the views that the frame is made of.
-    let boxes = rows(detections, intern!(py, "xyxy"))?;
+    let boxes = rows(detections, names::xyxy(py))?;
     if boxes == Some(0) {
         return Ok(Ok(0));
     }
-    let confidences = match Held::confidences(Some(column(detections, intern!(py, "confidence"))?))? {
+    let confidences = match Held::confidences(Some(column(detections, names::confidence(py))?))? {
         Ok(confidences) => confidences,
         Err(reason) => return Ok(Err(reason)),
     };
-    let ids = column(detections, intern!(py, "class_id"))?;
+    let ids = column(detections, names::class_id(py))?;
     let Ok(ids) = ids.cast::<PyUntypedArray>() else {
         return Ok(Err(Reason::ColumnShape));
     };

@@ -3,7 +3,8 @@
 //! # Orderings
 //! All counts are relaxed: each stands for itself, and none of them guards memory.
 
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::Ordering;
+use crate::sync::unmodelled::AtomicU64;
 
 macro_rules! reasons {
     ($($variant:ident $name:literal $remedy:literal,)*) => {
@@ -94,11 +95,17 @@ pub struct Rejections {
 
 impl Default for Rejections {
     fn default() -> Self {
-        Self { counts: std::array::from_fn(|_| AtomicU64::new(0)) }
+        Self::new()
     }
 }
 
 impl Rejections {
+    /// Makes counts that are all zero.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { counts: [const { AtomicU64::new(0) }; REASONS] }
+    }
+
     /// Adds a frame's counts and calls `first` for each reason that was never counted before.
     pub fn add(&self, tally: &Tally, mut first: impl FnMut(Reason)) {
         if !tally.any {

@@ -1,8 +1,7 @@
 """Model Monitoring sinks for high-FPS vision pipelines, on a Rust core.
 
-Importing the package loads the extension, nothing else; NumPy comes with the first
-frame. The blocks and the API client bring requests with them and are imported when they
-are first asked for.
+Importing the package loads the extension and NumPy, nothing else. The blocks and the
+API client bring requests with them and are imported when they are first asked for.
 """
 
 from __future__ import annotations

@@ -8,10 +8,9 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use std::collections::HashSet;
-use std::sync::LazyLock;
 
 /// Rejections of this function, which has no window to count them in.
-static REJECTIONS: LazyLock<Rejections> = LazyLock::new(Rejections::default);
+static REJECTIONS: Rejections = Rejections::new();
 
 /// Return the inference ids of a frame, each once, in first-seen order.
 #[pyfunction]

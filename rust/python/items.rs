@@ -70,7 +70,8 @@ fn convert(item: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
     // NumPy's complex numbers and times convert to float as well, losing what they are.
     if let Some(dtype) = item.getattr_opt(names::dtype(py))? {
         let kind = dtype.getattr(names::kind(py))?;
-        if !matches!(kind.cast::<PyString>()?.to_str()?, "f" | "i" | "u" | "b") {
+        let kind = kind.cast::<PyString>().ok().and_then(|kind| kind.to_str().ok());
+        if !matches!(kind, Some("f" | "i" | "u" | "b")) {
             return Ok(None);
         }
     }

@@ -14,14 +14,35 @@ mod tensors;
 mod texts;
 mod warnings;
 
+use pyo3::panic::PanicException;
 use pyo3::prelude::*;
+use pyo3::type_object::PyTypeInfo;
+use pyo3::types::PyTuple;
 
 /// What `cargo` built: "release" or "debug".
 const BUILD_PROFILE: &str = if cfg!(debug_assertions) { "debug" } else { "release" };
 
+/// Makes all that would be made at its first use, so that nothing of that kind is left for a frame.
+///
+/// To make something once, a thread lets go of the interpreter half-way. If the process is forked at that moment, the child waits for ever
+/// for a thread that it does not have.
+fn prepare(py: Python<'_>) -> PyResult<()> {
+    names::prepare(py);
+    warnings::prepare(py)?;
+    // The table of NumPy's functions, and its version.
+    py.import("numpy")?;
+    numpy::npyffi::is_numpy_2(py);
+    // What PyO3 makes once: the type that it compares each exception with, and how it asks for the length of an iterator.
+    PanicException::type_object(py);
+    PyTuple::empty(py).try_iter()?.size_hint();
+    // The seeds of all hashes.
+    crate::trie::hash(b"");
+    Ok(())
+}
+
 #[pymodule(gil_used = false)]
 fn _peakhold(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    names::prepare(module.py());
+    prepare(module.py())?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("build_profile", BUILD_PROFILE)?;
     module.add_class::<aggregator::PeakAggregator>()?;

@@ -2,6 +2,7 @@
 
 use crate::{Reason, Rejections, Tally};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 
 /// Adds a frame's counts and logs a warning for each reason that was never counted before.
 pub(super) fn count(py: Python<'_>, rejections: &Rejections, tally: &Tally) {
@@ -13,9 +14,19 @@ pub(super) fn count(py: Python<'_>, rejections: &Rejections, tally: &Tally) {
     });
 }
 
+/// Gets hold of the logger, so that a frame imports nothing: another thread may hold the lock of an import when the process is forked.
+pub(super) fn prepare(py: Python<'_>) -> PyResult<()> {
+    logger(py).map(|_| ())
+}
+
+fn logger(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static LOGGER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let find = || Ok(py.import("logging")?.call_method1("getLogger", ("peakhold",))?.unbind());
+    LOGGER.get_or_try_init(py, find).map(|logger| logger.bind(py))
+}
+
 fn warn(py: Python<'_>, reason: Reason) -> PyResult<()> {
-    let logger = py.import("logging")?.call_method1("getLogger", ("peakhold",))?;
     let format = "%s (counted as %r; further ones are counted, not logged)";
-    logger.call_method1("warning", (format, reason.remedy(), reason.name()))?;
+    logger(py)?.call_method1("warning", (format, reason.remedy(), reason.name()))?;
     Ok(())
 }

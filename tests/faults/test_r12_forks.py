@@ -12,7 +12,7 @@ from http.client import HTTPConnection
 
 import pytest
 from draining import altered, drain, keys_and_bodies
-from processes import PROGRAMS
+from processes import PROGRAMS, Processes
 from waiting import eventually
 
 from peakhold.testing import refusing_port
@@ -21,6 +21,9 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
 FORKS = 500
 FORKS_OF_THE_CONTROL = 10
+COLD_PROCESSES = 200
+COLD_PROCESSES_OF_THE_CONTROL = 20
+AT_ONCE = 4
 PARENT = "parent-once"
 FAST = {"PEAKHOLD_REQUESTS_PER_SECOND": "2000"}
 
@@ -34,6 +37,22 @@ def forks(start, number, **options):
     process = start("forks", number, **options)
     hangs = int(process.hear_until("hangs", timeout=300))
     process.ended()
+    return hangs
+
+
+def forks_amid_first_frames(processes, **options):
+    """Fork in processes that have just begun; returns how many children hung."""
+    hangs = 0
+    for _ in range(0, processes, AT_ONCE):
+        batch = Processes()
+        try:
+            started = [batch.start("first_frames", **options) for _ in range(AT_ONCE)]
+            hangs += sum(int(process.hear_until("hangs")) for process in started)
+            assert [process.ended() for process in started] == [0] * AT_ONCE
+        finally:
+            batch.end()
+        if hangs:
+            break
     return hangs
 
 
@@ -80,6 +99,17 @@ def test_the_control_a_child_that_keeps_its_parent_s_windows_sends_them(
     forks(start, 1, mutant="keep_windows", PEAKHOLD_DURABILITY="memory")
     assert arrived(api)[PARENT] == 2
     figure("R12n", "kept windows: the parent's sent twice")
+
+
+def test_no_child_hangs_that_is_forked_amid_the_first_frames(figure):
+    assert forks_amid_first_frames(COLD_PROCESSES) == 0
+    figure("R12", f"forks amid first frames: {COLD_PROCESSES} processes, 0 hangs")
+
+
+def test_the_control_a_child_forked_while_something_is_made_once_is_seen(figure):
+    hangs = forks_amid_first_frames(COLD_PROCESSES_OF_THE_CONTROL, mutant="made_once")
+    assert hangs > 0
+    figure("R12n", f"something made at its first use: {hangs} hangs")
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

@@ -86,7 +86,9 @@ def ended(child, deadline):
 
 
 sys.setswitchinterval(1e-6)
-threading.Thread(target=start_observers).start()
+starter = threading.Thread(target=start_observers)
+starter.start()
 children = [fork() for _ in range(FORKS)]
 deadline = time.monotonic() + PATIENCE
+starter.join()
 say("hangs", sum(not ended(child, deadline) for child in children))

@@ -42,10 +42,11 @@ impl<'a> View<'a> {
             let descriptor = (*fields).descr;
             let width = PyDataType_ELSIZE(array.py(), descriptor).cast_unsigned();
             let descriptor = _PyDataType_GET_ITEM_DATA(descriptor);
-            let swapped =
-                (*descriptor).byteorder.cast_unsigned() == if cfg!(target_endian = "little") { b'>' } else { b'<' };
+            // A `c_char` is an i8 on some platforms and a u8 on others, such as Linux on ARM.
+            let ([kind], [order]) = ((*descriptor).kind.to_ne_bytes(), (*descriptor).byteorder.to_ne_bytes());
+            let swapped = order == if cfg!(target_endian = "little") { b'>' } else { b'<' };
             let column = Column::from_raw((*fields).data.cast::<u8>(), stride, rows, width);
-            Ok(Self { column, kind: (*descriptor).kind.cast_unsigned(), width, swapped })
+            Ok(Self { column, kind, width, swapped })
         }
     }
 

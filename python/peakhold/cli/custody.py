@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from peakhold.cli.errors import CommandError
 from peakhold.cli.findings import Finding, fail, ok, warn
 from peakhold.cli.looking import delivery_settings
+from peakhold.delivery.settings import NoStateDirectoryError
 from peakhold.outbox import StateDirectory, admin
 from peakhold.outbox.schema import FILE_NAME, NewerSchemaError
 
@@ -26,15 +27,14 @@ def check_outbox() -> Finding:
         settings = delivery_settings()
     except CommandError as error:
         return fail(CHECK, str(error), "set or unset that variable")
-    directory = settings.directory()
-    if not _may_be_written(directory):
-        return warn(
-            CHECK,
-            f"{directory} cannot be written: what is sealed waits in memory",
-            _DIRECTORY,
-        )
     try:
-        return _examined(StateDirectory(directory), settings)
+        directory = settings.directory()
+    except NoStateDirectoryError as error:
+        text, _, remedy = str(error).partition(": ")
+        return warn(CHECK, f"{text}; what is sealed waits in memory", remedy)
+    state = StateDirectory(directory)
+    try:
+        return _unsuitable(state) or _examined(state, settings)
     except NewerSchemaError as error:
         text, _, remedy = str(error).partition(": ")
         return fail(CHECK, text, remedy)
@@ -45,6 +45,17 @@ def check_outbox() -> Finding:
             "if it is damaged, the next process with a sink puts it aside and begins "
             "a new one; move a file away that is none of peakhold's",
         )
+
+
+def _unsuitable(state: StateDirectory) -> Finding | None:
+    """Return what is wrong with the directory itself, if anything is."""
+    if not _may_be_written(state.path):
+        return warn(
+            CHECK,
+            f"{state.path} cannot be written: what is sealed waits in memory",
+            _DIRECTORY,
+        )
+    return None
 
 
 def _examined(state: StateDirectory, settings: DeliverySettings) -> Finding:

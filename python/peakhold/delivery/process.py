@@ -8,7 +8,7 @@ import sys
 import threading
 
 from peakhold.delivery.dispatcher import Dispatcher
-from peakhold.delivery.settings import DeliverySettings
+from peakhold.delivery.settings import DeliverySettings, NoStateDirectoryError
 from peakhold.outbox import StateDirectory
 
 _lock = threading.Lock()
@@ -25,12 +25,20 @@ def current() -> Dispatcher:
     if _current is None:
         with _lock:
             if _current is None:
-                settings = DeliverySettings.from_environment()
-                durable = settings.durability != "memory"
-                state = StateDirectory(settings.directory()) if durable else None
-                _current = Dispatcher(state, settings)
+                _current = _make(DeliverySettings.from_environment())
                 _close_at_exit()
     return _current
+
+
+def _make(settings: DeliverySettings) -> Dispatcher:
+    if settings.durability == "memory":
+        return Dispatcher(None, settings)
+    try:
+        return Dispatcher(StateDirectory(settings.directory()), settings)
+    except NoStateDirectoryError as error:
+        dispatcher = Dispatcher(None, settings)
+        dispatcher.notices.warn("disk", "What is sealed waits in memory: %s", error)
+        return dispatcher
 
 
 def _close() -> None:

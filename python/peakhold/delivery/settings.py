@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from peakhold.environment import Environment
+from peakhold.errors import PeakholdError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,6 +16,10 @@ if TYPE_CHECKING:
 Durability = Literal["memory", "process", "power"]
 
 METADATA_RATE_VARIABLE = "PEAKHOLD_METADATA_REQUESTS_PER_SECOND"
+
+
+class NoStateDirectoryError(PeakholdError):
+    """It cannot be determined which directory is the state directory."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ class DeliverySettings:
         directory = read.text("PEAKHOLD_STATE_DIR")
         per_second = "requests a second and destination"
         return cls(
-            Path(directory).expanduser() if directory else None,
+            Path(directory) if directory else None,
             read.choice("PEAKHOLD_DURABILITY", get_args(Durability), cls.durability),
             read.number("PEAKHOLD_OUTBOX_MIB", cls.outbox_mib, "MiB"),
             read.number("PEAKHOLD_OUTBOX_TTL", cls.ttl, "seconds"),
@@ -64,9 +70,32 @@ class DeliverySettings:
         )
 
     def directory(self) -> Path:
-        """Return the state directory."""
-        if self.state_dir is not None:
-            return self.state_dir
-        from platformdirs import user_state_path
+        """Return the absolute path of the state directory.
 
-        return user_state_path("peakhold", appauthor=False)
+        Raises:
+            NoStateDirectoryError: If it begins with the home directory of a user who
+                has none, or with a working directory that is gone.
+        """
+        try:
+            return _absolute(self.state_dir or _of_the_user())
+        except (RuntimeError, OSError) as error:
+            raise NoStateDirectoryError(
+                "the state directory is unknown, for there is no home or working "
+                "directory: set PEAKHOLD_STATE_DIR to an absolute path"
+            ) from error
+
+
+def _of_the_user() -> Path:
+    from platformdirs import user_state_path
+
+    return user_state_path("peakhold", appauthor=False)
+
+
+@cache
+def _absolute(path: Path) -> Path:
+    """Return what a path means when it is first asked for in a process.
+
+    It stays that for the process and those forked from it, wherever they go: else a
+    program that changes its working directory would have several outboxes.
+    """
+    return path.expanduser().absolute()

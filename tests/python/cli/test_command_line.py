@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -104,3 +105,27 @@ def test_a_reader_that_leaves_early_is_no_error(boxes, monitor, python):
 
     assert ended.returncode == 141
     assert ended.stderr == b""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="homes as POSIX has them")
+@pytest.mark.parametrize(
+    "command", ["status", "outbox ls", "outbox retry --all", "flush", "env --docker"]
+)
+def test_a_state_directory_that_cannot_be_resolved_is_told_in_one_line(
+    peakhold, command
+):
+    ended = peakhold(
+        *command.split(),
+        PEAKHOLD_STATE_DIR="~nosuchuser/x",
+        ROBOFLOW_API_KEY="canary-key",
+    )
+
+    errors = ended.stderr.decode()
+    if command == "env --docker":  # which does not need it
+        assert ended.returncode == 0, errors
+        return
+    assert ended.returncode == 2
+    assert errors.count("\n") == 1
+    assert errors.startswith(f"peakhold {command.split()[0]}: ")
+    assert "set PEAKHOLD_STATE_DIR to an absolute path" in errors
+    assert "nosuchuser" not in errors

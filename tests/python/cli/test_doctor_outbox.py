@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 
 import pytest
@@ -138,3 +139,14 @@ def test_a_variable_that_cannot_be_used_fails(monkeypatch):
 
     assert finding.status == "fail"
     assert "PEAKHOLD_OUTBOX_TTL" in finding.text
+
+
+@pytest.mark.skipif(os.name == "nt", reason="homes as POSIX has them")
+def test_a_directory_in_the_home_of_nobody_is_a_warning(monkeypatch):
+    monkeypatch.setenv("PEAKHOLD_STATE_DIR", "~nosuchuser/x")
+    finding = check_outbox()
+
+    assert finding.status == "warn"
+    assert "waits in memory" in finding.text
+    assert "PEAKHOLD_STATE_DIR" in finding.remedy
+    assert "nosuchuser" not in f"{finding}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from peakhold.delivery.settings import DeliverySettings
+from peakhold.delivery.settings import DeliverySettings, NoStateDirectoryError
 
 NUMBERS = {
     "PEAKHOLD_OUTBOX_MIB": "outbox_mib",
@@ -63,3 +64,33 @@ def test_another_word_is_an_error_with_the_remedy(name, remedy):
 def test_no_wait_at_the_exit_is_a_choice():
     environ = {"PEAKHOLD_EXIT_SECONDS": "0"}
     assert DeliverySettings.from_environment(environ).exit_seconds == 0
+
+
+def test_a_relative_state_directory_is_that_of_the_first_look(tmp_path, monkeypatch):
+    name = f"state-of-{tmp_path.name}"
+    monkeypatch.chdir(tmp_path)
+    settings = DeliverySettings.from_environment({"PEAKHOLD_STATE_DIR": name})
+    assert settings.directory() == tmp_path / name
+    monkeypatch.chdir(tmp_path.parent)
+    settings = DeliverySettings.from_environment({"PEAKHOLD_STATE_DIR": name})
+    assert settings.directory() == tmp_path / name
+    other = DeliverySettings.from_environment({"PEAKHOLD_STATE_DIR": f"{name}-2"})
+    assert other.directory() == tmp_path.parent / f"{name}-2"  # the control
+
+
+@pytest.mark.skipif(os.name == "nt", reason="homes as POSIX has them")
+@pytest.mark.parametrize("given", ["~nosuchuser/x", None])
+def test_a_home_that_is_not_there_is_an_error_with_the_remedy(given, monkeypatch):
+    pwd = pytest.importorskip("pwd")
+
+    def nobody(key):
+        raise KeyError(key)
+
+    for name in ("HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    environ = {"PEAKHOLD_STATE_DIR": given} if given else {}
+    settings = DeliverySettings.from_environment(environ)
+    with pytest.raises(NoStateDirectoryError, match="set PEAKHOLD_STATE_DIR") as caught:
+        settings.directory()
+    assert "nosuchuser" not in str(caught.value)

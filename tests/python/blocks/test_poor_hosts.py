@@ -1,0 +1,221 @@
+"""Hosts that lack something: a home, or a directory that stays where it is.
+
+Each is a process of its own, which has to take its frames all the same, end in time,
+and say once what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from stand_ins import eventually
+
+posix = pytest.mark.skipif(os.name == "nt", reason="users and locks as POSIX has them")
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+needs_root = pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0,
+    reason="only root can become another user",
+)
+PATIENCE = 60.0
+"""Seconds after which a process is taken to hang."""
+
+PRELUDE = """
+import os, sys, threading, time
+
+def make_block(**arguments):
+    from peakhold.blocks import ModelMonitoringInferenceAggregatorBlockV1
+    arguments = {"api_key": "canary-key", **arguments}
+    return ModelMonitoringInferenceAggregatorBlockV1(**arguments)
+
+def observe(block, class_name="dog", confidence=0.5, **arguments):
+    arguments = {
+        "fire_and_forget": True,
+        "frequency": 60,
+        "unique_aggregator_key": "k",
+        "model_id": "m/1",
+        **arguments,
+    }
+    answer = block.run(
+        predictions={
+            "inference_id": "id",
+            "prediction_type": "classification",
+            "predictions": [{"class": class_name, "confidence": confidence}],
+        },
+        **arguments,
+    )
+    assert not answer["error_status"], answer
+
+def flush_windows():
+    from peakhold.blocks.windows import REGISTRY
+    for window in list(REGISTRY._windows.values()):
+        window.flush()
+
+def become(uid):
+    # What is imported later may be where that user may not look.
+    import encodings.idna, importlib, pkgutil
+    import platformdirs, peakhold
+    platformdirs.user_state_path("peakhold")
+    for package in ("blocks", "delivery", "outbox", "records", "roboflow"):
+        package = importlib.import_module(f"peakhold.{package}")
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
+    os.setgroups([])
+    os.setgid(uid)
+    os.setuid(uid)
+
+def say(*words):
+    print(*words, flush=True)
+"""
+
+
+class Child:
+    """A Python process that runs a script after the prelude, in a directory."""
+
+    def __init__(self, script, directory, environment):
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if "proxy" not in name.lower()
+        }
+        for name, value in environment.items():
+            if value is None:
+                kept.pop(name, None)
+            else:
+                kept[name] = str(value)
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-W", "ignore::DeprecationWarning"),
+                *("-c", f"{PRELUDE}\n{script}"),
+            ],
+            cwd=directory,
+            env=kept,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def hear(self):
+        """Return the next line it says."""
+        line = self.process.stdout.readline()
+        if not line:
+            pytest.fail(f"it ended: {self.process.communicate()[1]}")
+        return line.strip()
+
+    def tell(self):
+        """Let it go on after its ``input()``."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def ended(self):
+        """Wait for its good end; returns standard error."""
+        out, errors = self.process.communicate(timeout=PATIENCE)
+        assert self.process.returncode == 0, out + errors
+        return errors
+
+
+@pytest.fixture
+def start(api, tmp_path):
+    """Starts children, and ends those that a failing test left."""
+    children = []
+
+    def start_child(script, directory=tmp_path, **environment):
+        children.append(Child(script, directory, environment))
+        return children[-1]
+
+    yield start_child
+    for child in children:
+        if child.process.poll() is None:
+            child.process.kill()
+            child.process.communicate()
+
+
+def reported(api):
+    """Return each report as its classes and their confidences."""
+    return [
+        {
+            result["class_name"]: result["confidence"]
+            for result in request.json()["inference_results"]
+        }
+        for request in api.accepted(kind="report")
+    ]
+
+
+def warnings_in(errors):
+    return [line for line in errors.splitlines() if "PEAKHOLD_STATE_DIR" in line]
+
+
+# A directory that is not the same everywhere, or nowhere -----------------------
+
+
+@needs_fork
+def test_a_relative_state_directory_stays_where_it_was_first_read(api, start, tmp_path):
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    start(
+        """
+block = make_block()
+os.chdir("../second")
+observe(block, "parent")
+child = os.fork()
+observe(block, "child" if not child else "parent")
+if child:
+    os.waitpid(child, 0)
+else:
+    from peakhold.delivery import process
+    process._close()
+    os._exit(0)
+""",
+        tmp_path / "first",
+        PEAKHOLD_STATE_DIR="state",
+    ).ended()
+    assert sorted(reported(api), key=list) == [{"child": 0.5}, {"parent": 0.5}]
+    assert (tmp_path / "first/state/outbox.sqlite3").exists()
+    assert not list((tmp_path / "second").iterdir())
+
+
+@posix
+def test_the_home_of_nobody_leaves_memory_and_one_warning(api, start, tmp_path):
+    errors = start(
+        """
+observe(make_block())
+observe(make_block())
+import peakhold
+assert peakhold.health()["durability"] == "memory"
+""",
+        PEAKHOLD_STATE_DIR="~nosuchuser/x",
+    ).ended()
+    assert reported(api) == [{"dog": 0.5}]
+    assert len(warnings_in(errors)) == 1
+    assert "nosuchuser" not in errors
+    assert not list(tmp_path.iterdir())
+
+
+@posix
+def test_a_working_directory_that_is_gone_leaves_memory(api, start, tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    errors = start(
+        "os.rmdir(os.getcwd()); observe(make_block())", gone, PEAKHOLD_STATE_DIR="state"
+    ).ended()
+    assert reported(api) == [{"dog": 0.5}]
+    assert len(warnings_in(errors)) == 1
+
+
+@needs_root
+def test_a_user_without_a_home_has_memory_and_no_folder_named_tilde(
+    api, start, tmp_path
+):
+    tmp_path.chmod(0o777)
+    errors = start(
+        "become(54_321); observe(make_block())",
+        HOME=None,
+        PEAKHOLD_STATE_DIR=None,
+        XDG_STATE_HOME=None,
+    ).ended()
+    assert reported(api) == [{"dog": 0.5}]
+    assert len(warnings_in(errors)) == 1
+    assert not list(tmp_path.iterdir())

@@ -16,7 +16,7 @@ use crate::snapshot::Snapshot;
 use crate::sync::{AtomicU64, Ordering, thread_local};
 use crate::window::{FrameReduction, Texts, Window};
 use std::cell::Cell;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Classes, and models, that a window holds unless told otherwise.
 pub const DEFAULT_MAX_CLASSES: u64 = 100_000;
@@ -51,7 +51,7 @@ pub struct Aggregator {
     current: Current<Window>,
     windows: AtomicU64,
     limit: u64,
-    journals: Option<Arc<JournalSettings>>,
+    journals: OnceLock<Arc<JournalSettings>>,
 }
 
 impl Default for Aggregator {
@@ -64,17 +64,23 @@ impl Aggregator {
     /// Makes an aggregator whose windows hold at most `limit` classes, counted per model, and as many models.
     #[must_use]
     pub fn new(limit: u64) -> Self {
-        Self::with_journals(limit, None)
+        Self::with_journals(limit, OnceLock::new())
     }
 
     /// Makes an aggregator whose windows also write their record highs to files.
     #[must_use]
     pub fn journaled(limit: u64, settings: JournalSettings) -> Self {
-        Self::with_journals(limit, Some(Arc::new(settings)))
+        Self::with_journals(limit, OnceLock::from(Arc::new(settings)))
     }
 
-    fn with_journals(limit: u64, journals: Option<Arc<JournalSettings>>) -> Self {
-        let current = Current::new(window(0, limit, journals.as_ref()));
+    /// Has the windows that begin from now on write their record highs to files, too, if none do so far.
+    pub fn begin_journals(&self, settings: JournalSettings) {
+        // An aggregator keeps the files it has.
+        let _ = self.journals.set(Arc::new(settings));
+    }
+
+    fn with_journals(limit: u64, journals: OnceLock<Arc<JournalSettings>>) -> Self {
+        let current = Current::new(window(0, limit, journals.get()));
         Self { current, windows: AtomicU64::new(1), limit, journals }
     }
 
@@ -117,7 +123,7 @@ impl Aggregator {
     #[must_use]
     pub fn close(&self) -> Closed {
         let sequence = self.windows.fetch_add(1, Ordering::Relaxed);
-        Closed(self.current.replace(window(sequence, self.limit, self.journals.as_ref())))
+        Closed(self.current.replace(window(sequence, self.limit, self.journals.get())))
     }
 
     /// Makes the file of the current window's journal, if there is to be one, so that no observer has to wait for that.

@@ -114,6 +114,21 @@ class PeakAggregator:
         the snapshot is first used. Its journal stays until `WindowJournal.remove`.
         """
 
+    def begin_journals(
+        self,
+        journal: str | PathLike[str],
+        *,
+        about: bytes = ...,
+        sync: bool = False,
+    ) -> None:
+        """Have the windows that begin from now on write journals, if none do so far.
+
+        Args:
+            journal: As for the constructor, as the others.
+            about: Stands at the head of each file.
+            sync: Whether to wait for the disk.
+        """
+
     def prepare_journal(self) -> None:
         """Make the file of the open window's journal ahead of its first record.
 

@@ -87,6 +87,12 @@ impl PeakAggregator {
         WindowSnapshot::closed(self.aggregator.close())
     }
 
+    /// Have the windows that begin from now on write journals, if none do so far.
+    #[pyo3(signature = (journal, *, about = Vec::new(), sync = false))]
+    fn begin_journals(&self, journal: PathBuf, about: Vec<u8>, sync: bool) {
+        self.aggregator.begin_journals(JournalSettings { prefix: journal, about, sync });
+    }
+
     /// Make the file of the open window's journal ahead of its first record.
     fn prepare_journal(&self, py: Python<'_>) {
         py.detach(|| self.aggregator.prepare_journal());

@@ -64,6 +64,7 @@ class Adoption:
         """
         state = self._dispatcher.state
         if state is not None:
+            state.stay_alive(self._dispatcher.notices)
             try:
                 for path in sorted(state.journals.iterdir()):
                     self._consider(path, state)

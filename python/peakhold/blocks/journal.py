@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import datetime
 from itertools import count
@@ -24,6 +23,7 @@ from peakhold.records import seal_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
+    from pathlib import Path
 
     from peakhold._peakhold import WindowSnapshot
     from peakhold.delivery.dispatcher import Dispatcher
@@ -74,12 +74,27 @@ class Journals:
             destination: Where its reports go.
             window: Key of the window, so that recovered windows can be merged.
         """
+        prefix = self._prefix()
+        about = _about(destination, window) if prefix else b""
+        return PeakAggregator(journal=prefix, about=about, sync=self._sync)
+
+    def begin(
+        self,
+        aggregator: PeakAggregator,
+        destination: Destination,
+        window: tuple[str | None, ...],
+    ) -> None:
+        """Try again to have journals for the next windows of an aggregator without."""
+        if prefix := self._prefix():
+            about = _about(destination, window)
+            aggregator.begin_journals(prefix, about=about, sync=self._sync)
+
+    def _prefix(self) -> Path | None:
+        """Return what the journals of an aggregator begin with, if there can be any."""
         if self._state is None:
-            return PeakAggregator()
-        about = {"destination": asdict(destination), "window": window}
+            return None
         try:
-            name = f"{self._state.owner_id}-{next(_numbers)}"
-            prefix = self._state.journals / name
+            return self._state.journals / f"{self._state.owner_id}-{next(_numbers)}"
         except OSError as error:
             self._notices.warn(
                 "journal",
@@ -89,12 +104,7 @@ class Journals:
                 self._state.path,
                 error.strerror,
             )
-            return PeakAggregator()
-        return PeakAggregator(
-            journal=prefix,
-            about=json.dumps(about).encode("ascii"),
-            sync=self._sync,
-        )
+            return None
 
     def seal(
         self,
@@ -106,8 +116,12 @@ class Journals:
     ) -> Record:
         """Return the record of a window that was closed just now, or at a local time.
 
-        Its journal goes when the outbox has it.
+        Its journal goes when the outbox has it. If that was taken for one of a dead
+        process, and adopted, the record gets an id of its own: the other one may lack
+        what was observed since.
         """
+        if self._state is not None:
+            self._state.stay_alive(self._notices)
         closed_at = closed_at or datetime.now()  # noqa: DTZ005 - as in the request
         record = seal_report(
             destination, window, snapshot, on_first_success, closed_at=closed_at
@@ -115,7 +129,7 @@ class Journals:
         journal = snapshot.journal
         if journal is None:
             return record
-        self._date(journal.name, closed_at)
+        there = self._date(journal.name, closed_at)
         if journal.error is not None:
             self._notices.warn(
                 "journal",
@@ -124,12 +138,28 @@ class Journals:
                 "room, and can PEAKHOLD_STATE_DIR be written?",
                 journal.error,
             )
-        return replace(record, id=journal.name, on_committed=journal.remove)
+        record = replace(record, on_committed=journal.remove)
+        return replace(record, id=journal.name) if there else record
 
-    def _date(self, name: str, closed_at: datetime) -> None:
-        """Let whoever adopts a journal make the very report that may have been sent."""
+    def _date(self, name: str, closed_at: datetime) -> bool:
+        """Give a journal the time of its report, which its adopter is to repeat.
+
+        Returns:
+            Whether there may be a file of that name. There is none of a window in which
+            nothing was observed.
+        """
         if self._state is not None:
             at = round(closed_at.timestamp() * 1e6) * 1_000
-            # There is no file of a window in which nothing was observed.
-            with suppress(OSError):
+            try:
                 os.utime(self._state.journal(name), ns=(at, at))
+            except FileNotFoundError:
+                return False
+            except OSError:  # its date is that of its last record
+                return True
+        return True
+
+
+def _about(destination: Destination, window: tuple[str | None, ...]) -> bytes:
+    """Return what a journal says of itself to the process that adopts it."""
+    about = {"destination": asdict(destination), "window": window}
+    return json.dumps(about).encode("ascii")

@@ -197,6 +197,8 @@ class Window:
             partial(self._reported, closed, sender, period),
             closed_at,
         )
+        if snapshot.journal is None:
+            self._journals.begin(self.aggregator, sender.destination, astuple(self.key))
         self._prepare()
         return record
 

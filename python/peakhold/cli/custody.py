@@ -55,6 +55,13 @@ def _unsuitable(state: StateDirectory) -> Finding | None:
             f"{state.path} cannot be written: what is sealed waits in memory",
             _DIRECTORY,
         )
+    if exposure := state.exposure():
+        return fail(
+            CHECK,
+            f"{state.path} {exposure}, who may change and delete what waits there",
+            "`chown` it to the user who runs the program and `chmod 700` it, or set "
+            "PEAKHOLD_STATE_DIR to a directory of that user's own",
+        )
     return None
 
 

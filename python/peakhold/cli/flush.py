@@ -142,15 +142,24 @@ def _what_is_left(state: StateDirectory, destination: Destination) -> dict[str, 
 
 
 def _of_others(state: StateDirectory, own: Mapping[str, Any]) -> int:
-    """Return how many seals belong to processes that run, other than this one."""
+    """Return how many seals belong to processes that run, other than this one.
+
+    Raises:
+        OutboxError: The state directory cannot be used.
+    """
     records = [
         record
         for record in admin.listed(state, endpoint=own["endpoint"])
-        if record["state"] != "dead"
-        and {name: record[name] for name in own} == own
-        and record["owner"] != state.owner_id
+        if record["state"] != "dead" and {name: record[name] for name in own} == own
     ]
-    alive = {owner for owner in {r["owner"] for r in records} if state.is_alive(owner)}
+    try:
+        owners = {record["owner"] for record in records} - {state.owner_id}
+        alive = {owner for owner in owners if state.is_alive(owner)}
+    except OSError as error:
+        raise admin.OutboxError(
+            f"{state.path} cannot be used: {error.strerror}; set PEAKHOLD_STATE_DIR to "
+            "a directory that can be written and locked"
+        ) from error
     return sum(record["seals"] for record in records if record["owner"] in alive)
 
 

@@ -75,6 +75,14 @@ class Dispatcher:
         self.state = state
         self.settings = settings or DeliverySettings()
         self.notices = Notices(clock)
+        if state is not None and (exposure := state.exposure()):
+            self.notices.warn(
+                "exposed",
+                "The state directory %s %s, who may change what waits there; `peakhold "
+                "doctor` has the remedy",
+                state.path,
+                exposure,
+            )
         self.outbox = Outbox(
             self.notices,
             Limits(
@@ -261,6 +269,8 @@ class Dispatcher:
 
     def _tend(self, now: float) -> float | None:
         """Look through the outbox, for what is this process's to deliver."""
+        if self.state is not None:
+            self.state.stay_alive(self.notices)
         commits = self._commits
         found = self.outbox.tend(list(self._lanes))
         with self._wake:

@@ -9,9 +9,11 @@ its own; on Windows a process does not fork.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
+import stat
 import sys
 import threading
 from contextlib import contextmanager, suppress
@@ -24,18 +26,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from peakhold.notices import Notices
+
 if sys.platform == "win32":
     import msvcrt
 
-    def _try_lock(descriptor: int) -> None:
+    def _lock_file(descriptor: int) -> None:
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
 
 else:
     import fcntl
 
-    def _try_lock(descriptor: int) -> None:
+    def _lock_file(descriptor: int) -> None:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
+
+_HELD_BY_ANOTHER = frozenset({errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK})
+"""What says that another process holds a lock. Any other error says that locks do not
+work there, as on a network file system without a lock service (``ENOLCK``)."""
 
 _JOURNAL_NAME = re.compile(
     r"(?P<id>(?P<owner>[0-9a-f]+)-\d+-\d+)(\.(?P<adopter>[0-9a-f]+))?\.journal"
@@ -116,12 +124,29 @@ class StateDirectory:
         """Return where the journal of a name is, or would be; nothing is made."""
         return self.path / "journals" / f"{name}.journal"
 
+    def exposure(self) -> str | None:
+        """Return who else may change what is in the directory; None if nobody may.
+
+        Windows has other means than modes for that, and is not asked.
+        """
+        if sys.platform == "win32":
+            return None
+        try:
+            found = self.path.stat()
+        except OSError:  # there is none yet, and it is made for its owner alone
+            return None
+        if found.st_mode & stat.S_IWOTH:
+            return "can be written by every user"
+        if found.st_uid not in {0, os.geteuid()} and os.access(self.path, os.W_OK):
+            return f"belongs to another user, {found.st_uid}"
+        return None
+
     @property
     def owner_id(self) -> str:
         """The id of this process, which counts as alive from the first call on.
 
         Raises:
-            OSError: If the directory cannot be written.
+            OSError: If the directory cannot be written, or locks do not work there.
         """
         with _lock:
             if self._claimed is None or self._claimed[0] != os.getpid():
@@ -132,10 +157,41 @@ class StateDirectory:
         """Whether the process of an owner id still runs. Who is dead stays dead.
 
         Raises:
-            OSError: If its file cannot be opened for another reason than being gone.
+            OSError: If its file cannot be opened for another reason than being gone, or
+                locks do not work there.
         """
         with _lock:
-            return _is_locked(self._lock_file(owner_id))
+            return _is_locked(self._path_of(owner_id))
+
+    def stay_alive(self, notices: Notices) -> None:
+        """Lock this process's file anew if somebody deleted it; nothing is raised.
+
+        Others take a process without a file for dead, and deliver what it has open.
+        """
+        with _lock:
+            if self._claimed is None or self._claimed[0] != os.getpid():
+                return
+            path = self._path_of(self._claimed[1])
+            try:
+                old = _held[path]
+                if _is_at(old, path):
+                    return
+                self._made(path.parent)
+                path.unlink(missing_ok=True)  # it may be another file
+                while not _take(path):
+                    path.unlink(missing_ok=True)
+                os.close(old)  # not before the new one is locked
+                outcome = "it is made anew"
+            except OSError as error:
+                outcome = f"it cannot be made anew ({error.strerror})"
+        notices.warn(
+            "owner",
+            "The file in %s by which other processes see that this one runs was "
+            "deleted; %s. Part of a window may be reported twice. Set "
+            "PEAKHOLD_STATE_DIR to a directory that nothing cleans up",
+            path.parent,
+            outcome,
+        )
 
     def release(self) -> None:
         """Count as dead from now on, as after the end of the process."""
@@ -143,7 +199,7 @@ class StateDirectory:
             claimed, self._claimed = self._claimed, None
             if claimed is None or claimed[0] != os.getpid():
                 return
-            path = self._lock_file(claimed[1])
+            path = self._path_of(claimed[1])
             with suppress(OSError):  # Windows; then the next owner deletes it
                 path.unlink()
             os.close(_held.pop(path))
@@ -153,48 +209,85 @@ class StateDirectory:
         """Enter a ``with`` block that one process at a time is in; does not wait.
 
         Raises:
-            OSError: If another one is inside, or the directory cannot be written.
+            OSError: If another one is inside, the directory cannot be written, or locks
+                do not work there.
         """
         with _lock:
             descriptor = self._open_alone()
             try:
-                try:
-                    _try_lock(descriptor)
-                except OSError as error:
+                if not _try_lock(descriptor):
                     message = f"another process is putting {self.path} in order"
-                    raise BlockingIOError(message) from error
+                    raise BlockingIOError(message)
                 yield
             finally:
                 os.close(descriptor)
 
     def _claim(self) -> str:
         owners = self._made(self._made(self.path) / "owners")
-        while True:
-            owner_id = secrets.token_hex(8)
-            path = self._lock_file(owner_id)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-            with suppress(OSError):  # somebody is asking whether the owner is alive
-                _try_lock(descriptor)
-                if path.exists():
-                    _held[path] = descriptor
-                    break
-            os.close(descriptor)
-        for other in owners.glob("*.lock"):
-            _is_locked(other)  # deletes those of the dead
         os.close(self._open_alone())  # a full disk lets nobody make it later
+        owner_id = secrets.token_hex(8)
+        while not _take(self._path_of(owner_id)):
+            owner_id = secrets.token_hex(8)
+        for other in owners.glob("*.lock"):
+            with suppress(OSError):  # another user's, for one
+                _is_locked(other)  # deletes those of the dead
         return owner_id
 
     def _open_alone(self) -> int:
         path = self._made(self.path) / "alone.lock"
         return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
 
-    def _lock_file(self, owner_id: str) -> Path:
+    def _path_of(self, owner_id: str) -> Path:
         return self.path / "owners" / f"{owner_id}.lock"
 
     @staticmethod
     def _made(path: Path) -> Path:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return path
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Lock a file; returns whether that was possible, or another process holds it.
+
+    Raises:
+        OSError: If locks do not work there.
+    """
+    try:
+        _lock_file(descriptor)
+    except OSError as error:
+        if error.errno in _HELD_BY_ANOTHER:
+            return False
+        raise
+    return True
+
+
+def _take(path: Path) -> bool:
+    """Make and hold the lock of an owner; False if somebody is asking whether he lives.
+
+    Raises:
+        OSError: If the file cannot be made, or locks do not work there.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    taken = False
+    try:
+        taken = _try_lock(descriptor) and _is_at(descriptor, path)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    finally:
+        if not taken:
+            os.close(descriptor)
+    if taken:
+        _held[path] = descriptor
+    return taken
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _is_locked(path: Path) -> bool:
@@ -206,13 +299,12 @@ def _is_locked(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        _try_lock(descriptor)
-    except OSError:
-        return True
-    else:
+        if not _try_lock(descriptor):
+            return True
         # While it is locked: an owner that is about to lock it sees that it is gone,
-        # and takes another id. Windows does not delete an open file: it stays.
-        with suppress(PermissionError):
+        # and takes another id. Windows does not delete an open file: it stays. Another
+        # process that asks may be faster.
+        with suppress(PermissionError, FileNotFoundError):
             path.unlink()
         return False
     finally:

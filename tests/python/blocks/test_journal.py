@@ -370,3 +370,52 @@ def test_a_journal_made_ahead_goes_with_its_window_used_or_not(process, sender, 
     assert not used.exists()
     PeakAggregator().prepare_journal()
     assert list(state.journals.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows deletes no file that is open")
+def test_a_window_whose_journal_was_adopted_is_reported_under_an_id_of_its_own(
+    process, sender, state, client, clock, caplog
+):
+    dispatcher = process()
+    journals = Journals.of(dispatcher)
+    aggregator = journals.aggregator(sender.destination, WINDOW)
+    aggregator.observe(frame("dog", 0.25), "m/1")
+    # A process that takes this one for dead. That one is of this process, whose locks
+    # say nothing to itself.
+    name = newest(state)
+    heir = process()
+    name.rename(name.with_name(f"{name.stem}.{'0' * 16}.journal"))
+    deliver(heir, clock, sender)
+    assert [r["inference_results"][0]["confidence"] for r in client.reports()] == [0.25]
+
+    aggregator.observe(frame("dog", 0.75), "m/1")
+    record = journals.seal(sender.destination, WINDOW, aggregator.snapshot())
+    assert record.id != name.stem
+    dispatcher.deliver(record, sender)
+    deliver(dispatcher, clock, sender)
+    confidences = [r["inference_results"][0]["confidence"] for r in client.reports()]
+    assert confidences == [0.25, 0.75]
+    assert not list(state.journals.iterdir())
+
+    aggregator.observe(frame(), "m/1")  # the control: left in peace
+    kept = newest(state).stem
+    assert journals.seal(sender.destination, WINDOW, aggregator.snapshot()).id == kept
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows deletes no file that is open")
+@pytest.mark.parametrize("when", ["seal", "adoption", "tending"])
+def test_a_deleted_lock_file_is_noticed(process, sender, clock, when):
+    dispatcher = process()
+    owner = dispatcher.state.owner_id
+    lock = dispatcher.state.path / "owners" / f"{owner}.lock"
+    lock.unlink()
+    if when == "seal":
+        journals = Journals.of(dispatcher)
+        journals.seal(sender.destination, WINDOW, PeakAggregator().snapshot())
+    elif when == "adoption":
+        adopt(dispatcher, sender)
+    else:
+        dispatcher.lend(sender)
+        dispatcher.step()
+    assert lock.exists()
+    assert dispatcher.notices.counts["owner"] == 1

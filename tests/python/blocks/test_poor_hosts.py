@@ -1,4 +1,4 @@
-"""Hosts that lack something: a home, or a directory that stays where it is.
+"""Hosts that lack something: a home, locks, threads, a directory that is left in peace.
 
 Each is a process of its own, which has to take its frames all the same, end in time,
 and say once what is missing.
@@ -7,8 +7,10 @@ and say once what is missing.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from stand_ins import eventually
@@ -219,3 +221,134 @@ def test_a_user_without_a_home_has_memory_and_no_folder_named_tilde(
     assert reported(api) == [{"dog": 0.5}]
     assert len(warnings_in(errors)) == 1
     assert not list(tmp_path.iterdir())
+
+
+# A directory that is not this process's alone ----------------------------------
+
+
+@posix
+def test_a_directory_that_everybody_may_write_is_warned_of_once(
+    api, start, state_directory
+):
+    script = "observe(make_block()); observe(make_block())"
+    assert start(script).ended() == ""  # the control: its own
+    state_directory.chmod(0o777)
+    errors = start(script).ended()
+    assert errors.count("can be written by every user") == 1
+    assert len(reported(api)) == 2
+
+
+HOLDER = """
+block = make_block()
+observe(block, confidence=0.1998)
+say("open")
+input()
+observe(block, confidence=0.999)
+flush_windows()
+"""
+
+
+@posix
+def test_a_process_whose_lock_was_deleted_reports_its_maximum(
+    api, start, state_directory
+):
+    holder = start(HOLDER)
+    assert holder.hear() == "open"
+    (lock,) = (state_directory / "owners").iterdir()
+
+    def is_reported():
+        # It is made anew every 15 seconds: somebody cleans up again.
+        lock.unlink(missing_ok=True)
+        return reported(api) == [{"dog": 0.1998}]
+
+    other = start("block = make_block(); observe(block, 'cat'); input()")
+    # As the old behaviour was, and is in the meantime: it is taken for dead.
+    assert eventually(is_reported, timeout=PATIENCE)
+    holder.tell()
+    errors = holder.ended()
+    assert {"dog": 0.999} in reported(api)
+    assert len(warnings_in(errors)) == 1
+    other.tell()
+    other.ended()
+    assert len(reported(api)) == 3
+    assert not list((state_directory / "journals").iterdir())
+
+
+BLOCKED_AT_FIRST = """
+from peakhold.blocks.windows import REGISTRY
+block = make_block()
+observe(block, "first")
+(window,) = REGISTRY._windows.values()
+
+def close_with(class_name):
+    window.interval.last_report = -1e9
+    observe(block, class_name, fire_and_forget=False)
+
+close_with("blocked")
+os.unlink(os.environ["PEAKHOLD_STATE_DIR"])
+for class_name in ("still without", "meanwhile"):
+    close_with(class_name)
+observe(block, "journaled")
+say("open")
+input()
+"""
+
+
+def test_a_window_that_could_have_no_journal_is_followed_by_some_that_do(
+    api, start, state_directory
+):
+    state_directory.write_text("in the way", encoding="utf-8")
+    child = start(BLOCKED_AT_FIRST)
+    assert child.hear() == "open"
+    child.process.kill()
+    assert "a kill of the process loses" in child.process.communicate()[1]
+    assert eventually(lambda: len(reported(api)) == 3)
+    start("block = make_block(); observe(block, 'cat'); input()")
+    heirs = lambda: {"journaled": 0.5} in reported(api)  # noqa: E731
+    assert eventually(heirs, timeout=PATIENCE)
+
+
+# No locks ----------------------------------------------------------------------
+
+NO_LOCKS = """
+import errno, fcntl
+
+def refuse(*_):
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+fcntl.lockf = fcntl.flock = refuse
+"""
+WITHOUT_LOCKS = """
+block = make_block()
+for _ in range(3):
+    observe(block)
+    flush_windows()
+"""
+
+
+@posix
+def test_where_locks_do_not_work_reports_wait_in_memory(api, start, state_directory):
+    errors = start(NO_LOCKS + WITHOUT_LOCKS).ended()
+    assert reported(api) == [{"dog": 0.5}] * 3
+    assert errors.count("No locks available") == len(warnings_in(errors)) == 2
+    assert not list((state_directory / "owners").iterdir())
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux") or not shutil.which("cc"),
+    reason="locks are taken away by a preloaded library, which needs Linux and cc",
+)
+def test_where_the_system_has_no_locks_reports_wait_in_memory(
+    api, start, state_directory, tmp_path
+):
+    library = tmp_path / "no_locks.so"
+    source = Path(__file__).with_name("no_locks.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    refused = "import errno, fcntl\nwith open('lock', 'w') as file:\n"
+    control = f"{refused}    try: fcntl.lockf(file, fcntl.LOCK_EX)\n"
+    control += "    except OSError as error: assert error.errno == errno.ENOLCK\n"
+    control += "    else: sys.exit(9)\n"
+    errors = start(control + WITHOUT_LOCKS, LD_PRELOAD=library).ended()
+    assert reported(api) == [{"dog": 0.5}] * 3
+    assert errors.count("No locks available") == len(warnings_in(errors)) == 2
+    assert not list((state_directory / "owners").iterdir())

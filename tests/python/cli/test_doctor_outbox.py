@@ -141,6 +141,32 @@ def test_a_variable_that_cannot_be_used_fails(monkeypatch):
     assert "PEAKHOLD_OUTBOX_TTL" in finding.text
 
 
+@pytest.mark.skipif(os.name == "nt", reason="modes as POSIX has them")
+def test_a_directory_that_everybody_may_write_fails_with_the_remedy(
+    used, state_directory
+):
+    assert check_outbox().status == "ok"  # the control
+    state_directory.chmod(0o777)
+    finding = check_outbox()
+
+    assert finding.status == "fail"
+    assert f"{state_directory} can be written by every user" in finding.text
+    assert "chmod 700" in finding.remedy
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0,
+    reason="only root can give a directory away",
+)
+def test_a_directory_of_another_user_fails_with_the_remedy(used, state_directory):
+    os.chown(state_directory, 1234, 1234)
+    finding = check_outbox()
+
+    assert finding.status == "fail"
+    assert "belongs to another user, 1234" in finding.text
+    assert "chown" in finding.remedy
+
+
 @pytest.mark.skipif(os.name == "nt", reason="homes as POSIX has them")
 def test_a_directory_in_the_home_of_nobody_is_a_warning(monkeypatch):
     monkeypatch.setenv("PEAKHOLD_STATE_DIR", "~nosuchuser/x")

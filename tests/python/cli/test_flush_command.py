@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -146,3 +147,25 @@ def test_an_environment_that_forbids_it_is_told(
 @pytest.mark.parametrize("seconds", ["0", "-1", "soon"])
 def test_a_time_out_is_above_zero(flush, told, seconds):
     told(flush("http://127.0.0.1:9", "--timeout", seconds), "--timeout")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks as POSIX has them")
+def test_where_locks_do_not_work_it_says_so_in_one_line(python, leave, api_key):
+    leave("a", OFFLINE_MODE="True", API_BASE_URL="http://127.0.0.1:1")
+    code = """
+import errno, fcntl, logging, os, sys
+
+def refuse(*_):
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+fcntl.lockf = refuse
+logging.disable()  # of what the outbox says of it
+from peakhold.cli import main
+sys.exit(main(["flush", "--timeout", "1"]))
+"""
+    ended = python(code, ROBOFLOW_API_KEY=api_key, API_BASE_URL="http://127.0.0.1:1")
+
+    errors = ended.stderr.decode()
+    assert (ended.returncode, errors.count("\n")) == (2, 1), errors
+    assert "No locks available" in errors
+    assert "PEAKHOLD_STATE_DIR" in errors

@@ -87,7 +87,8 @@ class MetadataCollector:
             lane.host_at = now + HOST_LOOK
         if waiting >= FRAMES_OFFERED * BATCHES_OFFERED:
             self.seal(lane, whole=False)  # no worker comes to it
-        self._workers.signal()
+        if not self._workers.signal():
+            self._intake.commit()
         if schedule and task:
             self._host_tasks.hand(task, lane, schedule)
 

@@ -130,7 +130,8 @@ class Dispatcher:
         self._intake.put(record, sender)
         with self._wake:
             self._lanes.of(sender).ready.add(record.kind)
-        self._workers.signal()
+        if not self._workers.signal():
+            self._commit()
 
     def lend(self, sender: Sender, *, at_once: bool = False) -> None:
         """Have a sender from now on for what waits in the outbox for its destination.
@@ -164,8 +165,9 @@ class Dispatcher:
                 lane = self._lanes.of(sender)
                 lane.ready.add("report")  # as good as
                 task = self._host_tasks.make(lane)
-        if not self._errands.leave(lambda: self.deliver(seal(), sender)):
-            self._workers.signal()
+        free = self._errands.leave(lambda: self.deliver(seal(), sender))
+        if not free and not self._workers.signal():
+            self._errands.run()
         if schedule and task:
             self._host_tasks.hand(task, lane, schedule)
 

@@ -61,12 +61,16 @@ class Workers:
         self._signals = 0
         self.stopped = False
 
-    def signal(self) -> None:
-        """Have the workers look for work."""
+    def signal(self) -> bool:
+        """Have the workers look for work; returns False if none can be started.
+
+        Then the caller is to do what cannot wait for the next signal.
+        """
         with self.wake:
             self._signals += 1
             self._staff()
             self.wake.notify_all()
+            return bool(self.threads) or self.stopped or not self._wanted
 
     def stop(self) -> None:
         """Have the workers end."""

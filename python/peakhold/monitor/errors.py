@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from peakhold.errors import PeakholdError
 
+NO_THREAD = (
+    "no thread could be started ({}); raise the limit of processes, `ulimit -u` or "
+    "`docker run --pids-limit`"
+)
+
 
 class MonitorError(PeakholdError):
     """Root of the monitor's errors: it could not start, or it is not running."""

@@ -14,7 +14,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from peakhold.monitor.errors import MonitorError
+from peakhold.monitor.errors import NO_THREAD, MonitorError
 from peakhold.monitor.store import Store
 
 if TYPE_CHECKING:
@@ -127,7 +127,8 @@ class MonitorServer:
         """Listen, open the data file, and return when requests are answered.
 
         Raises:
-            MonitorError: The address cannot be listened on, or it runs already.
+            MonitorError: The address cannot be listened on, no thread can be started,
+                or it runs already.
             StoreError: The data file cannot be used.
         """
         if self._thread is not None:
@@ -138,14 +139,18 @@ class MonitorServer:
             self._store = Store(self._data, clock=self._clock)
             on_failure.callback(self.stop)
             self._server = _make_server(self._store, self._workspace, started)
-            self._thread = threading.Thread(
+            thread = threading.Thread(
                 target=_run,
                 args=(self._server, listener, started),
                 name="peakhold-monitor",
                 daemon=True,
             )
             self._url = _url(listener)
-            self._thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:
+                raise MonitorError(NO_THREAD.format(error)) from error
+            self._thread = thread
             on_failure.pop_all()
         started.wait()
         if not self._server.started:

@@ -13,7 +13,7 @@ from collections import deque
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from peakhold.monitor.errors import StoreBusyError, StoreError
+from peakhold.monitor.errors import NO_THREAD, StoreBusyError, StoreError
 from peakhold.monitor.ingest import Submission, store_all
 
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ class Writer:
 
     Args:
         connection: The writing connection, from now on used by this thread alone.
+
+    Raises:
+        StoreError: The thread cannot be started.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -44,7 +47,11 @@ class Writer:
         self._thread = threading.Thread(
             target=self._run, name="peakhold-monitor-writer", daemon=True
         )
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            connection.close()
+            raise StoreError(NO_THREAD.format(error)) from error
 
     def submit(self, submission: Submission) -> Future[bool]:
         """Queue a submission.

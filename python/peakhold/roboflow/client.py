@@ -207,7 +207,8 @@ class RoboflowClient:
 
         Waits until they are gathered, but no longer than two seconds after the client
         was constructed; what is not known by then, or not wanted
-        (``PEAKHOLD_SYSTEM_INFO=off``), is ``""``, and may be known at the next call.
+        (``PEAKHOLD_SYSTEM_INFO=off``), is ``""``, and may be known at the next call. If
+        no thread could be started then, the caller gathers them.
         """
         return start_gathering(identifying=self.settings.system_info).facts()
 

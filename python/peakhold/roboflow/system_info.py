@@ -2,7 +2,8 @@
 
 Resolving the host's own name may wait for DNS, and finding the MAC address and the
 processor may start a program; a frame loop must wait for neither. One thread per
-process gathers, started when a client is constructed.
+process gathers, started when a client is constructed. If none can be started then, the
+thread that first needs the facts gathers them.
 """
 
 from __future__ import annotations
@@ -53,29 +54,41 @@ IDENTIFYING = frozenset({"hostname", "ip_address", "mac_address"})
 
 
 class Gathering:
-    """One run through the sources, on a thread of its own."""
+    """One run through the sources, on a thread of its own if there can be one."""
 
     def __init__(self, sources: Mapping[str, Callable[[], str]]) -> None:
         """Prepare; nothing is asked before ``start``."""
         self._sources = sources
         self._facts: dict[str, str] = dict.fromkeys(SOURCES, "")
+        self._begun = threading.Lock()
         self._done = threading.Event()
         self._deadline = time.monotonic() + MAX_WAIT
+        self._started = False
         self.complete = False
 
     def start(self) -> None:
-        """Start asking the sources."""
-        threading.Thread(
+        """Start asking the sources, on a thread."""
+        thread = threading.Thread(
             target=self._gather, name="peakhold-system-info", daemon=True
-        ).start()
+        )
+        self._started = True
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self._started = False
+            _logger.debug("No thread for the facts of reports: %s", error)
 
     def facts(self) -> dict[str, str]:
         """Return what is known, waiting until ``MAX_WAIT`` seconds after the start."""
+        if not self._started:
+            self._gather()
         if not self.complete:
             self._done.wait(max(0.0, self._deadline - time.monotonic()))
         return dict(self._facts)
 
     def _gather(self) -> None:
+        if not self._begun.acquire(blocking=False):
+            return
         # Those that may wait for DNS or start a program come last.
         for name in sorted(self._sources, key=IDENTIFYING.__contains__):
             try:

@@ -199,3 +199,38 @@ def test_a_healthy_exit_warns_of_nothing(working, cache, monkeypatch, caplog):
     working.close(2.0)
     assert [sent(each) for each in clients] == [1, 1, 1]
     assert caplog.records == []
+
+
+@pytest.fixture
+def without_threads(monkeypatch):
+    """No thread can be started; calling it lets them start again."""
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    start = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    return lambda: monkeypatch.setattr(threading.Thread, "start", start)
+
+
+@pytest.mark.parametrize("how", ["report", "window", "metadata"])
+def test_without_threads_the_caller_commits_and_later_ones_send(
+    working, sender, client, without_threads, how
+):
+    working.watch(lambda now: None, time.monotonic())  # starts what it can
+    if how == "report":
+        working.deliver(report(sender), sender)
+    elif how == "window":
+        working.deliver_later(lambda: report(sender), sender)
+    else:
+        working.metadata.add(["i"], "f", "v", sender)
+        working.metadata.seal_all()
+        working.metadata.add(["j"], "f", "v", sender)
+    assert working.outbox.counts().pending == 1
+    assert client.calls == []
+    assert working.notices.counts["thread"] > 0
+    without_threads()
+    working.deliver(report(sender, "w2"), sender)
+    assert working.flush(5)
+    assert working.counts().pending == 0
+    assert client.calls

@@ -215,3 +215,23 @@ def test_the_api_key_is_nowhere(
     assert CANARY.encode() not in files
     output = capfd.readouterr()
     assert CANARY not in caplog.text + output.out + output.err
+
+
+@pytest.mark.parametrize("name", ["peakhold-monitor-writer", "peakhold-monitor"])
+def test_without_threads_it_says_so_and_lets_go_of_the_port(monkeypatch, name):
+    start = threading.Thread.start
+
+    def refuse(thread):
+        if thread.name == name:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with monkeypatch.context() as limited:
+        limited.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(MonitorError, match=r"no thread could .*ulimit"):
+            MonitorServer(port=port).start()
+    with MonitorServer(port=port):  # the control: nothing of it was left
+        pass

@@ -216,3 +216,26 @@ def test_a_fork_waits_for_the_thread_that_asks_platform(held, processor):
     )
 
     assert outcome.stdout == f"{processor!r}\n"
+
+
+def test_without_a_thread_the_facts_are_gathered_by_the_first_that_asks(
+    make_client, monkeypatch
+):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    threads = []
+
+    def source():
+        threads.append(threading.current_thread())
+        return "seen"
+
+    monkeypatch.setitem(system_info.SOURCES, "hostname", source)
+    with monkeypatch.context() as limited:
+        limited.setattr(threading.Thread, "start", refuse)
+        clients = [make_client() for _ in range(2)]
+    assert threads == []  # the constructor gathers nothing
+    infos = [client.get_system_info() for client in (*clients, make_client())]
+    assert [info["hostname"] for info in infos] == ["seen"] * 3
+    assert infos[0]["platform"] == platform.system()
+    assert threads == [threading.current_thread()]

@@ -10,7 +10,12 @@ from peakhold.cli.findings import Finding, fail, ok, warn
 from peakhold.cli.looking import delivery_settings
 from peakhold.delivery.settings import NoStateDirectoryError
 from peakhold.outbox import StateDirectory, admin
-from peakhold.outbox.schema import FILE_NAME, NewerSchemaError
+from peakhold.outbox.schema import (
+    FILE_NAME,
+    NewerSchemaError,
+    NoSQLiteError,
+    check_sqlite,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,8 +33,9 @@ def check_outbox() -> Finding:
     except CommandError as error:
         return fail(CHECK, str(error), "set or unset that variable")
     try:
+        check_sqlite()
         directory = settings.directory()
-    except NoStateDirectoryError as error:
+    except (NoSQLiteError, NoStateDirectoryError) as error:
         text, _, remedy = str(error).partition(": ")
         return warn(CHECK, f"{text}; what is sealed waits in memory", remedy)
     state = StateDirectory(directory)

@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Replay, read back, compare."""
     if arguments.chaos:
         return _run_chaos(arguments)
-    require("demo", "rich", "starlette", "uvicorn")
+    require("demo", "rich", "starlette", "uvicorn", "sqlite3")
     from peakhold.monitor.server import MonitorServer
 
     _forget_environment()
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _run_chaos(arguments: argparse.Namespace) -> int:
     if arguments.keep:
         raise CommandError("--chaos has no dashboard that --keep could leave running")
-    require("demo --chaos", "rich", extra="cli")
+    require("demo --chaos", "rich", "sqlite3", extra="cli")
     from peakhold.cli.chaos import survive
 
     return 0 if survive(arguments.fps, arguments.seconds) else FAILED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 
 from peakhold.errors import PeakholdError
+from peakhold.outbox import schema
 from peakhold.texts import printable
 
 USAGE = 2
@@ -36,6 +37,8 @@ def require(command: str, *modules: str, extra: str = "monitor") -> None:
         for module in modules:
             importlib.import_module(module)
     except ImportError as error:
+        if error.name == "_sqlite3":  # which no installer brings
+            schema.check_sqlite()
         raise CommandError(
             f"`peakhold {command}` needs {error.name}, which is not installed: "
             f'pip install "peakhold[{extra}]"'

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C."""
-    require("monitor", "starlette", "uvicorn")
+    require("monitor", "starlette", "uvicorn", "sqlite3")
     from peakhold.monitor.server import MonitorServer
 
     try:

@@ -10,6 +10,7 @@ import threading
 from peakhold.delivery.dispatcher import Dispatcher
 from peakhold.delivery.settings import DeliverySettings, NoStateDirectoryError
 from peakhold.outbox import StateDirectory
+from peakhold.outbox.schema import NoSQLiteError, check_sqlite
 
 _lock = threading.Lock()
 _current: Dispatcher | None = None
@@ -34,8 +35,9 @@ def _make(settings: DeliverySettings) -> Dispatcher:
     if settings.durability == "memory":
         return Dispatcher(None, settings)
     try:
+        check_sqlite()
         return Dispatcher(StateDirectory(settings.directory()), settings)
-    except NoStateDirectoryError as error:
+    except (NoSQLiteError, NoStateDirectoryError) as error:
         dispatcher = Dispatcher(None, settings)
         dispatcher.notices.warn("disk", "What is sealed waits in memory: %s", error)
         return dispatcher

@@ -7,7 +7,6 @@ are shown as dicts of plain values.
 from __future__ import annotations
 
 import json
-import sqlite3
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,7 @@ from peakhold.outbox.packing import UNREADABLE, unpack
 from peakhold.outbox.state import JournalName
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
@@ -46,6 +46,11 @@ WHERE (:state IS NULL OR state = :state)
     AND records.number > :after
 ORDER BY records.number LIMIT :most
 """
+_ERRORS: tuple[type[Exception], ...] = (
+    *schema.SQLITE_ERRORS,
+    OSError,
+    schema.DamagedError,
+)
 _PAGE = 200
 """Records that are read at once: the file is locked meanwhile, whoever takes them."""
 
@@ -246,6 +251,10 @@ def _snapshot(database: sqlite3.Connection) -> Iterator[None]:
 @contextmanager
 def _opened(state: StateDirectory) -> Iterator[sqlite3.Connection]:
     path = _file(state)
+    try:
+        schema.check_sqlite()
+    except schema.NoSQLiteError as error:
+        raise OutboxError(str(error)) from error
     if not path.exists():
         raise OutboxError(
             f"there is no outbox in {state.path}: nothing was sealed there yet, or "
@@ -254,7 +263,7 @@ def _opened(state: StateDirectory) -> Iterator[sqlite3.Connection]:
     try:
         with closing(schema.connect(path, sync="OFF")) as database:
             yield database
-    except (sqlite3.Error, OSError, schema.DamagedError) as error:
+    except _ERRORS as error:
         raise OutboxError(
             f"{path} cannot be used: {error}; `peakhold doctor` says what to do"
         ) from error

@@ -7,7 +7,6 @@ advances with the wall clock, by one day at most.
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from peakhold.outbox import forks, schema
 from peakhold.outbox.ledger import committed, outbox_time
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -123,13 +123,15 @@ class Database:
         ) from None
 
     def _open(self) -> sqlite3.Connection:
+        from sqlite3 import Row  # which not every interpreter has
+
         if self._state is not None:
             self._path, self.owner = self._state.outbox, self._state.owner_id
             self._inode = _inode(self._path)  # of what is found damaged, if it is
         database = schema.connect(self._path, sync=self._sync)
         self._inode = _inode(self._path) if self._path else 0
         self._lag = self._clock() - outbox_time(database)
-        database.row_factory = sqlite3.Row
+        database.row_factory = Row
         return database
 
 

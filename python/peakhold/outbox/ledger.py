@@ -5,7 +5,6 @@ Every function works within the transaction of its caller, or without one.
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections import Counter
 from contextlib import contextmanager, suppress
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterator
 
 BY_HAND = "by hand"
@@ -73,7 +73,7 @@ def committed(database: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     except BaseException:
         # SQLite rolls back by itself on some errors, a full disk among them.
         if database.in_transaction:
-            with suppress(sqlite3.Error):
+            with suppress(database.Error):
                 database.execute("ROLLBACK")
         raise
 

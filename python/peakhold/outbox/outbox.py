@@ -7,15 +7,15 @@ settled there before anything else is done.
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from peakhold.errors import PeakholdError
+from peakhold.outbox.memory import MemoryStore
 from peakhold.outbox.room import Limits
-from peakhold.outbox.schema import DamagedError
+from peakhold.outbox.schema import SQLITE_ERRORS, DamagedError
 from peakhold.outbox.store import Store
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ MEMORY_BYTES = 16 * 1024 * 1024
 PATIENCE = 5.0
 """Seconds between two trials of a disk that fails."""
 
-_DISK_ERRORS = (
-    sqlite3.Error,
+_DISK_ERRORS: tuple[type[Exception], ...] = (
+    *SQLITE_ERRORS,
     OSError,
     PeakholdError,
     # What comes of a column whose type is damaged.
@@ -42,6 +42,7 @@ _DISK_ERRORS = (
 )
 _T = TypeVar("_T")
 _D = TypeVar("_D")
+_AnyStore = Store | MemoryStore
 
 
 class Outbox:
@@ -67,7 +68,8 @@ class Outbox:
         Args:
             notices: Told about the disk, and about what is dropped.
             limits: What is too much.
-            state: Where the store on disk is; None if there is to be none.
+            state: Where the store on disk is; None if there is to be none, as without
+                SQLite there cannot be.
             sync: SQLite's ``synchronous`` for it.
             clock: Monotonic time in seconds.
         """
@@ -78,14 +80,18 @@ class Outbox:
         self.looked_through = True
         self._notices = notices
         self._clock = clock
-        self._memory = Store(None, in_memory, dropped=notices.dropped, clock=clock)
+        self._memory: _AnyStore = (
+            Store(None, in_memory, dropped=notices.dropped, clock=clock)
+            if SQLITE_ERRORS
+            else MemoryStore(in_memory, dropped=notices.dropped, clock=clock)
+        )
         self._disk = (
             Store(state, limits, dropped=notices.dropped, clock=clock, sync=sync)
             if state
             else None
         )
         self._next_trial = float("-inf")
-        self._homes: dict[str, Store] = {}
+        self._homes: dict[str, _AnyStore] = {}
         self._unsettled: list[Callable[[Store], bool]] = []
         self._settling = threading.Lock()
         # A callback may want to know the figures.
@@ -98,7 +104,7 @@ class Outbox:
     ) -> None:
         """Take encoded records in; those that want to know are told when it is safe."""
 
-        def add(store: Store) -> Store:
+        def add(store: _AnyStore) -> _AnyStore:
             store.add(records, leased=leased, moved=moved)
             return store
 
@@ -124,7 +130,7 @@ class Outbox:
 
     def lease(self, destination: Destination, kind: Kind) -> Record | None:
         """Lease the oldest waiting record of a kind, if there is one."""
-        home = self._disk
+        home: _AnyStore | None = self._disk
         record = self._on_disk(lambda disk: disk.lease(destination, kind), None)
         if record is None:
             home = self._memory
@@ -206,7 +212,7 @@ class Outbox:
         on_disk = self._look(Store.overview) or []
         return on_disk + self._memory.overview()
 
-    def _settle(self, record: Record, act: Callable[[Store], bool]) -> None:
+    def _settle(self, record: Record, act: Callable[[_AnyStore], bool]) -> None:
         if self._homes.pop(record.id, None) is self._memory:
             act(self._memory)
         elif not self._on_disk(act, otherwise=False):

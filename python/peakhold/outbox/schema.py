@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from contextlib import closing, suppress
 from datetime import datetime, timezone
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from peakhold.errors import PeakholdError
+
+try:
+    import sqlite3
+except ImportError:  # an interpreter that was built without it
+    SQLITE_ERRORS: tuple[type[Exception], ...] = ()
+else:
+    SQLITE_ERRORS = (sqlite3.Error,)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,12 +79,29 @@ COMMIT;
 # texts: whoever changes one after a release gives it another SCHEMA_VERSION.
 
 
+class NoSQLiteError(PeakholdError):
+    """This interpreter has no SQLite, so that there is no outbox on disk."""
+
+
 class NewerSchemaError(PeakholdError):
     """A later version of peakhold made the file; this one leaves it alone."""
 
 
 class DamagedError(PeakholdError):
     """The file is damaged, or not an outbox."""
+
+
+def check_sqlite() -> None:
+    """Check that this interpreter has SQLite.
+
+    Raises:
+        NoSQLiteError: It has not.
+    """
+    if not SQLITE_ERRORS:
+        raise NoSQLiteError(
+            "this Python was built without the module sqlite3: use one that has it "
+            "(to build one takes libsqlite3-dev or sqlite-devel)"
+        )
 
 
 def connect(path: Path | None, *, sync: str) -> sqlite3.Connection:

@@ -1,4 +1,4 @@
-"""Hosts that lack something: a home, locks, threads, a directory that is left in peace.
+"""Hosts that lack something: a home, locks, threads, SQLite, or a directory in peace.
 
 Each is a process of its own, which has to take its frames all the same, end in time,
 and say once what is missing.
@@ -447,3 +447,29 @@ threading.Thread(target=late).start()
     start("observe(make_block(), 'cat'); flush_windows(); input()")
     heirs = lambda: {"dog": 0.5} in reported(api)  # noqa: E731
     assert eventually(heirs, timeout=PATIENCE)
+
+
+# No SQLite --------------------------------------------------------------------
+
+NO_SQLITE = "import sys; sys.modules['_sqlite3'] = None\n"
+
+
+def test_without_sqlite_everything_waits_in_memory(api, start, state_directory):
+    errors = start(
+        f"""{NO_SQLITE}
+import peakhold
+block = make_block()
+observe(block, "first")
+flush_windows()
+observe(block, "second")
+metadata = peakhold.RoboflowCustomMetadataBlockV1(api_key="canary-key")
+metadata.run(True, "f", "v", {{"inference_id": "i"}})
+health = peakhold.health()
+assert health["durability"] == "memory", health
+assert health["state_directory"] is None, health
+"""
+    ).ended()
+    assert sorted(reported(api), key=list) == [{"first": 0.5}, {"second": 0.5}]
+    assert [entry["inference_ids"] for entry in api.entries()] == [["i"]]
+    assert errors.count("\n") == errors.count("without the module sqlite3") == 1
+    assert not state_directory.exists()

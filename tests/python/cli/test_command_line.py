@@ -129,3 +129,23 @@ def test_a_state_directory_that_cannot_be_resolved_is_told_in_one_line(
     assert errors.startswith(f"peakhold {command.split()[0]}: ")
     assert "set PEAKHOLD_STATE_DIR to an absolute path" in errors
     assert "nosuchuser" not in errors
+
+
+@pytest.mark.parametrize(
+    "command", ["status", "outbox ls", "flush", "monitor", "demo", "doctor", "--help"]
+)
+def test_without_sqlite_a_command_says_so_in_one_line(python, command):
+    code = HIDE.format(module="_sqlite3") + f"sys.exit(main({command.split()}))"
+    nowhere = "http://127.0.0.1:1"
+    ended = python(code, ROBOFLOW_API_KEY="canary-key", API_BASE_URL=nowhere)
+
+    output, errors = ended.stdout.decode(), ended.stderr.decode()
+    if command == "--help":  # which does not need it
+        assert (ended.returncode, errors) == (0, "")
+    elif command == "doctor":
+        (line,) = [line for line in output.splitlines() if " outbox " in line]
+        assert line.startswith("warn")
+        assert "without the module sqlite3" in line
+    else:
+        assert (ended.returncode, errors.count("\n")) == (2, 1), errors
+        assert "without the module sqlite3: use one that has it" in errors

@@ -16,6 +16,7 @@ import pytest
 from stand_ins import PlainSnapshot, conserved
 
 from peakhold.outbox import Limits, StateDirectory, schema
+from peakhold.outbox.memory import MemoryStore
 from peakhold.outbox.store import DEAD_LIMIT, Store
 from peakhold.records import (
     Destination,
@@ -52,7 +53,7 @@ def drops():
     return []
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", "without SQLite"])
 def kind(request):
     return request.param
 
@@ -79,8 +80,19 @@ def make(tmp_path, drops, clock):
 
 
 @pytest.fixture
-def store(make, kind):
+def store(make, kind, drops, clock):
+    if kind == "without SQLite":
+        dropped = lambda *drop: drops.append(drop)  # noqa: E731
+        return MemoryStore(Limits(), dropped=dropped, clock=clock)
     return make(on_file=kind == "file")
+
+
+def limit(store, kib, without_sqlite):
+    """Bound a store; without SQLite there are no pages, and nothing is compressed."""
+    if isinstance(store, MemoryStore):
+        store.limits = Limits(without_sqlite * 1024)
+    else:
+        store._room.limits = Limits(kib * 1024)
 
 
 def drained(store, destination=HERE, kind="report"):
@@ -141,7 +153,7 @@ def test_what_is_sealed_twice_under_one_id_is_there_once(store):
 @pytest.mark.parametrize("seed", range(20))
 def test_every_seal_is_accounted_for_whatever_happens(store, seed):
     draw = random.Random(seed)
-    store._room.limits = Limits(176 * 1024)
+    limit(store, 176, 8)
     leased, states = [], set()
     for number in range(300):
         store.add([report(f"w{draw.randrange(3)}", **{f"c{number}": 0.5}), metadata()])
@@ -164,6 +176,10 @@ def test_every_seal_is_accounted_for_whatever_happens(store, seed):
     assert counts.sealed >= 600
     assert states == {*vars(counts)}
     # The control: an unaccounted deletion shows.
+    if isinstance(store, MemoryStore):
+        del store._entries[next(iter(store._entries))]
+        assert not conserved(store.counts())
+        return
     with store.transaction() as database:
         database.execute(
             "DELETE FROM records WHERE id IN (SELECT id FROM records LIMIT 1)"
@@ -183,7 +199,7 @@ def test_parts_stand_in_the_place_of_their_whole(store):
 
 
 def test_past_the_bound_reports_of_one_window_merge_before_any_is_dropped(store, drops):
-    store._room.limits = Limits(208 * 1024)
+    limit(store, 208, 208)
     for number in range(1_000):
         store.add([report("busy", **{f"c{number % 7}": number / 1_000, "all": 0.5})])
     counts = store.counts()
@@ -201,7 +217,7 @@ def test_past_the_bound_reports_of_one_window_merge_before_any_is_dropped(store,
 
 
 def test_a_window_that_cannot_shrink_leaves_the_others_to_be_merged(store, drops):
-    store._room.limits = Limits(512 * 1024)
+    limit(store, 512, 1024)
     draw = random.Random(3)
     for _ in range(2):  # two of these are too long for one request
         names = {draw.randbytes(32).hex(): 0.5 for _ in range(2_000)}
@@ -214,7 +230,7 @@ def test_a_window_that_cannot_shrink_leaves_the_others_to_be_merged(store, drops
 
 
 def test_what_may_have_been_sent_is_never_merged(store):
-    store._room.limits = Limits(208 * 1024)
+    limit(store, 208, 208)
     first = report("busy", a=0.1)
     store.add([first])
     leased = store.lease(HERE, "report")
@@ -226,7 +242,7 @@ def test_what_may_have_been_sent_is_never_merged(store):
 
 
 def test_past_the_bound_the_oldest_is_dropped_when_nothing_merges(store, drops):
-    store._room.limits = Limits(208 * 1024)
+    limit(store, 208, 208)
     records = [report(f"w{number}", **{f"c{number}": 0.5}) for number in range(1_000)]
     for record in records:
         store.add([record])
@@ -382,7 +398,9 @@ def test_the_file_shrinks_when_records_leave(make, tmp_path):
     assert path.stat().st_size < full / 2
 
 
-def test_a_body_that_is_damaged_costs_itself_only(store):
+@pytest.mark.parametrize("on_file", [True, False])
+def test_a_body_that_is_damaged_costs_itself_only(make, on_file):
+    store = make(on_file=on_file)
     store.add([report("bad"), report("good")])
     with store.transaction() as database:
         database.execute(

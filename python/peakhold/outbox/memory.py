@@ -1,0 +1,265 @@
+"""What ``Store`` does, without SQLite: for an interpreter that was built without it."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from peakhold.outbox import forks
+from peakhold.outbox.ledger import Counts
+from peakhold.outbox.store import DEAD_LIMIT, Waiting
+from peakhold.records.encode import merge_reports
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+    from peakhold.outbox.room import Limits
+    from peakhold.records import Destination, Kind, Record
+
+
+@dataclass
+class _Entry:
+    """A record, and what became of it so far; ``next_at`` is monotonic time."""
+
+    record: Record
+    sealed_at: float
+    leased: bool
+    state: str = "pending"
+    last_error: str | None = None
+    next_at: float = float("-inf")
+
+
+class MemoryStore:
+    """Sealed records in the order of their sealing, by their ids.
+
+    Attributes:
+        limits: What is too much, and too old.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        dropped: Callable[[str, int], None],
+        clock: Callable[[], float],
+    ) -> None:
+        """Start empty; the arguments are those of ``Store``."""
+        self.limits = limits
+        self._dropped = dropped
+        self._clock = clock
+        self._entries: dict[str, _Entry] = {}
+        self._totals: Counter[str] = Counter()
+        self._drops: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        forks.wait_for(self._lock)
+
+    def add(
+        self, records: Sequence[Record], *, leased: bool = False, moved: bool = False
+    ) -> None:
+        """Take encoded records in, and make room for them."""
+        del moved  # from nowhere: there is no other store
+        now = self._clock()
+        with self._alone():
+            for record in records:
+                if record.id not in self._entries:
+                    kept = replace(record, merge_key=None) if leased else record
+                    self._entries[record.id] = _Entry(kept, now, leased)
+                    self._totals["sealed"] += record.seals
+            self._expire(now)
+            self._make_room()
+
+    def lease(self, destination: Destination, kind: Kind) -> Record | None:
+        """Lease the oldest record of a kind."""
+        with self._alone():
+            for entry in self._waiting():
+                record = entry.record
+                if record.destination == destination and record.kind == kind:
+                    # It may be sent: its body is final.
+                    entry.record = replace(record, merge_key=None)
+                    entry.leased = True
+                    return entry.record
+        return None
+
+    def take(self, most: int = 100) -> list[Record]:
+        """Take some records out that are not on lease, as if never sealed."""
+        with self._alone():
+            records = [entry.record for entry in self._waiting()][:most]
+            for record in records:
+                del self._entries[record.id]
+                self._totals["sealed"] -= record.seals
+        return records
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing but dead records."""
+        with self._lock:
+            return all(entry.state == "dead" for entry in self._entries.values())
+
+    def release(self, record: Record) -> bool:
+        """Give a lease back."""
+        if entry := self._entries.get(record.id):
+            entry.leased = False
+        return True
+
+    def lost(self, reason: str, seals: int) -> bool:
+        """Count seals that were dropped before they got here."""
+        with self._lock:
+            self._totals.update({"sealed": seals, f"dropped:{reason}": seals})
+        return True
+
+    def acknowledge(self, record: Record) -> bool:
+        """Forget a delivered record."""
+        with self._alone():
+            self._remove(record.id, "delivered")
+        return True
+
+    def failed(
+        self, record: Record, state: str, reason: str, error: str, pause: float = 0.0
+    ) -> bool:
+        """Note a failed attempt; the record is pending, parked or dead from now on."""
+        del reason  # which is for those who look at a file
+        with self._alone():
+            if entry := self._entries.get(record.id):
+                entry.state, entry.last_error, entry.leased = state, error, False
+                if state == "pending":
+                    entry.next_at = self._clock() + pause
+            dead = [key for key, each in self._entries.items() if each.state == "dead"]
+            for old in dead[:-DEAD_LIMIT]:
+                self._remove(old, "dropped:dead letters")
+        return True
+
+    def replace(self, record: Record, parts: Sequence[Record]) -> bool:
+        """Put parts in place of a leased record, in their order."""
+        with self._alone():
+            self._put_in_place([record.id], parts)
+        return True
+
+    def adopt(self, destinations: Collection[Destination]) -> list[Waiting]:
+        """Drop what is too old, and return what there is to deliver."""
+        del destinations  # nothing here is another process's
+        latest: dict[tuple[Destination, Kind], float] = {}
+        with self._alone():
+            self._expire(self._clock())
+            for entry in self._entries.values():
+                if entry.state != "dead":
+                    key = entry.record.destination, entry.record.kind
+                    latest[key] = max(latest.get(key, entry.next_at), entry.next_at)
+        return [
+            Waiting(destination, kind, at_once=False, not_before=not_before)
+            for (destination, kind), not_before in latest.items()
+        ]
+
+    def overview(self) -> list[dict[str, Any]]:
+        """Return figures per destination."""
+        now = self._clock()
+        found: dict[Destination, dict[str, Any]] = {}
+        with self._lock:
+            for entry in self._entries.values():
+                destination = entry.record.destination
+                row = found.setdefault(
+                    destination,
+                    {
+                        "endpoint": destination.endpoint,
+                        "api_key_fingerprint": destination.api_key_fingerprint,
+                        "client": destination.client,
+                        **dict.fromkeys(("pending", "parked", "dead"), 0),
+                        "oldest_age": None,
+                        "last_error": None,
+                    },
+                )
+                row[entry.state] += entry.record.seals
+                if entry.state != "dead" and row["oldest_age"] is None:
+                    row["oldest_age"] = max(0.0, now - entry.sealed_at)
+                row["last_error"] = entry.last_error or row["last_error"]
+        return list(found.values())
+
+    def counts(self) -> Counts:
+        """Return the figures of the conservation equation."""
+        with self._lock:
+            states: Counter[str] = Counter()
+            for entry in self._entries.values():
+                states[entry.state] += entry.record.seals
+            return Counts(
+                self._totals["sealed"],
+                self._totals["delivered"],
+                states["pending"],
+                states["parked"],
+                states["dead"],
+                {
+                    name.partition(":")[2]: seals
+                    for name, seals in self._totals.items()
+                    if name.startswith("dropped:")
+                },
+            )
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Have the records alone; drops are told afterwards, for that may log."""
+        with self._lock:
+            yield
+            drops, self._drops = self._drops, Counter()
+        for reason, seals in drops.items():
+            self._dropped(reason, seals)
+
+    def _waiting(self) -> Iterator[_Entry]:
+        for entry in self._entries.values():
+            if entry.state != "dead" and not entry.leased:
+                yield entry
+
+    def _remove(self, record_id: str, total: str) -> None:
+        if entry := self._entries.pop(record_id, None):
+            self._totals[total] += entry.record.seals
+            what, _, reason = total.partition(":")
+            if what == "dropped":
+                self._drops[reason] += entry.record.seals
+
+    def _put_in_place(self, old: Sequence[str], new: Sequence[Record]) -> None:
+        """Put records in place of the first of some others, with its time."""
+        gone = [self._entries[key] for key in old if key in self._entries]
+        if len(gone) < len(old):
+            return
+        entries: dict[str, _Entry] = {}
+        for key, entry in self._entries.items():
+            if key == old[0]:
+                sealed_at = max(each.sealed_at for each in gone)
+                entries.update(
+                    (each.id, _Entry(each, sealed_at, leased=False)) for each in new
+                )
+            if key not in old:
+                entries[key] = entry
+        self._entries = entries
+        self._totals["sealed"] += sum(each.seals for each in new) - sum(
+            each.record.seals for each in gone
+        )
+
+    def _expire(self, now: float) -> None:
+        for key, entry in list(self._entries.items()):
+            if entry.sealed_at < now - self.limits.ttl and not entry.leased:
+                self._remove(key, "dropped:expired")
+
+    def _make_room(self) -> None:
+        """Merge the reports of each window, then drop the oldest, dead ones first."""
+        if self._fits():
+            return
+        windows: dict[tuple[Destination, str], list[str]] = {}
+        for entry in self._waiting():
+            if entry.record.merge_key and entry.state == "pending":
+                window = entry.record.destination, entry.record.merge_key
+                windows.setdefault(window, []).append(entry.record.id)
+        for ids in windows.values():
+            merged = merge_reports([self._entries[key].record for key in ids])
+            if len(merged) < len(ids):
+                self._put_in_place(ids, merged)
+        newest = next(reversed(self._entries))
+        oldest = sorted(self._entries, key=lambda k: self._entries[k].state != "dead")
+        for key in oldest:
+            if self._fits():
+                return
+            if key != newest and not self._entries[key].leased:
+                self._remove(key, "dropped:overflow")
+
+    def _fits(self) -> bool:
+        size = sum(len(each.record.body or b"") for each in self._entries.values())
+        return size <= self.limits.max_bytes

@@ -120,7 +120,7 @@ class Journals:
         process, and adopted, the record gets an id of its own: the other one may lack
         what was observed since.
         """
-        if self._state is not None:
+        if self._state is not None and snapshot.peaks:
             self._state.stay_alive(self._notices)
         closed_at = closed_at or datetime.now()  # noqa: DTZ005 - as in the request
         record = seal_report(

@@ -411,7 +411,11 @@ def test_a_deleted_lock_file_is_noticed(process, sender, clock, when):
     lock.unlink()
     if when == "seal":
         journals = Journals.of(dispatcher)
-        journals.seal(sender.destination, WINDOW, PeakAggregator().snapshot())
+        aggregator = journals.aggregator(sender.destination, WINDOW)
+        journals.seal(sender.destination, WINDOW, aggregator.snapshot())
+        assert not lock.exists()  # the control: there was nothing to be reported
+        aggregator.observe(frame(), "m/1")
+        journals.seal(sender.destination, WINDOW, aggregator.snapshot())
     elif when == "adoption":
         adopt(dispatcher, sender)
     else:

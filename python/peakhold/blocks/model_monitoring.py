@@ -23,8 +23,11 @@ from peakhold.roboflow.api_key import without_locals
 from peakhold.texts import text_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from peakhold.delivery import Sender
     from peakhold.delivery.cache import Cache
+    from peakhold.records import Record
     from peakhold.roboflow import ApiKey
     from peakhold.roboflow.operations import PlatformClient
 
@@ -145,13 +148,21 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
     def _report(
         self, window: Window, sender: Sender, period: int, *, fire_and_forget: bool
     ) -> SinkResult:
-        seal = window.close_if_due(sender, period)
-        if seal is None:
-            return result(NOT_IN_RANGE)
-        offline = sender.offline
-        if fire_and_forget or offline:
-            schedule = self._schedule if fire_and_forget and not offline else None
-            current().deliver_later(seal, sender, schedule)
-            return result(OFFLINE if offline else IN_BACKGROUND)
-        error = current().deliver_now(seal(), sender)
+        closed: list[Callable[[], Record]] = []
+        try:
+            window.close_if_due(sender, period, closed)
+            if not closed:
+                return result(NOT_IN_RANGE)
+            offline = sender.offline
+            if fire_and_forget or offline:
+                schedule = self._schedule if fire_and_forget and not offline else None
+                current().deliver_later(closed[0], sender, schedule)
+                return result(OFFLINE if offline else IN_BACKGROUND)
+            error = current().deliver_now(closed[0](), sender)
+        except BaseException:
+            # Of a signal handler's, for example. The frames of the window were
+            # accepted: its record, of which there is one, goes out all the same.
+            for seal in closed:
+                current().deliver_later(seal, sender)
+            raise
         return result(SENT) if error is None else failure(FAILED, error, sender)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections import Counter
 from dataclasses import astuple, dataclass
 from datetime import datetime
 from functools import partial
+from itertools import starmap
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +17,7 @@ from peakhold.blocks.adoption import Adoption
 from peakhold.blocks.interval import WRITTEN_HERE, ReportInterval, time_kept
 from peakhold.blocks.journal import Journals
 from peakhold.delivery import current
+from peakhold.locks import is_free
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,33 +83,31 @@ class Window:
         self._goes_on = False
         self._watcher: Dispatcher | None = None
 
-    def close_if_due(self, sender: Sender, period: int) -> Callable[[], Record] | None:
+    def close_if_due(
+        self, sender: Sender, period: int, closed: list[Callable[[], Record]]
+    ) -> None:
         """Close the window if its interval is over; empty or not, as ``run`` does.
 
         Args:
             sender: The caller's; it reports the window from now on.
             period: The caller's frequency in seconds.
-
-        Returns:
-            What makes the record, or None: it is not time, or another thread is
-            closing.
+            closed: Gets what makes the record, unless it is not time or another thread
+                is closing. It is not returned: an exception that a signal handler
+                raises would lose it.
         """
         # Once a window, with cold caches: each Python function called takes some 5 us.
-        if not self.lock.acquire(False):  # noqa: FBT003 - a keyword takes longer
-            return None
-        try:
+        if self.lock.locked():
+            return
+        with self.lock:
             dispatcher = current()
             if self._watcher is not dispatcher:
                 self._watch(dispatcher)
             self._sender, self.period = sender, period
             if monotonic() - self.interval.last_report < period:
-                return None
-            if not self.interval.is_over(sender.cache, period):
-                return None
-            self._goes_on = True
-            return self._close()
-        finally:
-            self.lock.release()
+                return
+            if self.interval.is_over(sender.cache, period):
+                self._goes_on = True
+                self._close(closed)
 
     def check(self, now: float) -> float | None:
         """Close the window if its stream stopped, release it if that was long ago.
@@ -117,9 +118,9 @@ class Window:
         Returns:
             When to check again, None after the release.
         """
-        if not self.lock.acquire(blocking=False):
+        if self.lock.locked():
             return now + CLOCK_GRACE
-        try:
+        with self.lock:
             if now - self.last_used > time_kept(self.period):
                 self._release()
                 return None
@@ -128,27 +129,23 @@ class Window:
                     self._sender.cache, self.period
                 ):
                     self._goes_on = False
-                    current().deliver_later(self._close(), self._sender)
+                    closed: list[Callable[[], Record]] = []
+                    self._close(closed)
+                    current().deliver_later(closed[0], self._sender)
                 if now >= self._deadline():
                     return now + min(self.period, _LONGEST_SLEEP)
             # A caller with a shorter frequency may come along any time.
             return min(self._deadline(), now + _LONGEST_SLEEP)
-        finally:
-            self.lock.release()
 
-    def flush(self, patience: float = -1) -> None:
+    def flush(self, patience: float = math.inf) -> None:
         """Deliver what is there, whatever the interval says and without the cache.
 
         Args:
-            patience: Seconds to wait for another thread that is closing; -1 is for
-                ever.
+            patience: Seconds to wait for another thread that is closing.
         """
-        if not self.lock.acquire(timeout=patience):
-            return
-        try:
-            self._flush()
-        finally:
-            self.lock.release()
+        if is_free(self.lock, patience):
+            with self.lock:
+                self._flush()
 
     def start_anew(self) -> None:
         """Empty the window in a forked child: its peaks are the parent's to report."""
@@ -164,40 +161,53 @@ class Window:
         return self.interval.last_report + self.period + CLOCK_GRACE
 
     def _watch(self, dispatcher: Dispatcher) -> None:
-        self._watcher = dispatcher
         self._journals = REGISTRY.close_with(dispatcher)
         dispatcher.watch(self.check, monotonic() + CLOCK_GRACE)
+        self._watcher = dispatcher
 
-    def _close(self) -> Callable[[], Record]:
+    def _close(self, closed: list[Callable[[], Record]]) -> None:
         self._closed += 1
         self.interval.last_report = monotonic()
-        return partial(
+        taken: list[WindowSnapshot] = []
+        seal = partial(
             self._seal,
-            self.aggregator.snapshot(),
+            (taken, []),
             datetime.now(),  # noqa: DTZ005 - as cache and request have it
             self._sender,
             self.period,
             self._closed,
         )
+        closed.append(seal)
+        # Taken and kept in one call of C, in which no signal handler raises.
+        taken.extend(starmap(self.aggregator.snapshot, [()]))
 
     def _seal(
         self,
-        snapshot: WindowSnapshot,
+        kept: tuple[list[WindowSnapshot], list[Record]],
         closed_at: datetime,
         sender: Sender,
         period: int,
         closed: int,
     ) -> Record:
-        """Do what closing need not wait for: tell the cache, and make the record."""
+        """Do what closing need not wait for: tell the cache, and make the record.
+
+        There is one snapshot and one record in ``kept``, however often it is called.
+        """
+        taken, made = kept
+        if made:
+            return made[0]
+        if not taken:  # interrupted just before
+            taken.append(self.aggregator.snapshot())
         self.interval.tell(sender.cache, period, closed_at)
         record = self._journals.seal(
             sender.destination,
             self.key,
-            snapshot,
+            taken[0],
             partial(self._reported, closed, sender, period),
             closed_at,
         )
-        if snapshot.journal is None:
+        made.append(record)
+        if taken[0].journal is None:
             self._journals.begin(self.aggregator, sender.destination, astuple(self.key))
         self._prepare()
         return record
@@ -207,22 +217,18 @@ class Window:
 
         Not for a stream that stopped: its window would keep a file for nothing.
         """
-        if self.lock.acquire(timeout=_PATIENCE):
-            try:
+        if is_free(self.lock, _PATIENCE):
+            with self.lock:
                 if self._goes_on:
                     self.aggregator.prepare_journal()
-            finally:
-                self.lock.release()
 
     def _reported(self, closed: int, sender: Sender, period: int) -> None:
         """Count the interval from the successful send, unless a newer close did."""
-        if not self.lock.acquire(blocking=False):
+        if self.lock.locked():
             return
-        try:
+        with self.lock:
             if closed == self._closed:
                 self.interval.restart(sender.cache, period)
-        finally:
-            self.lock.release()
 
     def _flush(self) -> None:
         self._goes_on = False
@@ -284,11 +290,11 @@ class WindowRegistry:
     def _bind(self, dispatcher: Dispatcher) -> _Bound:
         with self._lock:
             if self._bound is None or self._bound.dispatcher is not dispatcher:
+                dispatcher.at_close(self.flush_all)
+                dispatcher.rejected = self.rejected
                 self._bound = _Bound(
                     dispatcher, Journals.of(dispatcher), Adoption(dispatcher)
                 )
-                dispatcher.at_close(self.flush_all)
-                dispatcher.rejected = self.rejected
             return self._bound
 
     def rejected(self) -> dict[str, int]:

@@ -87,8 +87,8 @@ class Attempts:
             BaseException: Whatever a client raises that is no ``Exception``. The record
                 is pending again.
         """
-        first_success = lane.take_first_success(record)
         try:
+            first_success = lane.take_first_success(record)
             try:
                 failed = _request(record, lane.workspace, sender)
             except BaseException as error:

@@ -60,7 +60,7 @@ class MetadataCollector:
         """
         lane = sender.lane
         if lane is None or lane.lanes is not self._lanes or lane.sender is not sender:
-            with self._workers.wake:
+            with self._workers.lock:
                 lane = sender.lane = self._lanes.of(sender)
         waiting = lane.batch.offer(inference_ids, field_name, field_value)
         if (
@@ -75,7 +75,7 @@ class MetadataCollector:
         self, lane: Lane, sender: Sender, waiting: int, schedule: Schedule | None
     ) -> None:
         """Do what need not be done for each frame with metadata."""
-        with self._workers.wake:
+        with self._workers.lock:
             if not lane.open:  # it was forgotten just now
                 forgotten, lane = lane, self._lanes.of(sender)
                 forgotten.batch.offer_to(lane.batch)
@@ -102,9 +102,9 @@ class MetadataCollector:
             lane.crowded = False
             for entries in batch.seal_all() if whole else batch.absorb():
                 self._intake.put(seal_metadata(sender.destination, entries), sender)
-                with self._workers.wake:
+                with self._workers.lock:
                     lane.ready.add("metadata")
-            with self._workers.wake:
+            with self._workers.lock:
                 if batch.is_new:
                     lane.batch_since = self._clock() if batch else float("inf")
 

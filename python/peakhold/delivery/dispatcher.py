@@ -44,7 +44,7 @@ left, what somebody at the command line wants tried, and what is too old."""
 LEAST_PATIENCE = 0.2
 """Seconds that the end of a process waits, whatever it is allowed, for a thread that is
 writing to the outbox: what that has taken is written nowhere else."""
-_POLL = 0.05
+_POLL = 0.01
 
 
 class Dispatcher:
@@ -95,11 +95,11 @@ class Dispatcher:
             clock=clock,
         )
         self._intake = Intake(self.outbox, self.notices, clock)
-        self._wake = threading.Condition()
-        self._attempts = Attempts(self.outbox, self.notices, clock, self._wake)
+        self._lock = threading.RLock()
+        self._attempts = Attempts(self.outbox, self.notices, clock, self._lock)
         self._clock = clock
         self._errands = Errands(self.notices, wanted=worker)
-        self._workers = Workers(self.step, self._wake, self.notices, wanted=worker)
+        self._workers = Workers(self.step, self._lock, self.notices, wanted=worker)
         self._timers = Timers(self.notices, clock)
         self._lanes = Lanes(
             self.notices,
@@ -128,7 +128,7 @@ class Dispatcher:
             sender: Who sends it, and from now on everything to its destination.
         """
         self._intake.put(record, sender)
-        with self._wake:
+        with self._lock:
             self._lanes.of(sender).ready.add(record.kind)
         if not self._workers.signal():
             self._commit()
@@ -140,7 +140,7 @@ class Dispatcher:
             sender: Who sends it.
             at_once: Whether it is tried now, whatever it was told to wait for.
         """
-        with self._wake:
+        with self._lock:
             lane = self._lanes.of(sender)
             if at_once:
                 lane.backoff.not_before = 0.0
@@ -161,7 +161,7 @@ class Dispatcher:
         """
         task = None
         if schedule:  # first of all, for from then on the workers leave it to the host
-            with self._wake:
+            with self._lock:
                 lane = self._lanes.of(sender)
                 lane.ready.add("report")  # as good as
                 task = self._host_tasks.make(lane)
@@ -179,10 +179,12 @@ class Dispatcher:
         Returns:
             Why it failed, or None.
         """
-        with self._wake:
+        with self._lock:
             lane = self._lanes.of(sender)
         try:
-            parts = self._intake.seal(record, sender, leased=True)
+            # Whoever waits sends every entry now, by a client of one a call as well.
+            apart = not sender.sends_bodies
+            parts = self._intake.encoded(record, sender, apart=apart)
         except UnencodableError as error:
             return error
         except Exception as error:  # noqa: BLE001 - of an injected client
@@ -190,16 +192,24 @@ class Dispatcher:
             return error
         failed: Exception | None = None
         try:
+            self.outbox.add(parts, leased=True)
             self._note(parts)
             while parts and failed is None:
-                failed = self._attempts.attempt(parts.pop(0), lane, sender)
-        finally:
-            for part in parts:
-                self.outbox.release(part)
-            with self._wake:  # a worker may have looked while they were on lease
-                lane.ready.add(record.kind)
-            self._workers.signal()
+                failed = self._attempts.attempt(parts[0], lane, sender)
+                del parts[0]
+            self._give_back(parts, lane, record.kind)
+        except BaseException:
+            self._give_back(parts, lane, record.kind)
+            raise
         return failed
+
+    def _give_back(self, parts: Iterable[Record], lane: Lane, kind: Kind) -> None:
+        """Leave to the workers what was on lease, at which they may have looked."""
+        for part in parts:
+            self.outbox.release(part)
+        with self._lock:
+            lane.ready.add(kind)
+        self._workers.signal()
 
     def _deliver_due(self, lane: Lane) -> None:
         """Deliver what may be sent on a lane now, on the host's thread."""
@@ -240,7 +250,7 @@ class Dispatcher:
             self._workers.signal()  # another may have looked meanwhile
         for lane in list(self._lanes.values()):
             self._turn(lane, as_worker=True)
-        with self._wake:
+        with self._lock:
             now = self._clock()
             self._lanes.forget_idle()
             lanes = self._lanes.values()
@@ -254,13 +264,17 @@ class Dispatcher:
 
         A thread that is at it already, which may hang, is waited for so many seconds.
         """
-        self._note(self._intake.commit(patience=patience))
+        try:
+            self._note(self._intake.commit(patience=patience))
+        except BaseException:
+            self._look_through()  # for what was committed, and no lane knows of
+            raise
         if self._intake.next_at <= self._clock():  # it came at the very end
             self._workers.signal()
 
     def _note(self, committed: Iterable[Record]) -> None:
         """Let the lanes know what is in the outbox now."""
-        with self._wake:
+        with self._lock:
             self._commits += 1
             for record in committed:
                 if lane := self._lanes.get(record.destination):
@@ -273,9 +287,10 @@ class Dispatcher:
         """Look through the outbox, for what is this process's to deliver."""
         if self.state is not None:
             self.state.stay_alive(self.notices)
-        commits = self._commits
-        found = self.outbox.tend(list(self._lanes))
-        with self._wake:
+        with self._lock:
+            commits, destinations = self._commits, list(self._lanes)
+        found = self.outbox.tend(destinations)
+        with self._lock:
             if self._commits == commits and self.outbox.disk_error is None:
                 for lane in self._lanes.values():
                     lane.ready.clear()
@@ -295,30 +310,32 @@ class Dispatcher:
 
     def _turn(self, lane: Lane, *, as_worker: bool = False) -> bool:
         """Send one request on a lane if that may be now; returns whether it was."""
-        with self._wake:
-            now = self._clock()
-            due = lane.next_kind()
-            if due is None or due[0] > now:
-                return False
-            if as_worker and lane.host_until > now:
-                return False
-            kind, sender = due[1], lane.sender
-            lane.busy, lane.wanted = True, False
+        mine = False
         try:
+            with self._lock:
+                now = self._clock()
+                due = lane.next_kind()
+                if due is None or due[0] > now:
+                    return False
+                if as_worker and lane.host_until > now:
+                    return False
+                kind, sender = due[1], lane.sender
+                mine = lane.busy = True
+                lane.wanted = False
             with self._workers.engaged() if as_worker else nullcontext():
                 record = self._next_record(lane, kind, sender)
                 if record is None:
                     return False
                 error = self._attempts.attempt(record, lane, sender)
         finally:
-            with self._wake:
+            if mine:
                 lane.busy = False
-            self._workers.signal()
+                self._workers.signal()
         return error is None
 
     def _next_record(self, lane: Lane, kind: Kind, sender: Sender) -> Record | None:
         """Lease what is sent next on a lane, if there is something after all."""
-        with self._wake:
+        with self._lock:
             lane.ready.discard(kind)
         self._commit()
         give_way()
@@ -333,9 +350,13 @@ class Dispatcher:
             self.outbox.replace(record, parts)
             record = self.outbox.lease(sender.destination, kind)
         if record is not None:
-            with self._wake:
-                lane.ready.add(kind)
-                lane.sent(kind, self._clock())
+            try:
+                with self._lock:
+                    lane.ready.add(kind)
+                    lane.sent(kind, self._clock())
+            except BaseException:
+                self.outbox.release(record)
+                raise
         return record
 
     # Ending -----------------------------------------------------------------------
@@ -358,7 +379,7 @@ class Dispatcher:
     def destinations(self) -> list[dict[str, Any]]:
         """Return figures per destination, and when this process tries it next."""
         rows = self.outbox.overview()
-        with self._wake:
+        with self._lock:
             now = self._clock()
             for row in rows:
                 destination = Destination(
@@ -378,17 +399,17 @@ class Dispatcher:
         """
         deadline = self._clock() + timeout
         self._workers.signal()
-        with self._wake:
-            while True:
+        while True:
+            with self._lock:
                 # In this order: what was under way at the first look may have become
                 # what is left, or nothing, by the second one.
                 may_progress = self._may_progress(deadline)
                 if not self._anything_left():
                     return True
-                now = self._clock()
-                if now >= deadline or not may_progress:
-                    return False
-                self._wake.wait(min(_POLL, deadline - now))
+            now = self._clock()
+            if now >= deadline or not may_progress:
+                return False
+            time.sleep(min(_POLL, deadline - now))
 
     def close(self, timeout: float | None = None) -> None:
         """Seal and commit what is open, then deliver what there is time for.
@@ -403,7 +424,7 @@ class Dispatcher:
             closer()
         self.metadata.seal_all()
         self._commit(patience=max(0.0, deadline - self._clock()))
-        with self._wake:
+        with self._lock:
             for lane in self._lanes.values():
                 lane.backoff.not_before = 0.0
                 lane.host_until = float("-inf")

@@ -38,12 +38,13 @@ class Errands:
         self._left: deque[Callable[[], object]] = deque()
         self._bell: SimpleQueue[bool] = SimpleQueue()
         self._lock = threading.Lock()
-        self._running = 0
+        self._running: list[Callable[[], object]] = []
+        self._interrupted: Callable[[], object] | None = None
 
     def __len__(self) -> int:
         """Return the number of calls that are not through."""
         with self._lock:
-            return len(self._left) + self._running
+            return len(self._left) + len(self._running)
 
     def leave(self, call: Callable[[], object]) -> bool:
         """Have ``call`` called by the thread; returns whether that was free for it."""
@@ -69,20 +70,32 @@ class Errands:
                 self.thread = thread
 
     def run(self) -> None:
-        """Make the calls that were left and not begun, on the caller's thread."""
+        """Make the calls that were left and not begun, on the caller's thread.
+
+        One that ends in what is not an ``Exception``, which may be of a signal handler
+        and have nothing to do with it, is left once more.
+        """
         while self._left:
-            with self._lock:
-                if not self._left:
-                    return
-                self._running += 1  # first, for ``leave`` looks without the lock
-                call = self._left.popleft()
+            call: Callable[[], object] | None = None
             try:
+                with self._lock:
+                    if not self._left:
+                        return
+                    call = self._left[0]
+                    self._running.append(call)  # first, for ``leave`` takes no lock
+                    self._left.popleft()
                 call()
             except Exception as error:  # noqa: BLE001 - the next ones come all the same
                 self._unexpected(error)
+            except BaseException:
+                if call and call not in self._left and call is not self._interrupted:
+                    self._interrupted = call
+                    self._left.appendleft(call)
+                    self._bell.put(True)  # noqa: FBT003 - likewise
+                raise
             finally:
-                with self._lock:
-                    self._running -= 1
+                if call in self._running:
+                    self._running.remove(call)
 
     def finish(self, timeout: float) -> None:
         """Wait until all calls are through, for ``timeout`` seconds at most."""
@@ -98,6 +111,7 @@ class Errands:
         self._bell.put(False)  # noqa: FBT003 - likewise
 
     def _work(self) -> None:
+        self.thread = threading.current_thread()  # see `Workers`
         while self._bell.get():
             try:
                 self.run()

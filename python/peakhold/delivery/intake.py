@@ -11,6 +11,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from peakhold.locks import is_free
 from peakhold.outbox import Counts
 from peakhold.records.encode import UnencodableError, encode
 
@@ -52,7 +53,7 @@ class Intake:
         self._committing = threading.Lock()
         self._waiting: deque[tuple[Record, Sender]] = deque()
         self._bytes = 0
-        self._writing = 0
+        self._writing: tuple[Record, Sender] | None = None
         self._overflowed = 0
 
     @property
@@ -72,14 +73,16 @@ class Intake:
     def put(self, record: Record, sender: Sender) -> None:
         """Take a record; takes microseconds."""
         with self._lock:
-            self._waiting.append((record, sender))
-            self._bytes += record.size
+            # Last what is to be committed, and first what the end of it would leave
+            # undone: an exception of a signal handler may come in between.
             self.next_at = min(self.next_at, self._clock())
+            self._bytes += record.size
+            self._waiting.append((record, sender))
             while len(self._waiting) > 1 and (
                 len(self._waiting) > MAX_RECORDS or self._bytes > MAX_BYTES
             ):
-                self._take()
                 self._overflowed += 1
+                self._take()
 
     def commit(self, *, patience: float = 0.0) -> list[Record]:
         """Have the outbox commit what waits; returns the records it has now.
@@ -87,8 +90,12 @@ class Intake:
         Args:
             patience: Seconds to wait while another thread is doing it.
         """
-        if not self._committing.acquire(timeout=patience):
+        if not is_free(self._committing, patience):
             return []
+        with self._committing:
+            return self._commit()
+
+    def _commit(self) -> list[Record]:
         committed: list[Record] = []
         again: list[tuple[Record, Sender]] = []
         try:
@@ -97,29 +104,31 @@ class Intake:
                 overflowed, self._overflowed = self._overflowed, 0
             self._outbox.lost("overflow", overflowed)
             while taken := self._next():
-                try:
-                    parts = self._sealed(*taken)
-                except BaseException:
-                    again.append(taken)
-                    raise
+                parts = self._sealed(*taken)
                 if parts is None:
                     again.append(taken)
                 else:
                     committed += parts
         finally:
             with self._lock:
-                self._writing = 0
+                if self._writing:  # after what is no ``Exception``
+                    again.append(self._writing)
+                    self._writing = None
                 self._waiting.extendleft(reversed(again))
                 if again:
                     self._bytes += sum(record.size for record, _ in again)
                     self.next_at = min(self.next_at, self._clock() + PAUSE)
-            self._committing.release()
         return committed
 
-    def seal(
-        self, record: Record, sender: Sender, *, leased: bool = False
+    def encoded(
+        self, record: Record, sender: Sender, *, apart: bool = False
     ) -> list[Record]:
-        """Make the body of a record and have the outbox commit it, maybe in parts.
+        """Make the body of a record, maybe in parts.
+
+        Args:
+            record: The record.
+            sender: Who sends it.
+            apart: Whether each metadata entry is to be a part.
 
         Raises:
             UnencodableError: If no JSON can say it; it is dropped.
@@ -127,19 +136,16 @@ class Intake:
         """
         facts = sender.facts() if record.kind == "report" else {}
         try:
-            # Whoever waits sends every entry now, by a client of one a call as well.
-            apart = leased and not sender.sends_bodies
-            parts = encode(record, facts, entries_apart=apart)
+            return encode(record, facts, entries_apart=apart)
         except UnencodableError:
             self._outbox.lost("unencodable", record.seals)
             raise
-        self._outbox.add(parts, leased=leased)
-        return parts
 
     def _sealed(self, record: Record, sender: Sender) -> list[Record] | None:
-        """Do as ``seal``; returns None if it has to be tried again."""
+        """Have the outbox commit a record; returns None if it has to be tried again."""
         try:
-            return self.seal(record, sender)
+            parts = self.encoded(record, sender)
+            self._outbox.add(parts)
         except UnencodableError:
             return []
         except Exception as error:  # noqa: BLE001 - an injected client may raise any
@@ -150,20 +156,22 @@ class Intake:
                 sender.describe(error),
             )
             return None
+        return parts
 
     def counts(self) -> Counts:
         """Return the figures of what has not been committed."""
         with self._lock:
-            pending = len(self._waiting) + self._writing
+            pending = len(self._waiting) + (self._writing is not None)
             dropped = {"overflow": self._overflowed} if self._overflowed else {}
             return Counts(pending + self._overflowed, pending=pending, dropped=dropped)
 
     def _next(self) -> tuple[Record, Sender] | None:
         with self._lock:
-            self._writing = 1 if self._waiting else 0
-            return self._take() if self._waiting else None
+            self._writing = self._waiting[0] if self._waiting else None
+            if self._writing:
+                self._take()
+            return self._writing
 
-    def _take(self) -> tuple[Record, Sender]:
-        taken = self._waiting.popleft()
-        self._bytes -= taken[0].size
-        return taken
+    def _take(self) -> None:
+        self._bytes -= self._waiting[0][0].size
+        self._waiting.popleft()

@@ -59,7 +59,7 @@ class Lanes(dict[Destination, Lane]):
         """Return the lane of a sender's destination; it sends on it from now on."""
         lane = self.get(sender.destination)
         if lane is None:
-            lane = self[sender.destination] = Lane(
+            lane = Lane(
                 self,
                 sender,
                 self._notices,
@@ -68,6 +68,7 @@ class Lanes(dict[Destination, Lane]):
                 self._settings.metadata_rate,
             )
             self._look()  # others may have left something for it
+            self[sender.destination] = lane
         lane.lend(sender, self._clock())
         return lane
 
@@ -141,7 +142,7 @@ class HostTasks:
 
     def _run(self, lane: Lane) -> None:
         # From now on the workers leave it alone, between its turns as well.
-        with self._workers.wake:
+        with self._workers.lock:
             lane.host_until = self._clock() + HOST_GRACE
         try:
             self._deliver(lane)
@@ -149,7 +150,7 @@ class HostTasks:
             self._is_done(lane)
 
     def _is_done(self, lane: Lane) -> None:
-        with self._workers.wake:
+        with self._workers.lock:
             lane.host_task = None
             lane.host_until = float("-inf")
         self._workers.signal()

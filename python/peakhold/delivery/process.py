@@ -26,8 +26,9 @@ def current() -> Dispatcher:
     if _current is None:
         with _lock:
             if _current is None:
-                _current = _make(DeliverySettings.from_environment())
+                dispatcher = _make(DeliverySettings.from_environment())
                 _close_at_exit()
+                _current = dispatcher
     return _current
 
 

@@ -16,11 +16,7 @@ _AFTER_FAILURE = 60.0
 
 
 class Timers:
-    """Timers and their times; one thread at a time calls those that are due.
-
-    Attributes:
-        running: Whether a thread is at it.
-    """
+    """Timers and their times; one thread at a time calls those that are due."""
 
     def __init__(self, notices: Notices, clock: Callable[[], float]) -> None:
         """Start with none.
@@ -29,11 +25,16 @@ class Timers:
             notices: Told about those that fail.
             clock: Monotonic time in seconds.
         """
-        self.running = False
         self._notices = notices
         self._clock = clock
         self._lock = threading.Lock()
+        self._calling = threading.Lock()
         self._times: dict[Timer, float] = {}
+
+    @property
+    def running(self) -> bool:
+        """Whether a thread is at it."""
+        return self._calling.locked()
 
     def set(self, timer: Timer, at: float) -> None:
         """Have ``timer`` called at monotonic time ``at``."""
@@ -52,22 +53,22 @@ class Timers:
 
     def run(self) -> None:
         """Call those that are due, unless another thread is at it."""
-        with self._lock:
+        if self.running:
+            return
+        with self._calling:
             now = self._clock()
-            due = [timer for timer, at in self._times.items() if at <= now]
-            if self.running or not due:
-                return
-            self.running = True
-            for timer in due:  # it may be set anew while it is called
-                del self._times[timer]
-        try:
-            while due:
-                self._call(due.pop())
-        finally:
-            with self._lock:
-                for timer in due:  # after what is no ``Exception``
-                    self._times[timer] = min(now, self.at(timer))
-            self.running = False
+            due: list[Timer] = []
+            try:
+                with self._lock:
+                    due += [timer for timer, at in self._times.items() if at <= now]
+                    for timer in due:  # it may be set anew while it is called
+                        del self._times[timer]
+                while due:
+                    self._call(due.pop())
+            finally:
+                with self._lock:
+                    for timer in due:  # after what is no ``Exception``
+                        self._times[timer] = min(now, self.at(timer))
 
     def _call(self, timer: Timer) -> None:
         now = self._clock()

@@ -32,13 +32,13 @@ class Workers:
         threads: Those that are running.
         exiting: Whether the process is about to end.
         stopped: Whether there are to be no more.
-        wake: The dispatcher's lock; notified when there may be work.
+        lock: The dispatcher's.
     """
 
     def __init__(
         self,
         step: Callable[[], float | None],
-        wake: threading.Condition,
+        lock: threading.RLock,
         notices: Notices,
         *,
         wanted: bool,
@@ -47,14 +47,16 @@ class Workers:
 
         Args:
             step: Does what is due; returns the seconds until there is more, or None.
-            wake: The dispatcher's lock; notified when there may be work.
+            lock: The dispatcher's.
             notices: Where trouble is counted.
             wanted: Whether there are to be threads.
         """
         self.threads: set[threading.Thread] = set()
         self.exiting = False
         self._step = step
-        self.wake = wake
+        self.lock = lock
+        # ``with`` is for the lock alone, see `peakhold.locks`.
+        self._changed = threading.Condition(lock)
         self._notices = notices
         self._wanted = wanted
         self._engaged = 0
@@ -66,10 +68,10 @@ class Workers:
 
         Then the caller is to do what cannot wait for the next signal.
         """
-        with self.wake:
+        with self.lock:
             self._signals += 1
             self._staff()
-            self.wake.notify_all()
+            self._changed.notify_all()
             return bool(self.threads) or self.stopped or not self._wanted
 
     def stop(self) -> None:
@@ -80,13 +82,13 @@ class Workers:
     @contextmanager
     def engaged(self) -> Iterator[None]:
         """Keep another worker at hand while the caller does something that may hang."""
-        with self.wake:
+        with self.lock:
             self._engaged += 1
             self._staff()
         try:
             yield
         finally:
-            with self.wake:
+            with self.lock:
                 self._engaged -= 1
 
     def _needed(self) -> int:
@@ -109,11 +111,13 @@ class Workers:
 
     def _work(self) -> None:
         needed_at = time.monotonic()
+        with self.lock:  # whoever started it may have been interrupted just then
+            self.threads.add(threading.current_thread())
         while True:
-            with self.wake:
+            with self.lock:
                 seen = self._signals
             delay = None if self.stopped else self._step_safely()
-            with self.wake:
+            with self.lock:
                 now = time.monotonic()
                 surplus = len(self.threads) > self._needed()
                 if not surplus:
@@ -124,7 +128,7 @@ class Workers:
                 if surplus:
                     delay = IDLE if delay is None else min(delay, IDLE)
                 if self._signals == seen:
-                    self.wake.wait(delay)
+                    self._changed.wait(delay)
 
     def _step_safely(self) -> float | None:
         try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from peakhold.delivery.cache import store
 from peakhold.delivery.sender import is_workspace
+from peakhold.locks import is_free
 from peakhold.texts import text_of
 
 if TYPE_CHECKING:
@@ -39,12 +40,10 @@ class Workspace:
             return known
         # Deliverers that need it at once share one lookup; behind a lookup that hangs
         # they do not queue up.
-        alone = self._lookup.acquire(timeout=_LOOKUP_PATIENCE)
-        try:
-            return self._cached(sender) or self.refresh(sender)
-        finally:
-            if alone:
-                self._lookup.release()
+        if is_free(self._lookup, _LOOKUP_PATIENCE):
+            with self._lookup:
+                return self._cached(sender) or self.refresh(sender)
+        return self._cached(sender) or self.refresh(sender)
 
     def refresh(self, sender: Sender) -> str:
         """Look the workspace up, whatever the cache says, and remember it.

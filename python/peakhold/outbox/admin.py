@@ -125,7 +125,8 @@ def retry(state: StateDirectory, record_ids: Sequence[str] | None = None) -> int
     Raises:
         OutboxError: If there is no outbox, or it cannot be used.
     """
-    with _opened(state) as database, committed(database):
+
+    def act(database: sqlite3.Connection) -> int:
         return sum(
             database.execute(
                 "UPDATE records SET state = 'pending', reason = ?"
@@ -134,6 +135,9 @@ def retry(state: StateDirectory, record_ids: Sequence[str] | None = None) -> int
             ).rowcount
             for number in _numbers(database, record_ids)
         )
+
+    with _opened(state) as database:
+        return committed(database, act)
 
 
 def drop(
@@ -152,11 +156,15 @@ def drop(
     Raises:
         OutboxError: If there is no outbox, or it cannot be used.
     """
-    with _opened(state) as database, committed(database):
+
+    def act(database: sqlite3.Connection) -> int:
         return sum(
             remove(database, number, f"dropped:{BY_HAND}") > 0
             for number in _numbers(database, record_ids, record_state)
         )
+
+    with _opened(state) as database:
+        return committed(database, act)
 
 
 def problems(state: StateDirectory) -> list[str]:

@@ -8,18 +8,19 @@ advances with the wall clock, by one day at most.
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from peakhold.outbox import forks, schema
 from peakhold.outbox.ledger import committed, outbox_time
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from peakhold.outbox.state import StateDirectory
+
+_T = TypeVar("_T")
 
 
 class Database:
@@ -75,9 +76,11 @@ class Database:
         """Return the monotonic time of a time of the outbox's own."""
         return outbox_time + self._lag
 
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Have the database alone: all of what is done with it, or nothing, is kept.
+    def transaction(self, act: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Have the database alone: all that ``act`` does with it is kept, or nothing.
+
+        Not a context manager: an exception that a signal handler raises inside one
+        would leave the lock and the transaction to the garbage collector.
 
         Raises:
             sqlite3.Error: It cannot be read or written.
@@ -91,8 +94,7 @@ class Database:
                     self.close()  # it was put aside or deleted: there is another one
                 if self._opened is None:
                     self._opened = self._open()
-                with committed(self._opened) as database:
-                    yield database
+                result = committed(self._opened, act)
                 self._check_that_it_stayed()
             except BaseException as error:
                 if schema.is_readonly(error):
@@ -101,6 +103,7 @@ class Database:
                     self.close()
                     self._put_aside(self._state, error)
                 raise
+            return result
 
     def _check_that_it_stayed(self) -> None:
         """Raise if the file was moved while it was used: nobody looks there again."""

@@ -8,12 +8,14 @@ them back are not in the child, which could wait for ever, or write without a lo
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from threading import Lock
 
+_acquire = type(threading.Lock()).acquire
 _locks: weakref.WeakSet[Lock] = weakref.WeakSet()
 _taken: list[Lock] = []
 
@@ -27,9 +29,8 @@ def wait_for(lock: Lock) -> None:
 
 
 def _before() -> None:
-    for lock in list(_locks):
-        lock.acquire()
-        _taken.append(lock)
+    # In one call of C: no signal handler's exception leaves one that is not listed.
+    _taken.extend(filter(_acquire, list(_locks)))
 
 
 def _after() -> None:

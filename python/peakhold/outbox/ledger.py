@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+_T = TypeVar("_T")
 
 BY_HAND = "by hand"
 """Reason of what somebody at the command line did. No failed attempt has it."""
@@ -63,19 +64,19 @@ class Counts:
         )
 
 
-@contextmanager
-def committed(database: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """Commit what is done with a database, or roll it back."""
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield database
-        database.execute("COMMIT")
-    except BaseException:
-        # SQLite rolls back by itself on some errors, a full disk among them.
-        if database.in_transaction:
-            with suppress(database.Error):
-                database.execute("ROLLBACK")
-        raise
+def committed(
+    database: sqlite3.Connection, act: Callable[[sqlite3.Connection], _T]
+) -> _T:
+    """Do something with a database, and commit it or roll it back.
+
+    The connection does the latter two, in C: the exception of a signal handler comes
+    before them or after them, and leaves no transaction open.
+    """
+    if database.in_transaction:  # for a second one came while it was rolled back
+        database.rollback()
+    with database:
+        database.execute("BEGIN IMMEDIATE")
+        return act(database)
 
 
 def count(database: sqlite3.Connection, name: str, seals: int) -> None:

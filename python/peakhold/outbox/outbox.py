@@ -92,7 +92,7 @@ class Outbox:
         )
         self._next_trial = float("-inf")
         self._homes: dict[str, _AnyStore] = {}
-        self._unsettled: list[Callable[[Store], bool]] = []
+        self._unsettled: dict[str, Callable[[Store], bool]] = {}
         self._settling = threading.Lock()
         # A callback may want to know the figures.
         self._moving = threading.RLock()
@@ -141,8 +141,11 @@ class Outbox:
 
     def release(self, record: Record) -> None:
         """Let a leased record wait again, if it was not settled."""
-        if home := self._homes.pop(record.id, None):
-            home.release(record)
+        self._homes.pop(record.id, None)
+        if record.id not in self._unsettled:
+            for store in (self._disk, self._memory):
+                if store is not None:
+                    store.release(record)
 
     def acknowledge(self, record: Record) -> None:
         """Forget a delivered record."""
@@ -216,7 +219,7 @@ class Outbox:
         if self._homes.pop(record.id, None) is self._memory:
             act(self._memory)
         elif not self._on_disk(act, otherwise=False):
-            self._unsettled.append(act)
+            self._unsettled[record.id] = act
 
     def _on_disk(self, act: Callable[[Store], _T], otherwise: _D) -> _T | _D:
         """Do something on the disk; returns ``otherwise`` if that cannot be."""
@@ -224,9 +227,9 @@ class Outbox:
             return otherwise
         try:
             with self._settling:
-                while self._unsettled:
-                    self._try(self._disk, self._unsettled[0])
-                    del self._unsettled[0]
+                for record_id, settle in list(self._unsettled.items()):
+                    self._try(self._disk, settle)
+                    del self._unsettled[record_id]
             result = self._try(self._disk, act)
         except _DISK_ERRORS as error:
             self._fails(error)

@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from peakhold.outbox import ownership, rows
 from peakhold.outbox.database import Database
@@ -25,11 +24,13 @@ from peakhold.outbox.room import Limits, Room
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from peakhold.outbox.ledger import Counts
     from peakhold.outbox.state import StateDirectory
     from peakhold.records import Destination, Kind, Record
+
+_T = TypeVar("_T")
 
 DEAD_LIMIT = 1_000
 """Dead records that are kept."""
@@ -106,15 +107,19 @@ class Store:
             moved: Whether they come from another store, maybe after other parts of
                 their windows.
         """
-        with self.transaction() as database:
+
+        def act(database: sqlite3.Connection) -> None:
             self._insert(database, records, leased=leased, moved=moved)
             self._room.expire(database, self._database.now(), self._remove)
             self._room.make(database, self._database.owner, self._remove)
 
+        self.transaction(act)
+
     def lease(self, destination: Destination, kind: Kind) -> Record | None:
         """Lease the oldest record of a kind that is this process's to deliver."""
-        leased, number = None, 0
-        with self.transaction() as database:
+
+        def act(database: sqlite3.Connection) -> Record | None:
+            leased, number = None, 0
             found = database.execute(
                 rows.SELECT + "WHERE owner = ? AND endpoint = ? AND client = ?"
                 " AND fingerprint = ? AND kind = ? AND state != 'dead'"
@@ -139,12 +144,15 @@ class Store:
                 )
             if leased is not None:
                 self._lease(leased.id, number)
-        return leased
+            return leased
+
+        return self.transaction(act)
 
     def take(self, most: int = 100) -> list[Record]:
         """Take some records out that are not on lease, as if never sealed."""
-        records = []
-        with self.transaction() as database:
+
+        def act(database: sqlite3.Connection) -> list[Record]:
+            records = []
             found = database.execute(
                 rows.SELECT + "WHERE state != 'dead' ORDER BY records.number LIMIT ?",
                 (most + len(self._leased),),
@@ -157,14 +165,17 @@ class Store:
                     )
                     count(database, "sealed", -record.seals)
                     records.append(record)
-        return records
+            return records
+
+        return self.transaction(act)
 
     def is_empty(self) -> bool:
         """Whether there is nothing but dead records."""
-        with self.transaction() as database:
-            return not database.execute(
+        return not self.transaction(
+            lambda database: database.execute(
                 "SELECT EXISTS (SELECT 1 FROM records WHERE state != 'dead')"
             ).fetchone()[0]
+        )
 
     def release(self, record: Record) -> bool:
         """Give a lease back."""
@@ -173,15 +184,17 @@ class Store:
 
     def lost(self, reason: str, seals: int) -> bool:
         """Count seals that were dropped before they got here."""
-        with self.transaction() as database:
+
+        def act(database: sqlite3.Connection) -> None:
             count(database, "sealed", seals)
             count(database, f"dropped:{reason}", seals)
+
+        self.transaction(act)
         return True
 
     def acknowledge(self, record: Record) -> bool:
         """Forget a delivered record."""
-        with self.transaction() as database:
-            self._settle(database, record, "delivered")
+        self.transaction(lambda database: self._settle(database, record, "delivered"))
         return self.release(record)
 
     def failed(
@@ -192,7 +205,8 @@ class Store:
         A pending one is to wait for ``pause`` seconds, after a restart as well. A
         restart may be what a parked one waits for.
         """
-        with self.transaction() as database:
+
+        def act(database: sqlite3.Connection) -> None:
             next_at = self._database.now() + pause if state == "pending" else None
             database.execute(
                 "UPDATE records SET state = ?, reason = ?, last_error = ?, next_at = ?,"
@@ -206,13 +220,18 @@ class Store:
                 (DEAD_LIMIT,),
             ).fetchall():
                 self._remove(database, old, "dropped:dead letters")
+
+        self.transaction(act)
         return self.release(record)
 
     def replace(self, record: Record, parts: Sequence[Record]) -> bool:
         """Put parts in place of a leased record, in their order."""
-        with self.transaction() as database:
+
+        def act(database: sqlite3.Connection) -> None:
             number, _ = self._lease_of(record)
             rows.put_in_place(database, [(number, record)], parts, self._database.owner)
+
+        self.transaction(act)
         return self.release(record)
 
     # Looking through them ---------------------------------------------------------
@@ -224,14 +243,17 @@ class Store:
             What this process has to deliver; of a destination, what waits longest is
             the first.
         """
-        with self.transaction() as database:
+
+        def act(database: sqlite3.Connection) -> tuple[list[sqlite3.Row], float]:
             self._room.expire(database, self._database.now(), self._remove)
             if self._state is not None:
                 ownership.forget_windows(database, self._state)
                 ownership.take_over(database, self._state, destinations)
             owner = self._database.owner
             waiting = ownership.waiting(database, owner, destinations)
-            latest = self._database.now() + self._room.limits.longest_pause
+            return waiting, self._database.now() + self._room.limits.longest_pause
+
+        waiting, latest = self.transaction(act)
         return [
             Waiting(
                 rows.destination_of(row),
@@ -246,36 +268,37 @@ class Store:
 
     def overview(self) -> list[dict[str, Any]]:
         """Return figures per destination."""
-        with self.transaction() as database:
-            return overview(database)
+        return self.transaction(overview)
 
     def counts(self) -> Counts:
         """Return the figures of the conservation equation."""
-        with self.transaction() as database:
-            return counts_of(database)
+        return self.transaction(counts_of)
 
     # Inside a transaction ---------------------------------------------------------
 
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self, act: Callable[[sqlite3.Connection], _T]) -> _T:
         """Have the database alone, see there; drops are told once they are kept."""
         leases: list[str] = []
+        drops: Counter[str] = Counter()
+
+        def counted(database: sqlite3.Connection) -> _T:
+            self._drops, self._new_leases = drops, leases
+            return act(database)
+
         try:
-            with self._database.transaction() as database:
-                drops = self._drops = Counter()
-                self._new_leases = leases
-                yield database
+            result = self._database.transaction(counted)
         except BaseException:
             for record_id in leases:
                 self._leased.pop(record_id, None)
             raise
         for reason, seals in drops.items():
             self._dropped(reason, seals)
+        return result
 
     def _lease(self, record_id: str, number: int) -> None:
         """Note a lease before any other thread can look, and as long as it is kept."""
+        self._new_leases.append(record_id)  # first, for then it can be undone
         self._leased[record_id] = number
-        self._new_leases.append(record_id)
 
     def _insert(
         self,

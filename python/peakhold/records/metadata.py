@@ -77,7 +77,7 @@ class MetadataBatch:
         """Yield the entries of as few requests as hold everything, and start anew."""
         yield from self.absorb()
         if self._ids:
-            yield self.seal()
+            yield from self._sealed()
 
     def add(
         self, inference_ids: Iterable[str], field_name: str, field_value: str
@@ -100,7 +100,7 @@ class MetadataBatch:
                 self._ids == METADATA_IDS_LIMIT
                 or self._size + size > METADATA_BODY_LIMIT
             ):
-                yield self.seal()
+                yield from self._sealed()
                 begins = True
                 size = self._size_of(key, inference_id, begins=True)
             if begins:
@@ -113,9 +113,16 @@ class MetadataBatch:
 
     def seal(self) -> tuple[MetadataEntry, ...]:
         """Return what the batch holds, in the order it came, and start a new one."""
-        entries = tuple(MetadataEntry(tuple(ids), *key) for key, ids in self._entries)
-        self._start()
+        (entries,) = self._sealed()
         return entries
+
+    def _sealed(self) -> Iterator[tuple[MetadataEntry, ...]]:
+        """Yield what the batch holds, and start a new one once that has been taken.
+
+        Interrupted before, as by a signal handler, it holds them still.
+        """
+        yield tuple(MetadataEntry(tuple(ids), *key) for key, ids in self._entries)
+        self._start()
 
     @staticmethod
     def _size_of(key: tuple[str, str], inference_id: str, *, begins: bool) -> int:

@@ -143,10 +143,8 @@ def start_gathering(*, identifying: bool) -> Gathering:
         if identifying or name not in IDENTIFYING
     }
     mine = Gathering(sources)
-    first = _gatherings.setdefault(identifying, mine)
-    if first is mine:
-        mine.start()
-    return first
+    mine.start()  # first, for one that is listed and never started knows nothing
+    return _gatherings.setdefault(identifying, mine)
 
 
 def _start_anew() -> None:

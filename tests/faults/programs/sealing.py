@@ -32,8 +32,8 @@ def take_before_send(self, destination, kind):
 
 def lease_from_the_living(self, destination, kind):
     """Lease what another process may be sending."""
-    with self.transaction() as database:
-        database.execute("UPDATE records SET owner = ?", (self._database.owner,))
+    owner = (self._database.owner,)
+    self.transaction(lambda it: it.execute("UPDATE records SET owner = ?", owner))
     return _lease(self, destination, kind)
 
 

@@ -227,15 +227,21 @@ def test_who_reads_all_at_once_would(long, state, sender):
 
 
 def test_figures_that_do_not_add_up_are_found(troubled, state):
-    with troubled.outbox._disk.transaction() as database:
-        database.execute("UPDATE totals SET value = 5 WHERE name = 'sealed'")
+    troubled.outbox._disk.transaction(
+        lambda database: database.execute(
+            "UPDATE totals SET value = 5 WHERE name = 'sealed'"
+        )
+    )
     assert admin.problems(state) == ["the figures do not add up: +2 seals"]
     assert admin.status(state)["unaccounted"] == 2
 
 
 def test_a_damaged_body_is_found(troubled, state):
-    with troubled.outbox._disk.transaction() as database:
-        database.execute("UPDATE records SET body = x'00' WHERE state = 'dead'")
+    troubled.outbox._disk.transaction(
+        lambda database: database.execute(
+            "UPDATE records SET body = x'00' WHERE state = 'dead'"
+        )
+    )
     (problem,) = admin.problems(state)
     assert "is damaged" in problem
 

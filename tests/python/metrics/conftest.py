@@ -62,8 +62,11 @@ def troubled(dispatcher, sender, client):
 @pytest.fixture
 def aged(troubled):
     """Ten seconds, during which nobody used the outbox."""
-    with troubled.outbox._disk.transaction() as database:
-        database.execute("UPDATE totals SET value = value - 10 WHERE name = 'wall'")
+    troubled.outbox._disk.transaction(
+        lambda database: database.execute(
+            "UPDATE totals SET value = value - 10 WHERE name = 'wall'"
+        )
+    )
 
 
 @pytest.fixture

@@ -200,8 +200,8 @@ def test_an_outbox_that_cannot_be_read_leaves_a_gap(
 
 
 def test_a_full_disk_leaves_no_gap(troubled, sender, scrape, clock):
-    with troubled.outbox._disk.transaction() as database:
-        pages = database.execute("PRAGMA page_count").fetchone()[0]
+    database = troubled.outbox._disk.transaction(lambda database: database)
+    pages = database.execute("PRAGMA page_count").fetchone()[0]
     database.execute(f"PRAGMA max_page_count = {pages}")
     for index in range(200):
         troubled.deliver(report(sender, f"w{index}", **{f"c{index}": 0.5}), sender)

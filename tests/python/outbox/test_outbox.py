@@ -7,7 +7,7 @@ import logging
 import sqlite3
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 
@@ -35,8 +35,8 @@ def file(state):
 
 def full(dispatcher):
     """Let the disk take nothing more; returns how to make it take all again."""
-    with dispatcher.outbox._disk.transaction() as database:
-        pages = database.execute("PRAGMA page_count").fetchone()[0]
+    database = dispatcher.outbox._disk.transaction(lambda database: database)
+    pages = database.execute("PRAGMA page_count").fetchone()[0]
     database.execute(f"PRAGMA max_page_count = {pages}")
     return lambda: database.execute("PRAGMA max_page_count = 1000000")
 
@@ -248,12 +248,11 @@ def test_a_record_whose_lease_was_just_given_is_not_moved(
     memory = durable.outbox._memory
     transaction = memory._database.transaction
 
-    @contextmanager
-    def followed():
-        with transaction() as database:
-            yield database
+    def followed(act):
+        done = transaction(act)
         memory._database.transaction = transaction
         durable.outbox.tend([sender.destination])
+        return done
 
     memory._database.transaction = followed
     record = memory.lease(sender.destination, "report")
@@ -362,11 +361,12 @@ def test_what_is_to_be_tried_again_by_hand_ends_the_pause_once(
     state, durable, sender, client, clock
 ):
     blocked(durable, sender, client, 2)
-    with durable.outbox._disk.transaction() as database:
-        database.execute(
+    durable.outbox._disk.transaction(
+        lambda database: database.execute(
             "UPDATE records SET state = 'parked'"
             " WHERE number = (SELECT max(number) FROM records)"
         )
+    )
     client.failures = [StatusError(503)] * 100
     attempts = []
     for second in range(400):

@@ -180,10 +180,11 @@ def test_every_seal_is_accounted_for_whatever_happens(store, seed):
         del store._entries[next(iter(store._entries))]
         assert not conserved(store.counts())
         return
-    with store.transaction() as database:
-        database.execute(
+    store.transaction(
+        lambda database: database.execute(
             "DELETE FROM records WHERE id IN (SELECT id FROM records LIMIT 1)"
         )
+    )
     assert not conserved(store.counts())
 
 
@@ -402,11 +403,12 @@ def test_the_file_shrinks_when_records_leave(make, tmp_path):
 def test_a_body_that_is_damaged_costs_itself_only(make, on_file):
     store = make(on_file=on_file)
     store.add([report("bad"), report("good")])
-    with store.transaction() as database:
-        database.execute(
+    store.transaction(
+        lambda database: database.execute(
             "UPDATE records SET body = substr(body, 1, 20) WHERE number ="
             " (SELECT min(number) FROM records)"
         )
+    )
     assert len(drained(store)) == 1
     counts = store.counts()
     assert counts.dropped == {"damaged": 1}
@@ -454,10 +456,12 @@ def test_opening_an_outbox_gives_up_no_lock_of_its_process(make):
         "database.execute('BEGIN IMMEDIATE')\n"
     )
     command = [sys.executable, "-c", taking, str(store._database._path)]
-    with store.transaction() as database:
+
+    def act(database):
         database.execute("UPDATE totals SET value = value")
         with pytest.raises(sqlite3.OperationalError, match="locked"):
             schema.connect(store._database._path, sync="OFF")
-        refused = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert "locked" in refused.stderr
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert "locked" in store.transaction(act).stderr
     subprocess.run(command, check=True)  # the control: it would take it

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING
 
 import requests
+from requests.cookies import RequestsCookieJar
 
 from peakhold.interpreter import give_way
 from peakhold.roboflow.connections import DeadlineAdapter
@@ -142,6 +142,17 @@ class Transport:
         return pooled[1]
 
 
+class _NoCookies(RequestsCookieJar):
+    """A jar that stays empty, without the lock that all threads would share.
+
+    ``http.cookiejar`` takes it before a ``try``: interrupted there, it is never given
+    back, and nothing is sent any more.
+    """
+
+    def extract_cookies(self, response: object, request: object) -> None:
+        """Keep none."""
+
+
 class Session(requests.Session):
     """A session that reads no environment, and takes every answer for the last one.
 
@@ -155,7 +166,7 @@ class Session(requests.Session):
         # `proxies_for` and `authorities` read what is wanted of it.
         self.trust_env = False
         self.auth = _between_steps
-        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self.cookies = _NoCookies()
         # Nothing to decompress: no small answer that unpacks into a gigabyte.
         self.headers["Accept-Encoding"] = "identity"
         adapter = DeadlineAdapter(settings.read_timeout, _POOL_SIZE)

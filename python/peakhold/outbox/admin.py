@@ -273,7 +273,8 @@ def _opened(state: StateDirectory) -> Iterator[sqlite3.Connection]:
             yield database
     except _ERRORS as error:
         raise OutboxError(
-            f"{path} cannot be used: {error}; `peakhold doctor` says what to do"
+            f"{path} cannot be used: {schema.explained(error)}; `peakhold doctor` "
+            "says what to do"
         ) from error
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from peakhold.errors import PeakholdError
 from peakhold.outbox.memory import MemoryStore
 from peakhold.outbox.room import Limits
-from peakhold.outbox.schema import SQLITE_ERRORS, DamagedError
+from peakhold.outbox.schema import SQLITE_ERRORS, DamagedError, explained
 from peakhold.outbox.store import Store
 
 if TYPE_CHECKING:
@@ -266,10 +266,10 @@ class Outbox:
 
     def _fails(self, error: Exception) -> None:
         self._next_trial = self._clock() + PATIENCE
-        self.disk_error = str(error)
+        self.disk_error = explained(error)
         self._notices.warn(
             "disk",
             "The outbox on disk cannot be used, what is sealed waits in memory "
-            "meanwhile: %s. Is there room, and can PEAKHOLD_STATE_DIR be written?",
-            error,
+            "meanwhile: %s",
+            self.disk_error,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import closing, suppress
 from datetime import datetime, timezone
@@ -219,6 +220,41 @@ def is_damage(error: BaseException) -> bool:
 def is_readonly(error: BaseException) -> bool:
     """Whether an exception says that the file can only be read."""
     return isinstance(error, sqlite3.OperationalError) and "readonly" in str(error)
+
+
+def explained(error: Exception) -> str:
+    """Return what an exception says, and what that means for an outbox."""
+    for is_meant, meaning in _MEANINGS:
+        if is_meant(error):
+            return f"{error}: {meaning}"
+    return str(error)
+
+
+def _is_busy(error: Exception) -> bool:
+    # SQLite's codes have one text each; Python 3.10 does not tell the codes.
+    return isinstance(error, BlockingIOError) or "is locked" in str(error)
+
+
+def _is_full(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "is full" in str(error)
+
+
+def _is_forbidden(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+    return is_readonly(error) or "permission denied" in str(error)
+
+
+_MEANINGS = (
+    (_is_busy, "another process is using the outbox"),
+    (_is_full, "the disk of the outbox is full, make room"),
+    (
+        _is_forbidden,
+        "this process may not write there, let PEAKHOLD_STATE_DIR name another place",
+    ),
+)
 
 
 def quarantine(path: Path) -> str:

@@ -152,9 +152,10 @@ impl<'py> Held<'py, f64> {
     pub(super) fn confidences(column: Option<Bound<'py, PyAny>>) -> PyResult<Result<Self, Reason>> {
         let plan = |view: &View<'_>| match view.kind {
             _ if view.number().is_some() => Plan::InPlace,
-            // Objects, text that may be numeric, and floats wider than any of Rust's.
-            b'O' | b'U' | b'S' | b'T' | b'f' => Plan::Convert,
-            _ => Plan::Reject(Reason::ConfidenceNotNumber),
+            // Complex numbers and times, which would lose what they are.
+            b'c' | b'M' | b'm' => Plan::Reject(Reason::ConfidenceNotNumber),
+            // Objects, text that may be numeric, floats wider than any of Rust's, and types of other libraries.
+            _ => Plan::Convert,
         };
         Self::hold(column, plan, super::items::number)
     }

@@ -3,6 +3,7 @@
 use super::names;
 use crate::Reason;
 use crate::label::{self, MAX_CHARS};
+use numpy::PyUntypedArray;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyFloat, PyString};
@@ -61,19 +62,23 @@ pub(super) fn number(item: &Bound<'_, PyAny>) -> PyResult<Result<f64, Reason>> {
     }
 }
 
-/// The value of anything that Python regards as a real number, or as the text of one.
+/// The value of anything that `float()` takes, unless it would lose what it is.
 fn convert(item: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
     let py = item.py();
+    // NumPy's complex numbers and times convert to float as well. The types of other libraries have no such kind.
+    let dtype = item.getattr_opt(names::dtype(py))?;
+    if let Some(kind) = dtype.map_or(Ok(None), |dtype| dtype.getattr_opt(names::kind(py)))?
+        && matches!(kind.extract()?, "c" | "M" | "m")
+    {
+        return Ok(None);
+    }
+    if item.is_instance_of::<PyUntypedArray>() {
+        // NumPy is about to give up converting an array of one element. What is in one of objects may be an array again, and so on.
+        let item = item.call_method0(names::item(py))?;
+        return if item.is_instance_of::<PyUntypedArray>() { Ok(None) } else { convert(&item) };
+    }
     if item.is_instance_of::<PyString>() || item.is_instance_of::<PyBytes>() {
         return py.get_type::<PyFloat>().call1((item,))?.extract().map(Some);
-    }
-    // NumPy's complex numbers and times convert to float as well, losing what they are.
-    if let Some(dtype) = item.getattr_opt(names::dtype(py))? {
-        let kind = dtype.getattr(names::kind(py))?;
-        let kind = kind.cast::<PyString>().ok().and_then(|kind| kind.to_str().ok());
-        if !matches!(kind, Some("f" | "i" | "u" | "b")) {
-            return Ok(None);
-        }
     }
     item.extract().map(Some)
 }

@@ -18,12 +18,27 @@ from peakhold._peakhold import PeakAggregator
 GOOD = ["good 1", "good 2"]
 
 
+def array_of_itself() -> Any:
+    array = np.empty((), dtype=object)
+    array[()] = array
+    return array
+
+
 class RaisesOnFloat:
     def __float__(self) -> float:
         message = "no float"
         raise RuntimeError(message)
 
     __index__ = __float__
+
+
+class Convertible:
+    """A number of a library that is not NumPy, as a tensor is one."""
+
+    dtype = "bfloat16"
+
+    def __float__(self) -> float:
+        return 0.75
 
 
 class Int(int):
@@ -56,6 +71,12 @@ BAD_CONFIDENCES = {
     "object": object(),
     "complex": 0.5 + 0j,
     "numpy complex": np.complex64(0.5),
+    "array of a complex": np.array([0.5 + 0j]),
+    "array of a time in nanoseconds": np.array([1], dtype="m8[ns]"),
+    "array of objects with a complex": objects([np.complex64(0.5)]),
+    "array of two": np.array([0.5, 0.5]),
+    "array of none": np.array([]),
+    "array of itself": array_of_itself(),
     "datetime64": np.datetime64("2020-01-01"),
     "datetime64 in nanoseconds": np.datetime64(1, "ns"),
     "timedelta64": np.timedelta64(1, "s"),
@@ -93,47 +114,68 @@ def test_a_confidence_that_is_not_finite_costs_its_row_only(
     )
 
 
-@pytest.mark.parametrize(
-    ("bad", "reads_as"),
-    [
-        (Int(1), 1.0),
-        (True, 1.0),
-        (np.True_, 1.0),
-        (np.float16(0.5), 0.5),
-        (np.float32(0.9), 0.8999999761581421),
-        (np.uint8(1), 1.0),
-        (np.int64(-1), -1.0),
-    ],
-    ids=repr,
-)
-@pytest.mark.parametrize("container", ["object array", "list"])
-def test_any_real_scalar_is_a_confidence(make_detections, container, bad, reads_as):
-    frame = make_detections(["a"])
-    frame.confidence = objects([bad]) if container == "object array" else [bad]
-    window = PeakAggregator()
-    assert observe_complete(window, frame) == 1
-    assert window.drain()[0]["confidence"] == reads_as
-    assert window.rejected == {}
+NUMBERS = {
+    "int of another type": (Int(1), 1.0),
+    "bool": (True, 1.0),
+    "numpy bool": (np.True_, 1.0),
+    "float16": (np.float16(0.5), 0.5),
+    "float32": (np.float32(0.9), 0.8999999761581421),
+    "longdouble": (np.longdouble(0.5), 0.5),
+    "uint8": (np.uint8(1), 1.0),
+    "int64": (np.int64(-1), -1.0),
+    "text": ("0.75", 0.75),
+    "text with a sign": ("+7.5e-1", 0.75),
+    "bytes": (b"0.75", 0.75),
+    "Decimal": (Decimal("0.75"), 0.75),
+    "Fraction": (Fraction(3, 4), 0.75),
+    "has __float__": (Convertible(), 0.75),
+    "array of one": (np.array([0.75], dtype=np.float32), 0.75),
+    "array of one row and column": (np.array([[0.75]], dtype=np.float16), 0.75),
+    "array without dimensions": (np.array(0.75), 0.75),
+    "array of one text": (np.array(["0.75"]), 0.75),
+    "array of one object": (objects([Convertible()]), 0.75),
+}
 
 
 @pytest.mark.parametrize(
-    "doubtful",
-    [Decimal("0.5"), Fraction(1, 2), "0.5", b"0.5", np.longdouble(0.5)],
-    ids=repr,
+    ("confidence", "reads_as"), NUMBERS.values(), ids=NUMBERS.keys()
 )
-@pytest.mark.parametrize("container", ["object array", "list"])
-def test_a_number_of_another_kind_is_read_or_counted(
-    make_detections, container, doubtful
+@pytest.mark.parametrize(
+    "container", ["object array", "list", "single-label", "multi-label"]
+)
+def test_whatever_converts_to_float_is_a_confidence(
+    make_detections, container, confidence, reads_as
 ):
-    values = [0.5, doubtful, 0.75]
-    frame = make_detections([GOOD[0], "other", GOOD[1]])
-    frame.confidence = objects(values) if container == "object array" else values
+    frame: Any
+    if container == "single-label":
+        frame = {"predictions": [{"class": "a", "confidence": confidence}]}
+    elif container == "multi-label":
+        frame = {"predictions": {"a": {"confidence": confidence}}}
+    else:
+        frame = make_detections(["a"])
+        values = [confidence]
+        frame.confidence = objects(values) if container == "object array" else values
     window = PeakAggregator()
-    taken = observe_complete(window, frame)
-    found = {row["class_name"]: row["confidence"] for row in window.drain()}
-    assert taken + rejected(window) == 3
-    assert found.pop("other", 0.5) == 0.5
-    assert found == dict(zip(GOOD, [0.5, 0.75], strict=True))
+    assert window.observe(frame, "m") == 1
+    assert window.drain()[0]["confidence"] == reads_as
+    assert not {reason for reason in window.rejected if "confidence" in reason}
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16", "bfloat16", "float64"])
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+@pytest.mark.parametrize("grad", [False, True])
+def test_a_torch_scalar_is_a_confidence(kind, shape, grad):
+    torch = pytest.importorskip("torch", reason="torch is too large to be required")
+    scalar = torch.full(shape, 0.75, dtype=getattr(torch, kind), requires_grad=grad)
+    window = PeakAggregator()
+    found = [{"class": "cat", "confidence": scalar}]
+    with warnings.catch_warnings():
+        # float() of a tensor with a gradient warns, except where that is an error.
+        warnings.simplefilter("ignore")
+        assert window.observe({"predictions": found}, "m") == 1
+        labels = {"dog": {"confidence": scalar}}
+        assert window.observe({"predictions": labels}, "m") == 1
+    assert [row["confidence"] for row in window.drain()] == [0.75, 0.75]
 
 
 BAD_NAMES = {

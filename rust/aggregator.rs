@@ -219,8 +219,8 @@ mod tests {
         assert_eq!((texts.reads, aggregator.drain().len()), (2, 1));
         let rejections = Rejections::default();
         rejections.add(&tally, |_| ());
-        let wanted = [(Reason::InferenceIdInvalid, 1), (Reason::PredictionTypeInvalid, 1)];
-        assert_eq!(rejections.counts().collect::<Vec<_>>(), wanted);
+        let wanted = [Reason::ClassNameMissing, Reason::InferenceIdInvalid, Reason::PredictionTypeInvalid];
+        assert_eq!(rejections.counts().collect::<Vec<_>>(), wanted.map(|reason| (reason, 1)));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::label::Encoding;
 use crate::mutants::mutant;
 use crate::reject::Reason;
 
-/// A class name in its canonical form, or why it cannot be used.
+/// A class name in its canonical form, or why it cannot be used; [`Reason::ClassNameMissing`] is one that reads as `""`.
 pub type Name = Result<Box<[u8]>, Reason>;
 
 /// The confidences of a frame.
@@ -29,7 +29,7 @@ pub enum Confidences<'a> {
 /// The class names of a frame.
 #[derive(Clone, Copy, Debug)]
 pub enum Names<'a> {
-    /// There are none; each reads as `""`.
+    /// There are none; each reads as `""` and is counted.
     Missing,
     /// Fixed-width rows in memory.
     Rows {
@@ -152,7 +152,7 @@ impl<'a> Names<'a> {
     /// Bytes that are equal only for equal names of this frame.
     pub(crate) fn raw(&self, row: usize) -> Result<&'a [u8], Reason> {
         match self {
-            Self::Missing => Ok(&[]),
+            Self::Missing => Err(Reason::ClassNameMissing),
             Self::Rows { column, .. } | Self::Ids { column, .. } => Ok(column.row(row)),
             Self::Texts(texts) => texts[row].as_deref().map_err(|&reason| reason),
         }

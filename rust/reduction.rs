@@ -137,6 +137,12 @@ impl<M, C> Reduction<M, C> {
             // Winners that share a name meet in the window, where the one published first stays among equals.
             let names = &self.names;
             self.order.sort_unstable_by_key(|&number| names[number as usize].row);
+            for &number in &self.order {
+                let winner = &names[number as usize];
+                if frame.name(&winner.name, &mut self.name) == Err(Reason::ClassNameMissing) {
+                    tally.add(Reason::ClassNameMissing, u32::try_from(winner.rows).unwrap_or(u32::MAX));
+                }
+            }
         }
     }
 
@@ -155,11 +161,15 @@ impl<M, C> Reduction<M, C> {
         names: impl Iterator<Item = Result<&'a [u8], Reason>>,
     ) {
         for (row, name) in names.enumerate() {
-            match frame.confidences.get(row).and_then(finite).and_then(|confidence| Ok((confidence, name?))) {
-                Ok((confidence, name)) => {
+            match frame.confidences.get(row).and_then(finite).map(|confidence| (confidence, name)) {
+                Ok((confidence, Ok(name))) => {
                     self.observe(row, confidence, name);
                 }
-                Err(reason) => tally.add(reason, 1),
+                Ok((confidence, Err(Reason::ClassNameMissing))) => {
+                    tally.add(Reason::ClassNameMissing, 1);
+                    self.observe(row, confidence, &[]);
+                }
+                Ok((_, Err(reason))) | Err(reason) => tally.add(reason, 1),
             }
         }
     }

@@ -47,6 +47,8 @@ reasons! {
         "a class name holds a lone surrogate or an invalid code point; the row is skipped: pass valid Unicode",
     ClassNameTooLong "class_name_too_long"
         "a class name is longer than 1,024 characters; the row is skipped: pass a label, not a document",
+    ClassNameMissing "class_name_missing"
+        "a class name is missing; it reads as \"\" and the row is kept: set data[\"class_name\"], the \"class\" of a classification, or the name of each class id",
     ClassIdInvalid "class_id_invalid"
         "a class id is no whole number, or the confidences do not reach it; the row is skipped: check the model's class ids",
     TooManyClasses "too_many_classes"

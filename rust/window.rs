@@ -245,7 +245,10 @@ impl Window {
         if let Some(class) = unsafe { winner.class.get(model.number) } {
             return Ok(class);
         }
-        let name = frame.name(&winner.name, name).map_err(Refusal::Rejected)?;
+        let name = match frame.name(&winner.name, name) {
+            Err(Reason::ClassNameMissing) => &[],
+            name => name.map_err(Refusal::Rejected)?,
+        };
         let class = self.class(model, name, before + winner.first as u64)?;
         winner.class.set(model.number, class);
         Ok(class)

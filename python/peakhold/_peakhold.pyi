@@ -66,18 +66,22 @@ class PeakAggregator:
 
         Confidences and class names are read in place from NumPy arrays of shape `(n,)`:
         floats, integers and booleans; `U` and `S` text; strided or not, in either byte
-        order. Arrays of objects, lists and tuples are converted item by item.
+        order. Arrays of objects, lists and tuples are converted item by item, as the
+        items of a dict are: a confidence may be whatever `float()` takes (numeric text,
+        scalars and tensors of one element), but for NumPy's complex numbers and times.
 
         Tensor-native predictions are the dataclasses of `inference_models`, known by
         their fields: detections (alone, or second in a pair with key points) have
         `class_id`, `confidence` and `image_metadata`; single-label classification has
         `images_metadata` instead; multi-label has `class_ids`. Class names come from
-        `"class_names"` of the metadata by id, `""` for one that is not in there. torch
-        is not imported. Tensors on the CPU are read in place, but for types unknown to
-        NumPy (bfloat16); of those elsewhere, confidences and class ids are copied.
+        `"class_names"` of the metadata by id. torch is not imported. Tensors on the CPU
+        are read in place, but for types unknown to NumPy (bfloat16); of those
+        elsewhere, confidences and class ids are copied.
 
         What cannot be used is skipped and counted in `rejected`; the first of each kind
-        is logged as a warning. A running stream never raises for what is in a frame.
+        is logged as a warning. A running stream never raises for what is in a frame. A
+        missing class name, inference id or prediction type reads as `""` and is counted
+        there too, but the row is taken. (Ids and types are only read for new peaks.)
 
         Args:
             predictions: An `sv.Detections` (anything with its `confidence` and
@@ -142,7 +146,12 @@ class PeakAggregator:
 
     @property
     def rejected(self) -> dict[str, int]:
-        """What was skipped so far, by reason: rows, or frames where a whole one is."""
+        """What was skipped or incomplete so far, by reason.
+
+        Rows, or frames where a whole one is skipped. The reasons `class_name_missing`,
+        `inference_id_invalid` and `prediction_type_invalid` count rows that were taken,
+        with `""` for what is missing or unusable.
+        """
 
 @final
 class WindowSnapshot:

@@ -25,7 +25,7 @@ impl Rows {
                     Some(name) => Some(name.clone()),
                     None => details.get_item(names::class(py))?,
                 };
-                (confidence, name.map_or(Err(Reason::ClassNameNotText), |name| class_name(&name)))
+                (confidence, name.map_or(Err(Reason::ClassNameMissing), |name| class_name(&name)))
             }
             Err(_) => (Err(Reason::PredictionNotDict), Err(Reason::PredictionNotDict)),
         };

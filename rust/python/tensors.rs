@@ -192,7 +192,7 @@ fn observe_boxes(
     })())
 }
 
-/// The class ids of a frame, each once and in ascending order, with their names; one without a name has `""`.
+/// The class ids of a frame, each once and in ascending order, with their names.
 fn name_table(
     ids: &Bound<'_, PyUntypedArray>,
     names: Option<&Bound<'_, PyDict>>,
@@ -207,7 +207,7 @@ fn name_table(
     };
     let table = distinct.into_iter().map(|id| {
         let name = names.map_or(Ok(None), |names| names.get_item(id))?;
-        Ok((id, name.map_or_else(|| Ok(Box::default()), |name| class_name(&name))))
+        Ok((id, name.map_or(Err(Reason::ClassNameMissing), |name| class_name(&name))))
     });
     table.collect::<PyResult<_>>().map(Ok)
 }

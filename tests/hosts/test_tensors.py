@@ -58,6 +58,7 @@ def peaks_of(frames) -> list[dict[str, Any]]:
         window.observe(prediction, model_id)
     report = [dict(line) for line in window.drain()]
     assert not set(window.rejected) - {
+        "class_name_missing",
         "inference_id_invalid",
         "prediction_type_invalid",
     }

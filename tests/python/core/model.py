@@ -61,7 +61,8 @@ class ModelWindow:
 
     Attributes:
         dropped: Rows and frames turned away so far.
-        flawed: Rows kept so far with an inference id or type that is missing or bad.
+        flawed: Rows so far with a name, inference id or type that is missing, or an
+            id or type that is bad; they are kept.
     """
 
     def __init__(self) -> None:
@@ -106,13 +107,15 @@ class ModelWindow:
         if any(len(column) != count for column in columns):
             self.dropped += 1
             return
+        self.flawed += count * (data.get("class_name") is None)
         for confidence, name, inference_id, kind in zip(*columns, strict=True):
             self._row(model_id, text(name), number(confidence), inference_id, kind)
 
     def _classification(self, response: dict[str, Any], model_id: str) -> None:
         found = response.get("predictions")
         if isinstance(found, list):
-            pairs = [(item["class"], item) for item in found]
+            pairs = [(item.get("class", ""), item) for item in found]
+            self.flawed += sum("class" not in item for item in found)
         elif isinstance(found, dict):
             pairs = list(found.items())
         else:

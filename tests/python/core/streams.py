@@ -152,8 +152,9 @@ def responses(draw: st.DrawFn) -> dict[str, Any]:
         response["prediction_type"] = draw(st.sampled_from(KINDS))
     form = draw(st.sampled_from(["single", "multi", "neither", "absent"]))
     if form == "single":
-        items = draw(st.lists(st.tuples(names, details), max_size=4))
-        response["predictions"] = [{"class": n, **rest} for n, rest in items]
+        named = st.one_of(st.just({}), st.builds(lambda n: {"class": n}, names))
+        items = draw(st.lists(st.tuples(named, details), max_size=4))
+        response["predictions"] = [{**name, **rest} for name, rest in items]
     elif form == "multi":
         response["predictions"] = draw(st.dictionaries(names, details, max_size=4))
     elif form == "neither":

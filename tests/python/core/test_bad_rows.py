@@ -270,7 +270,37 @@ def test_nan_spoils_no_maximum_whatever_its_place(make_detections, values):
     assert window.drain()[0]["confidence"] == np.float32(max(finite))
 
 
-# An id or type that is none reads as "", and the row is kept.
+# A name, id or type that is missing reads as "", and the row is kept.
+
+
+@pytest.mark.parametrize("form", ["detections", "boxes alone", "single-label"])
+def test_a_missing_class_name_reads_as_empty_and_is_counted(make_detections, form):
+    if form == "single-label":
+        items = [{"confidence": 0.5}, {"confidence": 0.75}, {"confidence": None}]
+        frame = {"predictions": items, "inference_id": "id", "prediction_type": "type"}
+    else:
+        data = {"inference_id": ["id"] * 3, "prediction_type": ["type"] * 3}
+        confidence = [0.5, 0.75, np.nan] if form == "detections" else None
+        frame = make_detections(count=3, confidence=confidence, data=data)
+    window = PeakAggregator()
+    taken = window.observe(frame, "m")
+    assert window.rejected.pop("class_name_missing") == taken >= 2
+    assert rejected(window) == 3
+    (row,) = window.drain()
+    assert (row["class_name"], row["inference_id"]) == ("", "id")
+
+
+def test_missing_class_names_are_logged_once(caplog):
+    window = PeakAggregator()
+    for _ in range(3):
+        window.observe({"predictions": [{}, {}], "inference_id": "id"}, "m")
+    found = [text for text in caplog.messages if "class_name_missing" in text]
+    assert len(found) == 1
+    assert 'set data["class_name"]' in found[0]
+    assert window.rejected["class_name_missing"] == 6
+
+
+# An id or type that is none reads as "" as well.
 
 
 @pytest.mark.parametrize("bad", [None, 7, "\udc80", b"\xff", object], ids=repr)

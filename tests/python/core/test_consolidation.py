@@ -206,6 +206,13 @@ def test_a_single_label_response_without_id_or_type_reads_as_empty_text(window):
     assert {(r["inference_id"], r["model_type"]) for r in window.drain()} == {("", "")}
 
 
+def test_an_item_without_a_class_has_the_empty_name(window):
+    # As the kind of classification predictions documents its items.
+    item = {"class_name": "PLAYING", "class_id": 2, "confidence": 0.75}
+    assert window.observe({"predictions": [item, {"class": "cat"}]}, "m") == 2
+    assert walk(window.drain()) == [("m", "", 0.75, ""), ("m", "cat", 0.0, "")]
+
+
 def test_a_classification_without_confidence_has_zero(window):
     assert window.observe({"predictions": [{"class": "cat"}]}, "m") == 1
     assert window.observe({"predictions": {"dog": {}}}, "m") == 1

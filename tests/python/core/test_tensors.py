@@ -168,11 +168,12 @@ def test_key_points_are_observed_by_their_detections():
     assert unique_inference_ids((points, detections)) == ["id"]
 
 
-def test_an_unknown_class_id_has_no_name():
-    assert observed(boxes([2, -1, 0], [0.5, 0.75, 0.25])) == [
-        ("", 0.75),
-        ("car", 0.25),
-    ]
+def test_an_unknown_class_id_has_no_name_and_its_rows_are_counted():
+    window = PeakAggregator()
+    detections = boxes([2, -1, 0, 2, 2], [0.5, 0.75, 0.25, 0.5, np.nan])
+    assert window.observe(detections, "m") == 4
+    assert rows(window) == [("", 0.75), ("car", 0.25)]
+    assert window.rejected == {"class_name_missing": 3, "confidence_nan": 1}
 
 
 def test_class_ids_that_share_a_name_are_one_class():
@@ -184,7 +185,10 @@ def test_class_ids_that_share_a_name_are_one_class():
 
 @pytest.mark.parametrize("names", [None, {}])
 def test_without_a_map_no_class_has_a_name(names):
-    assert observed(boxes([0, 1], [0.25, 0.5], class_names=names)) == [("", 0.5)]
+    window = PeakAggregator()
+    assert window.observe(boxes([0, 1], [0.25, 0.5], class_names=names), "m") == 2
+    assert rows(window) == [("", 0.5)]
+    assert window.rejected == {"class_name_missing": 2}
 
 
 def test_texts_that_are_missing_are_counted_and_the_rows_kept():
@@ -193,8 +197,12 @@ def test_texts_that_are_missing_are_counted_and_the_rows_kept():
     window = PeakAggregator()
     assert window.observe(detections, "m") == 1
     (row,) = window.drain()
-    assert (row["inference_id"], row["model_type"]) == ("", "")
-    assert set(window.rejected) == {"inference_id_invalid", "prediction_type_invalid"}
+    assert (row["class_name"], row["inference_id"], row["model_type"]) == ("",) * 3
+    assert set(window.rejected) == {
+        "class_name_missing",
+        "inference_id_invalid",
+        "prediction_type_invalid",
+    }
 
 
 @pytest.mark.parametrize("text", [5, "\ud800", "x" * 2000])

@@ -16,7 +16,7 @@
 //! * A buffer that another thread writes while it is observed may yield any mixture of old and new rows.
 //!
 //! # Layout
-//! `sync` is the only source of atomics, `seed` of the seeds of hashes. `column`, `label` and `frame` read predictions, `reduction` finds the winners of one, `cells`, `peak`, `trie` and
+//! `sync` is the only source of atomics, `seed` of the seeds of hashes. `rows` compares and hashes rows, `column`, `label` and `frame` read predictions, `reduction` finds the winners of one, `cells`, `peak`, `trie` and
 //! `rotation` are the lock-free parts, `window` and `aggregator` put them together. `journal`, `record` and `recovery` keep the peaks
 //! of open windows in files. The feature `python` adds the module that
 //! Python imports; without it no interpreter is needed.
@@ -44,6 +44,7 @@ mod recovery;
 mod reduction;
 mod reject;
 mod rotation;
+mod rows;
 mod seed;
 mod snapshot;
 mod sync;

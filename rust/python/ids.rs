@@ -6,7 +6,7 @@ use super::{detections, names, tensors, warnings};
 use crate::{Column, Encoding, Reason, Rejections, Tally, label, unique_rows};
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::{PyDict, PyList, PyString};
 use std::collections::HashSet;
 
 /// Rejections of this function, which has no window to count them in.
@@ -30,13 +30,13 @@ pub(super) fn unique_inference_ids<'py>(predictions: &Bound<'py, PyAny>) -> PyRe
     PyList::new(py, ids)
 }
 
-fn collect(predictions: &Bound<'_, PyAny>, tally: &mut Tally) -> PyResult<Vec<String>> {
+fn collect<'py>(predictions: &Bound<'py, PyAny>, tally: &mut Tally) -> PyResult<Vec<Bound<'py, PyString>>> {
     let ids = ids_of_rows(predictions, tally)?;
     if ids.is_empty() { id_of_frame(predictions, tally) } else { Ok(ids) }
 }
 
 /// The inference id of a frame without detections, if its maker left one in its metadata.
-fn id_of_frame(predictions: &Bound<'_, PyAny>, tally: &mut Tally) -> PyResult<Vec<String>> {
+fn id_of_frame<'py>(predictions: &Bound<'py, PyAny>, tally: &mut Tally) -> PyResult<Vec<Bound<'py, PyString>>> {
     let py = predictions.py();
     let mut unique = Unique::default();
     if let Some(metadata) = predictions.getattr_opt(names::metadata(py))?
@@ -48,14 +48,15 @@ fn id_of_frame(predictions: &Bound<'_, PyAny>, tally: &mut Tally) -> PyResult<Ve
     Ok(unique.ids)
 }
 
-fn ids_of_rows(predictions: &Bound<'_, PyAny>, tally: &mut Tally) -> PyResult<Vec<String>> {
-    let key = names::inference_id(predictions.py());
+fn ids_of_rows<'py>(predictions: &Bound<'py, PyAny>, tally: &mut Tally) -> PyResult<Vec<Bound<'py, PyString>>> {
+    let py = predictions.py();
+    let key = names::inference_id(py);
     let mut unique = Unique::default();
     if let Ok(predictions) = predictions.cast::<PyDict>() {
         if let Some(id) = predictions.get_item(key)? {
             unique.push_object(&id, tally);
         }
-    } else if let Some(data) = predictions.getattr_opt(names::data(predictions.py()))? {
+    } else if let Some(data) = predictions.getattr_opt(names::data(py))? {
         match TextColumn::hold(detections::column(&data, key.as_any())?)? {
             Ok(TextColumn::Missing) => {}
             Ok(TextColumn::Items(items)) => {
@@ -67,7 +68,7 @@ fn ids_of_rows(predictions: &Bound<'_, PyAny>, tally: &mut Tally) -> PyResult<Ve
                 let view = View::new(&array).ok();
                 if let Some((column, encoding)) = view.and_then(|view| view.text()) {
                     // Rows of one encoding and width that differ are different texts.
-                    return Ok(texts(&column, encoding, &unique_rows(&column), tally));
+                    return Ok(texts(py, &column, encoding, &unique_rows(&column), tally));
                 }
             }
             Err(reason) => tally.add(reason, 1),
@@ -81,14 +82,22 @@ fn ids_of_rows(predictions: &Bound<'_, PyAny>, tally: &mut Tally) -> PyResult<Ve
 }
 
 /// The texts in some rows, without those that are empty or unusable.
-fn texts(column: &Column<'_>, encoding: Encoding, rows: &[usize], tally: &mut Tally) -> Vec<String> {
+///
+/// Making a string starts no garbage collection, which could move the array under view.
+fn texts<'py>(
+    py: Python<'py>,
+    column: &Column<'_>,
+    encoding: Encoding,
+    rows: &[usize],
+    tally: &mut Tally,
+) -> Vec<Bound<'py, PyString>> {
     let mut texts = Vec::with_capacity(rows.len());
+    let mut text = String::new();
     for &row in rows {
-        let mut text = String::new();
         if label::read_text(encoding, column.row(row), &mut text).is_none() {
             tally.add(Reason::InferenceIdInvalid, 1);
         } else if !text.is_empty() {
-            texts.push(text);
+            texts.push(PyString::new(py, &text));
         }
     }
     texts
@@ -96,13 +105,13 @@ fn texts(column: &Column<'_>, encoding: Encoding, rows: &[usize], tally: &mut Ta
 
 /// Ids in the order of their first appearance.
 #[derive(Default)]
-struct Unique {
-    ids: Vec<String>,
+struct Unique<'py> {
+    ids: Vec<Bound<'py, PyString>>,
     seen: HashSet<String, foldhash::fast::RandomState>,
 }
 
-impl Unique {
-    fn push_object(&mut self, item: &Bound<'_, PyAny>, tally: &mut Tally) {
+impl<'py> Unique<'py> {
+    fn push_object(&mut self, item: &Bound<'py, PyAny>, tally: &mut Tally) {
         // None says that there is no id, which is no mistake.
         if item.is_none() {
             return;
@@ -111,8 +120,8 @@ impl Unique {
         if !read_text(item, &mut id) {
             tally.add(Reason::InferenceIdInvalid, 1);
         } else if !id.is_empty() && !self.seen.contains(&id) {
-            self.seen.insert(id.clone());
-            self.ids.push(id);
+            self.ids.push(PyString::new(item.py(), &id));
+            self.seen.insert(id);
         }
     }
 }

@@ -247,9 +247,20 @@ def _is_forbidden(error: Exception) -> bool:
     return is_readonly(error) or "permission denied" in str(error)
 
 
+def _has_no_locks(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in (
+        errno.ENOLCK,
+        errno.EOPNOTSUPP,
+    )
+
+
 _MEANINGS = (
     (_is_busy, "another process is using the outbox"),
     (_is_full, "the disk of the outbox is full, make room"),
+    (
+        _has_no_locks,
+        "the file system has no locks, let PEAKHOLD_STATE_DIR name a local disk",
+    ),
     (
         _is_forbidden,
         "this process may not write there, let PEAKHOLD_STATE_DIR name another place",

@@ -9,6 +9,11 @@
 //! window still has. Those find the pointer changed when they leave, and settle with the window's own `owed` counter
 //! instead; whoever brings that to zero, drain included, frees the window.
 //!
+//! The word is a number, not a pointer. While an observer prepares its exchange, the window may be freed and another one be put in place
+//! at the same address: the exchange succeeds, and rightly so, since the word means the new window. A pointer made from what
+//! was read before would still stand for the memory of the old one. So each window's provenance is exposed when it is made, and a pointer is
+//! made from the address by the one that holds the window.
+//!
 //! # Limitations
 //! At most 4,095 threads can be pinned at one instant; one more spins until a place is free. A pin lasts for one
 //! frame, some microseconds.
@@ -23,9 +28,10 @@
 #![allow(unsafe_code)]
 
 use crate::mutants::{mutant, ordering};
-use crate::sync::{AtomicIsize, AtomicPtr, Ordering};
+use crate::sync::{AtomicIsize, AtomicUsize, Ordering};
+use std::marker::PhantomData;
 use std::ops::Deref;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 const ALIGNMENT: usize = 4096;
 const PINS: usize = ALIGNMENT - 1;
@@ -39,8 +45,9 @@ struct Shared<T> {
 }
 
 impl<T> Shared<T> {
-    fn boxed(value: T) -> *mut Self {
-        Box::into_raw(Box::new(Self { value, owed: AtomicIsize::new(0) }))
+    /// A word for a new value, to which nobody is pinned.
+    fn boxed(value: T) -> usize {
+        Box::into_raw(Box::new(Self { value, owed: AtomicIsize::new(0) })).expose_provenance()
     }
 }
 
@@ -59,17 +66,24 @@ unsafe fn settle<T>(shared: *mut Shared<T>) {
     }
 }
 
-fn pointer<T>(word: *mut Shared<T>) -> *mut Shared<T> {
-    word.map_addr(|address| address & !PINS)
+const fn address(word: usize) -> usize {
+    word & !PINS
 }
 
-fn pins<T>(word: *mut Shared<T>) -> usize {
-    word.addr() & PINS
+/// The window of a word, for one that is counted there or owns what the word names.
+fn pointer<T>(word: usize) -> *mut Shared<T> {
+    ptr::with_exposed_provenance_mut(address(word))
+}
+
+const fn pins(word: usize) -> usize {
+    word & PINS
 }
 
 /// A value that can be read by many and replaced at any time.
 pub(crate) struct Current<T> {
-    word: AtomicPtr<Shared<T>>,
+    /// The address of a `Shared<T>`, plus the number of pins.
+    word: AtomicUsize,
+    value: PhantomData<*mut T>,
 }
 
 // SAFETY: `Current` hands out `&T` on any thread and may drop `T` on any thread.
@@ -79,7 +93,7 @@ unsafe impl<T: Send + Sync> Sync for Current<T> {}
 
 impl<T> Current<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self { word: AtomicPtr::new(Shared::boxed(value)) }
+        Self { word: AtomicUsize::new(Shared::boxed(value)), value: PhantomData }
     }
 
     /// Gets hold of the current value; it stays alive until the pin is dropped.
@@ -91,9 +105,8 @@ impl<T> Current<T> {
                 word = self.word.load(Ordering::Relaxed);
                 continue;
             }
-            let counted = word.map_addr(|address| address + 1);
             let acquire = ordering!(Acquire, "pin_unacquired" => Relaxed);
-            match self.word.compare_exchange_weak(word, counted, acquire, Ordering::Relaxed) {
+            match self.word.compare_exchange_weak(word, word + 1, acquire, Ordering::Relaxed) {
                 Ok(_) => return Pinned { current: self, shared: pointer(word) },
                 Err(actual) => word = actual,
             }
@@ -104,7 +117,7 @@ impl<T> Current<T> {
     pub(crate) fn replace(&self, value: T) -> Replaced<T> {
         let both = ordering!(AcqRel, "window_unacquired" => Release, "window_unreleased" => Acquire);
         let word = self.word.swap(Shared::boxed(value), both);
-        let shared = pointer(word);
+        let shared = pointer::<T>(word);
         // The observers counted in the word, and the drain.
         let owed = pins(word).cast_signed() + isize::from(!mutant!("drain_uncounted"));
         // SAFETY: the window cannot be freed before the drain's own debt, which is added here, is settled.
@@ -118,7 +131,7 @@ impl<T> Drop for Current<T> {
     fn drop(&mut self) {
         let word = self.word.load(Ordering::Relaxed);
         // SAFETY: pins borrow `self`, so none is left; the pointer came from a box and is freed nowhere else.
-        drop(unsafe { Box::from_raw(pointer(word)) });
+        drop(unsafe { Box::from_raw(pointer::<T>(word)) });
     }
 }
 
@@ -141,10 +154,9 @@ impl<T> Drop for Pinned<'_, T> {
     fn drop(&mut self) {
         let mut word = self.current.word.load(Ordering::Relaxed);
         // The address cannot belong to a later window: ours is alive until we leave.
-        while pointer(word) == self.shared {
-            let counted = word.map_addr(|address| address - 1);
+        while address(word) == self.shared.addr() {
             let release = ordering!(Release, "pin_unreleased" => Relaxed);
-            match self.current.word.compare_exchange_weak(word, counted, release, Ordering::Relaxed) {
+            match self.current.word.compare_exchange_weak(word, word - 1, release, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(actual) => word = actual,
             }

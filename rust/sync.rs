@@ -1,7 +1,7 @@
 //! The one place where atomics and shared cells come from: `std`, or the model checker under `cfg(peakhold_loom)`.
 
 #[cfg(not(peakhold_loom))]
-pub(crate) use std::sync::atomic::{AtomicIsize, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+pub(crate) use std::sync::atomic::{AtomicIsize, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 #[cfg(not(peakhold_loom))]
 pub(crate) use std::thread_local;
@@ -23,7 +23,7 @@ pub(crate) use tracked_thread_local as thread_local;
 #[cfg(peakhold_loom)]
 pub(crate) use self::tracked::AtomicPtr;
 #[cfg(peakhold_loom)]
-pub(crate) use loom::sync::atomic::{AtomicIsize, AtomicU32, AtomicU64, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicIsize, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// Atomics that the model checker does not see: for statics, which outlive its executions, and numbers that only have to differ.
 pub(crate) mod unmodelled {
@@ -89,20 +89,6 @@ mod tracked {
             failure: Ordering,
         ) -> Result<*mut T, *mut T> {
             self.0.get_ref().compare_exchange(current, new, success, failure)
-        }
-
-        pub(crate) fn compare_exchange_weak(
-            &self,
-            current: *mut T,
-            new: *mut T,
-            success: Ordering,
-            failure: Ordering,
-        ) -> Result<*mut T, *mut T> {
-            self.0.get_ref().compare_exchange_weak(current, new, success, failure)
-        }
-
-        pub(crate) fn swap(&self, pointer: *mut T, order: Ordering) -> *mut T {
-            self.0.get_ref().swap(pointer, order)
         }
     }
 }

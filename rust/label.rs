@@ -89,12 +89,12 @@ pub(crate) fn read_text(encoding: Encoding, row: &[u8], text: &mut String) -> Op
             }
             text.clear();
             text.reserve(row.len() / 4);
-            for unit in row.chunks_exact(4) {
-                let mut unit = [unit[0], unit[1], unit[2], unit[3]];
+            // In a copy, as below: a code point that was valid when it was checked is the one that is used.
+            for unit in row.to_vec().as_chunks_mut::<4>().0 {
                 if encoding == Encoding::Swapped {
                     unit.reverse();
                 }
-                text.push(character(&unit)?);
+                text.push(character(unit)?);
             }
         }
         Encoding::Utf8 => {

@@ -111,6 +111,7 @@ pub(crate) struct Trie<T> {
 
 impl<T> Trie<T> {
     pub(crate) fn new() -> Self {
+        const { assert!(align_of::<Leaf<T>>() > TAGS && align_of::<Branch>() > TAGS, "no room for the tags") };
         Self { root: Branch::new(), leaves: std::marker::PhantomData }
     }
 

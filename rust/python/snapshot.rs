@@ -3,10 +3,10 @@
 use super::journal::Journal;
 use super::names;
 use crate::{Closed, Snapshot, WindowJournal};
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// What a closed window held, to be merged, encoded or reported.
 ///
@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 #[pyclass(frozen, module = "peakhold._peakhold")]
 pub(super) struct WindowSnapshot {
     closed: Mutex<Option<Closed>>,
-    emptied: OnceLock<Snapshot>,
+    /// None if that failed, and what was in it is lost.
+    emptied: OnceLock<Option<Snapshot>>,
     /// Classes it held when it was closed, for as long as it was not emptied.
     peaks: usize,
     journal: Option<Arc<WindowJournal>>,
@@ -22,7 +23,7 @@ pub(super) struct WindowSnapshot {
 
 impl WindowSnapshot {
     pub(super) fn new(snapshot: Snapshot) -> Self {
-        Self { closed: Mutex::default(), peaks: snapshot.len(), emptied: OnceLock::from(snapshot), journal: None }
+        Self { closed: Mutex::default(), peaks: snapshot.len(), emptied: OnceLock::from(Some(snapshot)), journal: None }
     }
 
     pub(super) fn closed(closed: Closed) -> Self {
@@ -32,16 +33,20 @@ impl WindowSnapshot {
     }
 
     /// What the window held, which whoever asks first takes out of it.
-    fn get(&self, py: Python<'_>) -> &Snapshot {
+    fn get(&self, py: Python<'_>) -> PyResult<&Snapshot> {
         let empty = || {
-            let closed = self.closed.lock().ok().and_then(|mut closed| closed.take());
-            closed.map_or_else(Snapshot::default, Closed::empty)
+            // Taking leaves the mutex in order, even if another thread has panicked with it.
+            let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner).take();
+            closed.map(Closed::empty)
         };
-        match self.emptied.get() {
-            Some(snapshot) => snapshot,
+        let emptied = match self.emptied.get() {
+            Some(emptied) => emptied,
             // Who waits for another thread must not keep that from the interpreter.
             None => detached_if_large(py, self.peaks, || self.emptied.get_or_init(empty)),
-        }
+        };
+        emptied.as_ref().ok_or_else(|| {
+            PyRuntimeError::new_err("emptying the closed window failed before: read its journal, if it has one")
+        })
     }
 }
 
@@ -50,7 +55,7 @@ impl Drop for WindowSnapshot {
         // Giving back what a large window took lasts some milliseconds, which others need not wait for.
         if self.peaks >= LARGE {
             let (closed, emptied) = (std::mem::take(&mut self.closed), self.emptied.take());
-            let closed = closed.into_inner().ok().flatten();
+            let closed = closed.into_inner().unwrap_or_else(PoisonError::into_inner);
             // An emptied one sees to it that the memory goes back to the system.
             Python::attach(|py| py.detach(|| drop((closed.map(Closed::empty), emptied))));
         }
@@ -67,35 +72,35 @@ impl WindowSnapshot {
     }
 
     /// Return the snapshot as bytes.
-    fn encode<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        let snapshot = self.get(py);
+    fn encode<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let snapshot = self.get(py)?;
         let encoded = detached_if_large(py, snapshot.len(), || snapshot.encode());
-        PyBytes::new(py, &encoded)
+        Ok(PyBytes::new(py, &encoded))
     }
 
     /// Return both windows as one; commutative, associative and idempotent.
     #[pyo3(signature = (other, /))]
-    fn merge(&self, py: Python<'_>, other: &Self) -> Self {
-        let (one, other) = (self.get(py), other.get(py));
+    fn merge(&self, py: Python<'_>, other: &Self) -> PyResult<Self> {
+        let (one, other) = (self.get(py)?, other.get(py)?);
         let merge = || {
             let mut snapshot = one.clone();
             snapshot.merge(other.clone());
             Self::new(snapshot)
         };
-        detached_if_large(py, one.len() + other.len(), merge)
+        Ok(detached_if_large(py, one.len() + other.len(), merge))
     }
 
     /// Return one line per class, in the order of `PeakAggregator.drain`.
     fn report<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        report(py, self.get(py))
+        report(py, self.get(py)?)
     }
 
     /// Return the lines of `report` as JSON, in runs of at most `limit` bytes.
     #[pyo3(signature = (limit, /))]
-    fn report_json<'py>(&self, py: Python<'py>, limit: usize) -> Vec<Bound<'py, PyBytes>> {
-        let snapshot = self.get(py);
+    fn report_json<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        let snapshot = self.get(py)?;
         let runs = detached_if_large(py, snapshot.len(), || snapshot.report_json(limit));
-        runs.iter().map(|run| PyBytes::new(py, run)).collect()
+        Ok(runs.iter().map(|run| PyBytes::new(py, run)).collect())
     }
 
     /// The file of the closed window's record highs; None if it has none.
@@ -107,13 +112,16 @@ impl WindowSnapshot {
     /// Memory it takes, in bytes: an estimate.
     #[getter]
     fn nbytes(&self) -> usize {
-        self.emptied.get().map_or_else(|| Snapshot::bytes_expected(self.peaks), Snapshot::bytes)
+        self.emptied
+            .get()
+            .and_then(Option::as_ref)
+            .map_or_else(|| Snapshot::bytes_expected(self.peaks), Snapshot::bytes)
     }
 
     /// Classes held, counted per model.
     #[getter]
-    fn peaks(&self, py: Python<'_>) -> usize {
-        self.get(py).len()
+    fn peaks(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.get(py)?.len())
     }
 }
 

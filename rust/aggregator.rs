@@ -7,14 +7,17 @@
 //! # Orderings
 //! Windows are numbered by a relaxed counter; everything else is in [`crate::rotation`] and below.
 
-use crate::frame::Frame;
+use crate::frame::{Frame, Spelling};
 use crate::journal::{JournalSettings, WindowJournal};
+use crate::label::Encoding;
+use crate::memo::Holder;
 use crate::mutants::mutant;
-use crate::reject::Tally;
+use crate::recent::Recent;
+use crate::reject::{Reason, Tally};
 use crate::rotation::{Current, Replaced};
 use crate::snapshot::Snapshot;
 use crate::sync::{AtomicU64, Ordering, thread_local};
-use crate::window::{FrameReduction, Texts, Window};
+use crate::window::{Class, FrameReduction, Head, Model, Texts, Window};
 use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
 
@@ -23,7 +26,7 @@ pub const DEFAULT_MAX_CLASSES: u64 = 100_000;
 
 thread_local! {
     /// Taken for the time of one frame, so that a frame observed from within another one starts with memory of its own.
-    static REDUCTION: Cell<Option<Box<FrameReduction>>> = const { Cell::new(None) };
+    static RECENT: Cell<Option<Box<Recent<Model, Class>>>> = const { Cell::new(None) };
 }
 
 /// Keeps the peak confidence of every class of every model until it is drained.
@@ -48,6 +51,7 @@ thread_local! {
 /// assert_eq!((report.len(), report[0].peak.confidence), (1, 0.75));
 /// ```
 pub struct Aggregator {
+    number: Holder,
     current: Current<Window>,
     windows: AtomicU64,
     limit: u64,
@@ -81,25 +85,60 @@ impl Aggregator {
 
     fn with_journals(limit: u64, journals: OnceLock<Arc<JournalSettings>>) -> Self {
         let current = Current::new(window(0, limit, journals.get()));
-        Self { current, windows: AtomicU64::new(1), limit, journals }
+        Self { number: Holder::new(), current, windows: AtomicU64::new(1), limit, journals }
     }
 
     /// Takes one frame of a model; returns the number of rows taken and counts the others in `tally`.
     pub fn observe(&self, model_id: &str, frame: &Frame<'_>, texts: &mut impl Texts, tally: &mut Tally) -> usize {
-        // A thread that ends has no such memory any more, but may still observe.
-        let mut reduction = REDUCTION.try_with(Cell::take).ok().flatten().unwrap_or_default();
+        let mut recent = take_recent();
+        let reduction = recent.get(self.number, model_id);
         reduction.reduce(frame, tally);
+        let head = Head { model_id, rows: frame.rows(), spelling: frame.names.spelling() };
+        let taken = self.publish(&head, reduction, texts, tally);
+        keep(recent);
+        taken
+    }
+
+    /// Takes one frame of a model, whose rows `fill` adds one by one before it returns their texts.
+    ///
+    /// # Errors
+    /// That of `fill`; nothing of the frame is taken then.
+    pub fn observe_rows<T: Texts, E>(
+        &self,
+        model_id: &str,
+        tally: &mut Tally,
+        fill: impl FnOnce(&mut Rows<'_>) -> Result<T, E>,
+    ) -> Result<usize, E> {
+        let mut recent = take_recent();
+        let reduction = recent.get(self.number, model_id);
+        let spelling = Spelling::Text(Encoding::Utf8);
+        reduction.begin(spelling);
+        reduction.expect_hints();
+        let mut rows = Rows { reduction, tally, count: 0 };
+        let filled = fill(&mut rows);
+        let rows = rows.count;
+        let taken =
+            filled.map(|mut texts| self.publish(&Head { model_id, rows, spelling }, reduction, &mut texts, tally));
+        keep(recent);
+        taken
+    }
+
+    /// Publishes the winners of a frame; returns the number of rows that found a place.
+    #[inline]
+    fn publish(
+        &self,
+        head: &Head<'_>,
+        reduction: &mut FrameReduction,
+        texts: &mut impl Texts,
+        tally: &mut Tally,
+    ) -> usize {
         let (mut next, mut taken) = (0, 0);
         loop {
-            match self.current.pin().observe(model_id, frame, &mut reduction, &mut next, texts, tally) {
+            match self.current.pin().observe(head, reduction, &mut next, texts, tally) {
                 Ok(rows) => break taken += rows,
                 Err((_closed, rows)) if mutant!("refused_forgotten") => break taken += rows,
                 Err((_closed, rows)) => taken += rows,
             }
-        }
-        if reduction.is_small() {
-            // Without a place to keep it, it is freed.
-            let _ = REDUCTION.try_with(|kept| kept.set(Some(reduction)));
         }
         taken
     }
@@ -134,6 +173,37 @@ impl Aggregator {
         if let Some(journal) = journal {
             journal.prepare();
         }
+    }
+}
+
+/// The thread's memory. One that ends has none any more, but may still observe.
+#[inline]
+#[allow(clippy::unnecessary_box_returns, reason = "one word is put back quicker than five")]
+fn take_recent() -> Box<Recent<Model, Class>> {
+    RECENT.try_with(Cell::take).ok().flatten().unwrap_or_default()
+}
+
+/// Keeps the memory for the thread's next frame; without a place to keep it, it is freed.
+#[inline]
+fn keep(mut recent: Box<Recent<Model, Class>>) {
+    recent.shrink();
+    let _ = RECENT.try_with(|kept| kept.set(Some(recent)));
+}
+
+/// A frame whose rows are added one by one.
+pub struct Rows<'a> {
+    reduction: &'a mut FrameReduction,
+    tally: &'a mut Tally,
+    count: usize,
+}
+
+impl Rows<'_> {
+    /// Adds a row, or counts why it cannot be used.
+    #[inline]
+    pub fn push(&mut self, confidence: Result<f64, Reason>, name: Result<&str, Reason>) {
+        // Most classifications list their classes in the same order.
+        self.reduction.push(self.count, confidence, name.map(str::as_bytes), self.count, self.tally);
+        self.count += 1;
     }
 }
 
@@ -181,7 +251,7 @@ impl Closed {
 #[cfg(all(test, not(peakhold_loom)))]
 mod tests {
     use super::*;
-    use crate::reject::{Reason, Rejections};
+    use crate::reject::Rejections;
     use crate::{Confidences, Names};
     use std::sync::LazyLock;
 

@@ -111,22 +111,29 @@ impl<'a> Frame<'a> {
     pub const fn rows(&self) -> usize {
         self.rows
     }
+}
 
+/// How the raw bytes of a frame's rows spell class names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Spelling<'a> {
+    /// As text, which means the same in every frame.
+    Text(Encoding),
+    /// As class ids, whose names belong to the frame.
+    Ids { number: Number, swapped: bool, names: &'a [(i64, Name)] },
+}
+
+impl Spelling<'_> {
     /// The canonical class name that the raw bytes of a row stand for, in place or in `buffer`.
     ///
     /// The bytes are a copy of the row's: another thread may have written another name into the array meanwhile.
-    pub(crate) fn name<'b>(&self, raw: &'b [u8], buffer: &'b mut Vec<u8>) -> Result<&'b [u8], Reason>
-    where
-        'a: 'b,
-    {
-        match self.names {
-            Names::Rows { encoding, .. } => encoding.canonical(raw, buffer),
-            Names::Ids { number, swapped, names, .. } => {
-                let id = read_integer(raw, number, swapped).ok_or(Reason::ClassIdInvalid)?;
+    pub(crate) fn name<'b>(&'b self, raw: &'b [u8], buffer: &'b mut Vec<u8>) -> Result<&'b [u8], Reason> {
+        match self {
+            Self::Text(encoding) => encoding.canonical(raw, buffer),
+            Self::Ids { number, swapped, names } => {
+                let id = read_integer(raw, *number, *swapped).ok_or(Reason::ClassIdInvalid)?;
                 let at = names.binary_search_by_key(&id, |&(id, _)| id).map_err(|_| Reason::ClassIdInvalid)?;
                 names[if mutant!("misread_class_id") { 0 } else { at }].1.as_deref().map_err(|&reason| reason)
             }
-            Names::Missing | Names::Texts(_) => Ok(raw),
         }
     }
 }
@@ -144,9 +151,13 @@ impl Confidences<'_> {
 }
 
 impl<'a> Names<'a> {
-    /// Whether raw bytes are canonical names, padding apart, so that they mean the same in every frame.
-    pub(crate) const fn are_canonical(&self) -> bool {
-        matches!(self, Self::Missing | Self::Texts(_) | Self::Rows { encoding: Encoding::Native, .. })
+    /// How raw bytes spell names; those of text that was converted are canonical.
+    pub(crate) const fn spelling(&self) -> Spelling<'a> {
+        match *self {
+            Self::Missing | Self::Texts(_) => Spelling::Text(Encoding::Native),
+            Self::Rows { encoding, .. } => Spelling::Text(encoding),
+            Self::Ids { number, swapped, names, .. } => Spelling::Ids { number, swapped, names },
+        }
     }
 
     /// Bytes that are equal only for equal names of this frame.
@@ -191,12 +202,11 @@ mod tests {
         let names: [(i64, Name); 3] =
             [(-1, Ok(Box::default())), (7, Ok(Box::from([1, 0, 0, 0]))), (8, Err(Reason::ClassNameTooLong))];
         let column = Column::from_bytes(&bytes, 4);
-        let names = Names::Ids { column, number: Number::I32, swapped: false, names: &names };
-        let frame = Frame::new(4, Confidences::Missing, names).expect("columns of one length");
+        let spelling = Names::Ids { column, number: Number::I32, swapped: false, names: &names }.spelling();
         let mut buffer = Vec::new();
-        assert_eq!(frame.name(column.row(0), &mut buffer), Ok(&[1, 0, 0, 0][..]));
-        assert_eq!(frame.name(column.row(1), &mut buffer), Ok(&[][..]));
-        assert_eq!(frame.name(column.row(2), &mut buffer), Err(Reason::ClassNameTooLong));
-        assert_eq!(frame.name(column.row(3), &mut buffer), Err(Reason::ClassIdInvalid));
+        assert_eq!(spelling.name(column.row(0), &mut buffer), Ok(&[1, 0, 0, 0][..]));
+        assert_eq!(spelling.name(column.row(1), &mut buffer), Ok(&[][..]));
+        assert_eq!(spelling.name(column.row(2), &mut buffer), Err(Reason::ClassNameTooLong));
+        assert_eq!(spelling.name(column.row(3), &mut buffer), Err(Reason::ClassIdInvalid));
     }
 }

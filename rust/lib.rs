@@ -16,7 +16,7 @@
 //! * A buffer that another thread writes while it is observed may yield any mixture of old and new rows.
 //!
 //! # Layout
-//! `sync` is the only source of atomics, `seed` of the seeds of hashes. `rows` compares and hashes rows, `column`, `label` and `frame` read predictions, `reduction` finds the winners of one, `cells`, `peak`, `trie` and
+//! `sync` is the only source of atomics, `seed` of the seeds of hashes. `rows` compares and hashes rows, `column`, `label` and `frame` read predictions, `reduction` finds the winners of one, in memory of `recent`, `cells`, `peak`, `trie` and
 //! `rotation` are the lock-free parts, `window` and `aggregator` put them together. `journal`, `record` and `recovery` keep the peaks
 //! of open windows in files. The feature `python` adds the module that
 //! Python imports; without it no interpreter is needed.
@@ -39,6 +39,7 @@ mod mutants;
 mod peak;
 #[cfg(feature = "python")]
 mod python;
+mod recent;
 mod record;
 mod recovery;
 mod reduction;
@@ -51,7 +52,7 @@ mod sync;
 mod trie;
 mod window;
 
-pub use aggregator::{Aggregator, Closed, DEFAULT_MAX_CLASSES};
+pub use aggregator::{Aggregator, Closed, DEFAULT_MAX_CLASSES, Rows};
 pub use cells::Peak;
 pub use column::{Column, Number};
 pub use frame::{Confidences, Frame, Name, Names};

@@ -1,6 +1,6 @@
-//! What a thread remembers of a window between two frames: where it found a model or a class.
+//! What a thread remembers of a window between two frames of a model: where it found the model or a class.
 //!
-//! Finding a class takes a hash and a walk; a thread that saw it in its last frame knows the way. What it remembers is good only for the
+//! Finding a class takes a hash and a walk; a thread that saw it in its last frame of the model knows the way. What it remembers is good only for the
 //! window it was found in, which may be gone when the next frame comes. So everything that holds others has a number that nothing else in
 //! the process ever gets, and a memo is followed only for the holder with the number it was made with: whoever asks has hold of that
 //! holder, and it keeps what it holds.

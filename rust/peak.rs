@@ -50,7 +50,8 @@ pub(crate) struct PeakSlot {
 /// Maps finite confidences to integers in the same order; `-0.0` equals `0.0`, and no key is zero.
 pub(crate) fn key(confidence: f64) -> u64 {
     let bits = (confidence + 0.0).to_bits();
-    if bits >> 63 == 1 { !bits } else { bits | 1 << 63 }
+    // All bits of a negative number are inverted, and the sign of any other.
+    bits ^ ((bits.cast_signed() >> 63).cast_unsigned() | 1 << 63)
 }
 
 impl PeakSlot {

@@ -4,12 +4,13 @@
 //! reduced to twenty winners, and only these are published. Rows of one column are compared by their raw bytes, since one column has one
 //! encoding; the canonical form of a name is made for winners only. Class ids that share a name have a winner each and meet in the window.
 //!
-//! The next frame most likely holds the same classes, so the table of their names outlives the frame, as far as raw bytes mean the same in the
-//! next one. With each name it keeps where the window was found to hold its class, see [`crate::memo`].
+//! The next frame of the model most likely holds the same classes, so the table of their names outlives the frame, as far as raw bytes mean the
+//! same in the next one. With each name it keeps where the window was found to hold its class, see [`crate::memo`].
 
 use crate::column::Number;
-use crate::frame::{Confidences, Frame, Names};
-use crate::memo::Memo;
+use crate::frame::{Confidences, Frame, Names, Spelling};
+use crate::label::Encoding;
+use crate::memo::{Holder, Memo};
 use crate::reject::{Reason, Tally};
 use crate::rows::{RowHasher, equal};
 use std::hint::select_unpredictable;
@@ -32,12 +33,14 @@ pub(crate) struct Winner<C> {
     pub(crate) name: Box<[u8]>,
 }
 
-/// Working memory for one reduction at a time, kept between frames; `M` and `C` are what a window holds for models and classes.
+/// Working memory for the frames of one model, kept between them; `M` and `C` are what a window holds for models and classes.
 pub(crate) struct Reduction<M, C> {
-    /// Where the window holds the model that the last frame was of.
+    /// Number of the aggregator that the frames are for.
+    aggregator: Option<Holder>,
+    /// Id of the model.
+    model_id: String,
+    /// Where the window holds the model.
     pub(crate) model: Memo<M>,
-    /// Id of that model.
-    pub(crate) model_id: String,
     /// Memory for a canonical name.
     pub(crate) name: Vec<u8>,
     /// One entry for each name known, this frame's or not.
@@ -48,10 +51,10 @@ pub(crate) struct Reduction<M, C> {
     order: Vec<u32>,
     /// Open addressing: one more than a place in `names`, or zero.
     table: Vec<u32>,
-    /// By class id what the table has for the name that came with it last.
+    /// By hint what the table has for the name that came with it last.
     hinted: Vec<u32>,
-    /// Whether raw bytes mean in the next frame what they meant in the last.
-    lasting: bool,
+    /// How raw bytes spell names, if they mean in the next frame what they meant in the last.
+    encoding: Option<Encoding>,
     frame: u64,
     hasher: RowHasher,
 }
@@ -59,15 +62,16 @@ pub(crate) struct Reduction<M, C> {
 impl<M, C> Default for Reduction<M, C> {
     fn default() -> Self {
         Self {
-            model: Memo::default(),
+            aggregator: None,
             model_id: String::new(),
+            model: Memo::default(),
             name: Vec::new(),
             names: Vec::new(),
             bytes: 0,
             order: Vec::new(),
             table: vec![0; SMALLEST_TABLE],
             hinted: Vec::new(),
-            lasting: true,
+            encoding: None,
             frame: 0,
             hasher: RowHasher::default(),
         }
@@ -76,8 +80,10 @@ impl<M, C> Default for Reduction<M, C> {
 
 /// Roomy for the usual number of classes, so that a probe rarely meets a neighbour.
 const SMALLEST_TABLE: usize = 256;
-/// Class ids up to this are hints.
+/// Numbers up to this are hints.
 const MOST_HINTED: usize = 1 << 10;
+/// A number that never is a hint.
+const NO_HINT: usize = usize::MAX;
 /// Names, and bytes of names, beyond which the memory is given back with the frame: a stream of ever new names must not take it.
 const MOST_NAMES_KEPT: usize = 1 << 12;
 const MOST_BYTES_KEPT: usize = 1 << 20;
@@ -86,6 +92,20 @@ impl<M, C> Reduction<M, C> {
     /// Whether the memory is worth keeping for the next frame.
     pub(crate) const fn is_small(&self) -> bool {
         self.names.len() <= MOST_NAMES_KEPT && self.bytes <= MOST_BYTES_KEPT
+    }
+
+    /// Whether the memory is that of this model.
+    #[inline]
+    pub(crate) fn is_of(&self, aggregator: Holder, model_id: &str) -> bool {
+        self.aggregator == Some(aggregator) && self.model_id == model_id
+    }
+
+    /// Makes the memory that of another model. The names stay: it may well know the same.
+    pub(crate) fn give_to(&mut self, aggregator: Holder, model_id: &str) {
+        self.aggregator = Some(aggregator);
+        self.model_id.clear();
+        self.model_id.push_str(model_id);
+        self.model = Memo::default();
     }
 
     /// The number of winners.
@@ -98,15 +118,21 @@ impl<M, C> Reduction<M, C> {
         (&mut self.names[self.order[number] as usize], &mut self.name)
     }
 
-    /// Reduces a frame to its winners and counts the rows that cannot be used.
-    pub(crate) fn reduce(&mut self, frame: &Frame<'_>, tally: &mut Tally) {
-        let lasting = frame.names.are_canonical();
-        if !(lasting && self.lasting) {
+    /// Begins with a frame whose names are spelled like that.
+    #[inline]
+    pub(crate) fn begin(&mut self, spelling: Spelling<'_>) {
+        let encoding = if let Spelling::Text(encoding) = spelling { Some(encoding) } else { None };
+        if encoding.is_none() || encoding != self.encoding {
             self.forget();
+            self.encoding = encoding;
         }
-        self.lasting = lasting;
         self.order.clear();
         self.frame += 1;
+    }
+
+    /// Reduces a frame to its winners and counts the rows that cannot be used.
+    pub(crate) fn reduce(&mut self, frame: &Frame<'_>, tally: &mut Tally) {
+        self.begin(frame.names.spelling());
         // What model blocks make, for the usual lengths of names: the compiler knows the width and hashes and compares a row without loops.
         macro_rules! contiguous {
             ($($characters:literal)*) => {
@@ -136,9 +162,10 @@ impl<M, C> Reduction<M, C> {
             // Winners that share a name meet in the window, where the one published first stays among equals.
             let names = &self.names;
             self.order.sort_unstable_by_key(|&number| names[number as usize].row);
+            let spelling = frame.names.spelling();
             for &number in &self.order {
                 let winner = &names[number as usize];
-                if frame.name(&winner.name, &mut self.name) == Err(Reason::ClassNameMissing) {
+                if spelling.name(&winner.name, &mut self.name) == Err(Reason::ClassNameMissing) {
                     tally.add(Reason::ClassNameMissing, u32::try_from(winner.rows).unwrap_or(u32::MAX));
                 }
             }
@@ -160,16 +187,27 @@ impl<M, C> Reduction<M, C> {
         names: impl Iterator<Item = Result<&'a [u8], Reason>>,
     ) {
         for (row, name) in names.enumerate() {
-            match frame.confidences.get(row).and_then(finite).map(|confidence| (confidence, name)) {
-                Ok((confidence, Ok(name))) => {
-                    self.observe(row, confidence, name);
-                }
-                Ok((confidence, Err(Reason::ClassNameMissing))) => {
-                    tally.add(Reason::ClassNameMissing, 1);
-                    self.observe(row, confidence, &[]);
-                }
-                Ok((_, Err(reason))) | Err(reason) => tally.add(reason, 1),
+            self.push(row, frame.confidences.get(row), name, NO_HINT, tally);
+        }
+    }
+
+    /// Observes a row if it can be used, and counts it otherwise; `hint` is most likely equal just for equal names.
+    #[inline]
+    pub(crate) fn push(
+        &mut self,
+        row: usize,
+        confidence: Result<f64, Reason>,
+        name: Result<&[u8], Reason>,
+        hint: usize,
+        tally: &mut Tally,
+    ) {
+        match confidence.and_then(finite).map(|confidence| (confidence, name)) {
+            Ok((confidence, Ok(name))) => self.observe_hinted(row, confidence, name, hint),
+            Ok((confidence, Err(Reason::ClassNameMissing))) => {
+                tally.add(Reason::ClassNameMissing, 1);
+                self.observe_hinted(row, confidence, &[], hint);
             }
+            Ok((_, Err(reason))) | Err(reason) => tally.add(reason, 1),
         }
     }
 
@@ -183,31 +221,37 @@ impl<M, C> Reduction<M, C> {
         tally: &mut Tally,
     ) {
         if !hints.is_empty() {
-            self.hinted.resize(MOST_HINTED, 0);
+            self.expect_hints();
         }
         for (row, (&confidence, name)) in confidences.iter().zip(names).enumerate() {
             let confidence = f32::from_ne_bytes(confidence);
             if confidence.is_finite() {
-                self.observe_hinted(row, confidence.into(), name, hints.get(row));
+                #[allow(clippy::cast_possible_truncation, reason = "another hint is as good as none")]
+                let hint = hints.get(row).map_or(NO_HINT, |&hint| u64::from_ne_bytes(hint) as usize);
+                self.observe_hinted(row, confidence.into(), name, hint);
             } else if let Err(reason) = finite(confidence.into()) {
                 tally.add(reason, 1);
             }
         }
     }
 
-    /// Observes a row whose name most likely is the one that came with the same class id before: comparing is less work than hashing.
+    /// Makes room to remember which name came with which hint.
+    pub(crate) fn expect_hints(&mut self) {
+        self.hinted.resize(MOST_HINTED, 0);
+    }
+
+    /// Observes a row whose name most likely is the one that came with the same hint before: comparing is less work than hashing.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "a call takes a quarter of a row's time")]
-    fn observe_hinted(&mut self, row: usize, confidence: f64, name: &[u8], hint: Option<&[u8; 8]>) {
-        let hint = hint.and_then(|&hint| usize::try_from(i64::from_ne_bytes(hint)).ok());
-        let hinted = hint.and_then(|hint| self.hinted.get(hint)).and_then(|number| number.checked_sub(1));
+    fn observe_hinted(&mut self, row: usize, confidence: f64, name: &[u8], hint: usize) {
+        let hinted = self.hinted.get(hint).and_then(|number| number.checked_sub(1));
         if let Some(number) = hinted
             && equal(&self.names[number as usize].name, name)
         {
             return self.count(number, row, confidence);
         }
         let number = self.observe(row, confidence, name);
-        if let Some(hinted) = hint.and_then(|hint| self.hinted.get_mut(hint)) {
+        if let Some(hinted) = self.hinted.get_mut(hint) {
             *hinted = number + 1;
         }
     }

@@ -11,7 +11,7 @@ pub(crate) fn equal(one: &[u8], other: &[u8]) -> bool {
         return false;
     }
     let (Some((ones, last)), Some((others, other_last))) = (words(one), words(other)) else {
-        return one.iter().zip(other).all(|(one, other)| one == other);
+        return halves(one) == halves(other);
     };
     ones.zip(others).all(|(one, other)| one == other) && last == other_last
 }
@@ -25,6 +25,21 @@ fn words(row: &[u8]) -> Option<(impl Iterator<Item = u128>, u128)> {
     // The last word covers the end, and all of it where the row comes out even.
     let before = (row.len() - 1) / 16;
     Some((words[..before].iter().map(|word| u128::from_ne_bytes(*word)), last))
+}
+
+/// The beginning and the end of a row of less than 16 bytes, which overlap; together with its length that is all of it.
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "see above")]
+fn halves(row: &[u8]) -> (u64, u64) {
+    if let Some((first, last)) = row.first_chunk().zip(row.last_chunk()) {
+        (u64::from_ne_bytes(*first), u64::from_ne_bytes(*last))
+    } else if let Some(first) = row.first_chunk()
+        && let Some(last) = row.last_chunk()
+    {
+        (u32::from_ne_bytes(*first).into(), u32::from_ne_bytes(*last).into())
+    } else {
+        row.iter().fold((0, 0), |(whole, _), &byte| (whole << 8 | u64::from(byte), 0))
+    }
 }
 
 /// A seeded hash of a row, by folded multiplication as in wyhash: each step multiplies two words to twice their width and
@@ -53,13 +68,8 @@ impl RowHasher {
             }
             hash = hash.rotate_left(23) ^ fold(self.seeds[0] ^ last as u64, seed ^ (last >> 64) as u64);
         } else {
-            let (units, bytes) = row.as_chunks::<4>();
-            for unit in units {
-                hash = fold(hash ^ u64::from(u32::from_ne_bytes(*unit)), seed);
-            }
-            for &byte in bytes {
-                hash = fold(hash ^ u64::from(byte), seed);
-            }
+            let (first, last) = halves(row);
+            hash = fold(hash ^ first, seed ^ last.rotate_left(32) ^ row.len() as u64);
         }
         hash
     }
@@ -86,9 +96,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn rows_are_equal_only_if_they_are_so_everywhere() {
+        for width in 0..50 {
+            let row = vec![7; width];
+            assert!(equal(&row, &row.clone()));
+            assert!(!equal(&row, &vec![7; width + 1]));
+            for at in 0..width {
+                let mut other = row.clone();
+                other[at] = 8;
+                assert!(!equal(&row, &other));
+            }
+        }
+    }
+
+    #[test]
     fn rows_that_differ_anywhere_differ_in_their_hash() {
         let row_hasher = RowHasher::default();
-        for width in [1, 4, 7, 16, 24, 32, 45] {
+        for width in [1, 3, 4, 7, 8, 12, 15, 16, 24, 32, 45] {
             let mut hashes = vec![row_hasher.hash(&vec![0; width])];
             for at in 0..width {
                 let mut row = vec![0; width];

@@ -17,7 +17,7 @@
 #![allow(unsafe_code)]
 
 use crate::cells::{Cells, Peak};
-use crate::frame::Frame;
+use crate::frame::Spelling;
 use crate::journal::{Highs, Journaled, WindowJournal};
 use crate::label;
 use crate::memo::Holder;
@@ -46,6 +46,18 @@ pub(crate) struct Class {
     journaled: Journaled,
 }
 
+impl Class {
+    /// Whether a winner raises nothing here, for sure; its arrival is taken in.
+    #[inline]
+    fn has(&self, winner: &Winner<Self>, before: u64, highs: &Highs<'_>) -> bool {
+        let first = before + winner.first as u64;
+        if first < self.first.load(Ordering::Relaxed) {
+            self.first.fetch_min(first, Ordering::Relaxed);
+        }
+        self.peak.is_known_to_reach(winner.confidence) && !highs.lack(&self.journaled, winner.confidence)
+    }
+}
+
 /// One model of a window, which keeps its classes in place as long as it lives.
 pub(crate) struct Model {
     number: Holder,
@@ -57,10 +69,18 @@ pub(crate) struct Model {
 /// A frame reduced for a window.
 pub(crate) type FrameReduction = Reduction<Model, Class>;
 
-/// A frame, and the arrival ordinal that its rows count from.
+/// What a window has to know of a frame beside its winners.
+pub(crate) struct Head<'a> {
+    pub(crate) model_id: &'a str,
+    /// Rows, usable or not.
+    pub(crate) rows: usize,
+    pub(crate) spelling: Spelling<'a>,
+}
+
+/// How the names of a frame are spelled, and the arrival ordinal that its rows count from.
 #[derive(Clone, Copy)]
 struct Arrival<'a> {
-    frame: &'a Frame<'a>,
+    spelling: &'a Spelling<'a>,
     before: u64,
 }
 
@@ -119,8 +139,7 @@ impl Window {
     /// If the window was drained meanwhile: `next` is then the first winner that did not find its place.
     pub(crate) fn observe(
         &self,
-        model_id: &str,
-        frame: &Frame<'_>,
+        &Head { model_id, rows, ref spelling }: &Head<'_>,
         reduction: &mut FrameReduction,
         next: &mut usize,
         texts: &mut impl Texts,
@@ -135,48 +154,60 @@ impl Window {
                 return Ok(taken);
             }
         };
-        let before = model.arrivals.fetch_add(frame.rows() as u64, Ordering::Relaxed);
-        let arrival = Arrival { frame, before };
+        let before = model.arrivals.fetch_add(rows as u64, Ordering::Relaxed);
+        let arrival = Arrival { spelling, before };
         let mut highs = Highs::new(self.journal.as_deref(), model.ordinal, model_id);
         while *next < reduction.winners() {
             let (winner, name) = reduction.winner(*next);
-            let class = self.known_class(model, frame, winner, name, before);
-            match class.and_then(|class| self.take(class, arrival, winner, texts, tally, &mut highs)) {
-                Ok(()) => taken += winner.rows,
-                Err(Refusal::Rejected(reason)) => tally.add(reason, u32::try_from(winner.rows).unwrap_or(u32::MAX)),
-                Err(Refusal::Closed) => return Err((Closed, taken)),
+            // SAFETY: classes stay where they are as long as their model lives.
+            let known = unsafe { winner.class.get(model.number) };
+            // Most winners raise nothing in a class that the thread found for its last frame of the model.
+            if known.is_some_and(|class| class.has(winner, before, &highs)) {
+                taken += winner.rows;
+            } else {
+                match self.take(model, known, arrival, winner, name, (texts, tally, &mut highs)) {
+                    Ok(()) => taken += winner.rows,
+                    Err(Refusal::Rejected(reason)) => tally.add(reason, u32::try_from(winner.rows).unwrap_or(u32::MAX)),
+                    Err(Refusal::Closed) => return Err((Closed, taken)),
+                }
             }
             *next += 1;
         }
         Ok(taken)
     }
 
-    /// Takes a winner in, which most likely raises nothing.
-    #[inline]
+    /// Takes a winner in whose class is not known, or which most likely raises it.
+    #[inline(never)]
     fn take<'a>(
         &'a self,
-        class: &'a Class,
+        model: &'a Model,
+        known: Option<&'a Class>,
         arrival: Arrival<'_>,
-        winner: &Winner<Class>,
-        texts: &mut impl Texts,
-        tally: &mut Tally,
-        highs: &mut Highs<'a>,
+        winner: &mut Winner<Class>,
+        name: &mut Vec<u8>,
+        (texts, tally, highs): (&mut impl Texts, &mut Tally, &mut Highs<'a>),
     ) -> Result<(), Refusal> {
-        let first = arrival.before + winner.first as u64;
-        if first < class.first.load(Ordering::Relaxed) {
-            class.first.fetch_min(first, Ordering::Relaxed);
-        }
-        if class.peak.is_known_to_reach(winner.confidence) && !highs.lack(&class.journaled, winner.confidence) {
+        let class = if let Some(class) = known {
+            class
+        } else {
+            let name = match arrival.spelling.name(&winner.name, name) {
+                Err(Reason::ClassNameMissing) => &[],
+                name => name.map_err(Refusal::Rejected)?,
+            };
+            let class = self.class(model, name, arrival.before + winner.first as u64)?;
+            winner.class.set(model.number, class);
+            class
+        };
+        if class.has(winner, arrival.before, highs) {
             return Ok(());
         }
         self.raise(class, arrival, winner, texts, tally, highs)
     }
 
-    #[inline(never)]
     fn raise<'a>(
         &'a self,
         class: &'a Class,
-        Arrival { frame, before }: Arrival<'_>,
+        Arrival { spelling, before }: Arrival<'_>,
         winner: &Winner<Class>,
         texts: &mut impl Texts,
         tally: &mut Tally,
@@ -194,7 +225,7 @@ impl Window {
                 peak.prediction_type.clear();
                 bad_type = 1;
             }
-            let class_name = || frame.name(&winner.name, &mut Vec::new()).map(label::text).unwrap_or_default();
+            let class_name = || spelling.name(&winner.name, &mut Vec::new()).map(label::text).unwrap_or_default();
             highs.add(&class.journaled, class_name, class.first.load(Ordering::Relaxed), peak);
         };
         let raised = class.peak.raise(&self.cells, winner.confidence, |peak| fill(peak, highs));
@@ -215,43 +246,16 @@ impl Window {
         Ok(())
     }
 
-    /// The model of this frame, which most likely is that of the thread's last one.
+    /// The model of this frame, which the thread most likely found for its last frame of that model.
     #[inline]
     fn known_model(&self, model_id: &str, reduction: &mut FrameReduction) -> Result<&Model, Refusal> {
         // SAFETY: models stay where they are as long as their window lives.
-        if let Some(model) = unsafe { reduction.model.get(self.number) }
-            && reduction.model_id == model_id
-        {
+        if let Some(model) = unsafe { reduction.model.get(self.number) } {
             return Ok(model);
         }
         let model = self.model(model_id)?;
         reduction.model.set(self.number, model);
-        reduction.model_id.clear();
-        reduction.model_id.push_str(model_id);
         Ok(model)
-    }
-
-    /// The class of a winner, which the thread most likely found for its last frame.
-    #[inline]
-    fn known_class<'a>(
-        &self,
-        model: &'a Model,
-        frame: &Frame<'_>,
-        winner: &mut Winner<Class>,
-        name: &mut Vec<u8>,
-        before: u64,
-    ) -> Result<&'a Class, Refusal> {
-        // SAFETY: classes stay where they are as long as their model lives.
-        if let Some(class) = unsafe { winner.class.get(model.number) } {
-            return Ok(class);
-        }
-        let name = match frame.name(&winner.name, name) {
-            Err(Reason::ClassNameMissing) => &[],
-            name => name.map_err(Refusal::Rejected)?,
-        };
-        let class = self.class(model, name, before + winner.first as u64)?;
-        winner.class.set(model.number, class);
-        Ok(class)
     }
 
     fn model(&self, model_id: &str) -> Result<&Model, Refusal> {

@@ -25,11 +25,13 @@ _ROOT = Path(__file__).resolve().parent.parent
 _COUNTS = _ROOT / "benches" / "instructions"
 HOT_PATHS = (
     "observe_10",
+    "observe_10_of_four_models",
     "observe_100",
     "observe_1000",
     "observe_1000_names_alone",
     "unique_rows_one_of_100",
     "unique_rows_8_of_1000",
+    "unique_rows_1000_of_1000",
     "drain_20_classes",
 )
 MOST_GROWTH = 0.05
@@ -88,7 +90,7 @@ def compare(recorded: dict[str, int], counted: dict[str, int]) -> list[str]:
             faults.append(f"{name} has no recorded count: --record adds it")
             continue
         growth = now / before - 1
-        print(f"{name:24}{before:>10,}{now:>10,}{growth:>+8.1%}")
+        print(f"{name:26}{before:>10,}{now:>10,}{growth:>+8.1%}")
         if growth > MOST_GROWTH:
             faults.append(
                 f"{name} takes {growth:.1%} more instructions than recorded, "
@@ -112,14 +114,14 @@ def main(arguments: list[str]) -> int:
     pair = toolchain()
     file = options.counts / f"{pair}.json"
     if file.exists() and not options.record:
-        print(f"{pair:24}{'recorded':>10}{'now':>10}")
+        print(f"{pair:26}{'recorded':>10}{'now':>10}")
         faults = compare(json.loads(file.read_text(encoding="utf-8")), counted)
         for fault in faults:
             print(f"bench-check: {fault}")
         return 1 if faults else 0
     options.counts.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(counted, indent=2) + "\n", encoding="utf-8")
-    print(*(f"{name:24}{now:>10,}" for name, now in counted.items()), sep="\n")
+    print(*(f"{name:26}{now:>10,}" for name, now in counted.items()), sep="\n")
     if not options.record:
         print(f"bench-check: WARNING: {pair} is new; commit its file, {file.name}")
     return 0

@@ -140,6 +140,42 @@ def _compare(
     )
 
 
+def models_in_turn(line: Line, around: Surroundings) -> None:
+    """Compare a stream of four models in turn with one of a single model."""
+    for rows in (10, 100):
+        frames = make.several(make.detections, rows)
+        sweeps = {
+            name: _in_turn(peakhold.PeakAggregator().observe, frames, models)
+            for name, models in (("one", 1), ("four", 4), ("four again", 4))
+        }
+        times = interleaved(sweeps, _repeats(rows, quick=around.quick))
+        best = {name: min(values) / make.FRAMES for name, values in times.items()}
+        line.noise(best["four"], best["four again"])
+        line.add(
+            f"`observe`, {rows} detections of four models in turn",
+            best["four"] / best["one"],
+            1.1,
+            unit="x of one model",
+            ours=f"{best['four']:,.0f} ns",
+            theirs=f"{best['one']:,.0f} ns",
+        )
+
+
+def _in_turn(
+    observe: Callable[..., object], frames: list[Any], models: int
+) -> Callable[[], object]:
+    calls = [
+        (frame, f"{make.MODEL_ID}{number % models}")
+        for number, frame in enumerate(frames)
+    ]
+
+    def sweep() -> None:
+        for frame, model_id in calls:
+            observe(frame, model_id)
+
+    return sweep
+
+
 def between_reports(line: Line, around: Surroundings) -> None:
     """Compare `run()` that only takes a frame in."""
     frames = make.several(make.detections, 10)

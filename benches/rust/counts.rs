@@ -17,17 +17,18 @@ fn measured<T>(work: impl FnOnce() -> T) -> T {
     black_box(work())
 }
 
-/// Observes frames into a window that has seen them once, as all but the first second of a stream is.
-fn observe(rows: usize, frame: fn(&Columns) -> Frame<'_>) -> u64 {
+/// Observes frames of some models in turn into a window that has seen them once, as all but the first second of a stream is.
+fn observe(rows: usize, frame: fn(&Columns) -> Frame<'_>, models: usize) -> u64 {
     let frames = Columns::several(FRAMES, rows, CLASSES);
+    let models = ["bench/1", "bench/2", "bench/3", "bench/4"].iter().take(models).cycle();
     let aggregator = Aggregator::default();
     let mut tally = Tally::default();
-    let mut each = |columns: &Columns| aggregator.observe("bench/1", &frame(columns), &mut OneInference, &mut tally);
-    for columns in &frames {
-        assert_eq!(each(columns), rows);
+    let mut each = |columns: &Columns, model| aggregator.observe(model, &frame(columns), &mut OneInference, &mut tally);
+    for (columns, model) in frames.iter().zip(models.clone()) {
+        assert_eq!(each(columns, model), rows);
     }
-    for columns in &frames {
-        assert_eq!(measured(|| each(columns)), rows);
+    for (columns, model) in frames.iter().zip(models) {
+        assert_eq!(measured(|| each(columns, model)), rows);
     }
     FRAMES
 }
@@ -53,12 +54,14 @@ fn drain() -> u64 {
 fn main() -> ExitCode {
     let name = std::env::args().nth(1).unwrap_or_default();
     let entered = match name.as_str() {
-        "observe_10" => observe(10, Columns::frame),
-        "observe_100" => observe(100, Columns::frame),
-        "observe_1000" => observe(1_000, Columns::frame),
-        "observe_1000_names_alone" => observe(1_000, Columns::frame_of_names),
+        "observe_10" => observe(10, Columns::frame, 1),
+        "observe_10_of_four_models" => observe(10, Columns::frame, 4),
+        "observe_100" => observe(100, Columns::frame, 1),
+        "observe_1000" => observe(1_000, Columns::frame, 1),
+        "observe_1000_names_alone" => observe(1_000, Columns::frame_of_names, 1),
         "unique_rows_one_of_100" => unique(100, 1),
         "unique_rows_8_of_1000" => unique(1_000, 8),
+        "unique_rows_1000_of_1000" => unique(1_000, 1_000),
         "drain_20_classes" => drain(),
         _ => {
             eprintln!("counts: no hot path is called {name:?}");

@@ -123,7 +123,7 @@ impl PeakAggregator {
         tally: &mut Tally,
     ) -> PyResult<Result<usize, Reason>> {
         if let Ok(predictions) = predictions.cast::<PyDict>() {
-            return classification::observe(&self.aggregator, predictions, model_id, tally);
+            return classification::observe(&self.aggregator, predictions, model_id, tally).map(Ok);
         }
         if let Some((confidence, data)) = detections::attributes(predictions)? {
             let aggregator = &self.aggregator;

@@ -1,39 +1,12 @@
 //! Classification predictions: a dict whose `"predictions"` is a list (single-label) or a dict (multi-label).
 
-use super::items::{class_name, number};
+use super::items::{class_text, number};
 use super::names;
 use super::texts::{FrameTexts, RowText};
-use crate::{Aggregator, Confidences, Frame, Names, Reason, Tally};
+use crate::{Aggregator, Reason, Rows, Tally};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
-
-/// The rows of a frame, converted one by one.
-#[derive(Default)]
-struct Rows {
-    confidences: Vec<Result<f64, Reason>>,
-    names: Vec<Result<Box<[u8]>, Reason>>,
-}
-
-impl Rows {
-    fn push(&mut self, name: Option<&Bound<'_, PyAny>>, details: &Bound<'_, PyAny>) -> PyResult<()> {
-        let (confidence, name) = match details.cast::<PyDict>() {
-            Ok(details) => {
-                let py = details.py();
-                let confidence = details.get_item(names::confidence(py))?;
-                let confidence = confidence.map_or(Ok(Ok(0.0)), |confidence| number(&confidence))?;
-                let name = match name {
-                    Some(name) => Some(name.clone()),
-                    None => details.get_item(names::class(py))?,
-                };
-                (confidence, name.map_or(Err(Reason::ClassNameMissing), |name| class_name(&name)))
-            }
-            Err(_) => (Err(Reason::PredictionNotDict), Err(Reason::PredictionNotDict)),
-        };
-        self.confidences.push(confidence);
-        self.names.push(name);
-        Ok(())
-    }
-}
+use std::cell::RefCell;
 
 /// Observes a dict; one without predictions only gives its model a place.
 pub(super) fn observe(
@@ -41,31 +14,60 @@ pub(super) fn observe(
     predictions: &Bound<'_, PyDict>,
     model_id: &str,
     tally: &mut Tally,
-) -> PyResult<Result<usize, Reason>> {
+) -> PyResult<usize> {
     if predictions.is_empty() {
-        return Ok(Ok(0));
+        return Ok(0);
     }
     let py = predictions.py();
-    let mut rows = Rows::default();
     let entries = predictions.get_item(names::predictions(py))?;
-    if let Some(entries) = entries.as_ref().and_then(|entries| entries.cast::<PyList>().ok()) {
-        for entry in entries {
-            rows.push(None, &entry)?;
-        }
-    } else if let Some(entries) = entries.as_ref().and_then(|entries| entries.cast::<PyDict>().ok()) {
-        // A list of them: converting a confidence may run code that changes the dict.
-        for entry in entries.items() {
-            let (name, details) = entry.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
-            rows.push(Some(&name), &details)?;
-        }
-    } else {
+    let entries = entries.as_ref();
+    let single_label = entries.and_then(|entries| entries.cast::<PyList>().ok());
+    let multi_label = entries.and_then(|entries| entries.cast::<PyDict>().ok());
+    if single_label.is_none() && multi_label.is_none() {
         tally.add(Reason::PredictionUnsupported, 1);
     }
-    let mut texts = FrameTexts {
-        inference_id: RowText::Shared(predictions.get_item(names::inference_id(py))?),
-        prediction_type: RowText::Shared(predictions.get_item(names::prediction_type(py))?),
+    aggregator.observe_rows(model_id, tally, |rows| {
+        if let Some(entries) = single_label {
+            for entry in entries {
+                push(rows, None, &entry)?;
+            }
+        } else if let Some(entries) = multi_label {
+            for (name, details) in items(entries)? {
+                push(rows, Some(&name), &details)?;
+            }
+        }
+        Ok(FrameTexts {
+            inference_id: RowText::Shared(predictions.get_item(names::inference_id(py))?),
+            prediction_type: RowText::Shared(predictions.get_item(names::prediction_type(py))?),
+        })
+    })
+}
+
+/// The items of a dict as they are now: converting a confidence may run code that changes the dict.
+fn items<'py>(dict: &Bound<'py, PyDict>) -> PyResult<Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
+    let items = RefCell::new(Vec::with_capacity(dict.len()));
+    dict.locked_for_each(|key, value| {
+        items.borrow_mut().push((key, value));
+        Ok(())
+    })?;
+    Ok(items.into_inner())
+}
+
+/// Adds a class, under this name or the one in its details.
+#[inline]
+fn push(rows: &mut Rows<'_>, name: Option<&Bound<'_, PyAny>>, details: &Bound<'_, PyAny>) -> PyResult<()> {
+    // The check for exactly that type is the quicker one.
+    let Ok(details) = details.cast_exact::<PyDict>().or_else(|_| details.cast::<PyDict>()) else {
+        rows.push(Err(Reason::PredictionNotDict), Err(Reason::PredictionNotDict));
+        return Ok(());
     };
-    let Rows { confidences, names } = &rows;
-    let frame = Frame::new(names.len(), Confidences::Values(confidences), Names::Texts(names));
-    Ok(frame.map(|frame| aggregator.observe(model_id, &frame, &mut texts, tally)))
+    let py = details.py();
+    let confidence = match details.get_item(names::confidence(py))? {
+        Some(confidence) => number(&confidence)?,
+        None => Ok(0.0),
+    };
+    let inside = if name.is_none() { details.get_item(names::class(py))? } else { None };
+    let name = name.or(inside.as_ref());
+    rows.push(confidence, name.map_or(Err(Reason::ClassNameMissing), class_text));
+    Ok(())
 }

@@ -30,6 +30,7 @@ pub(super) struct View<'a> {
 
 impl<'a> View<'a> {
     /// Looks at a one-dimensional array.
+    #[inline]
     pub(super) fn new(array: &'a Bound<'_, PyUntypedArray>) -> Result<Self, Reason> {
         let (&[rows], &[stride]) = (array.shape(), array.strides()) else {
             return Err(Reason::ColumnShape);
@@ -51,6 +52,7 @@ impl<'a> View<'a> {
     }
 
     /// Looks at anything; `None` if it is no one-dimensional array.
+    #[inline]
     pub(super) fn of(column: &'a Bound<'_, PyAny>) -> Option<Self> {
         Self::new(column.cast().ok()?).ok()
     }
@@ -192,6 +194,14 @@ impl<'py> Held<'py, Box<[u8]>> {
             }
         }
     }
+}
+
+/// An array of text of fixed width, and its number of rows; `None` for anything else.
+#[inline]
+pub(super) fn text_array<'a, 'py>(column: &'a Bound<'py, PyAny>) -> Option<(&'a Bound<'py, PyUntypedArray>, usize)> {
+    let array = column.cast().ok()?;
+    let (rows, _) = View::new(array).ok()?.text()?;
+    Some((array, rows.rows()))
 }
 
 /// The number of rows of an array of any dimension; `None` for anything else.

@@ -1,6 +1,6 @@
 //! `sv.Detections`, and whatever has its `confidence` and `data`.
 
-use super::columns::{Held, TextColumn, View, array_rows};
+use super::columns::{Held, TextColumn, View, array_rows, text_array};
 use super::names;
 use super::texts::{FrameTexts, RowText};
 use crate::{Aggregator, Confidences, Frame, Names, Number, Reason, Tally};
@@ -48,7 +48,8 @@ pub(super) fn observe<'py>(
     tally: &mut Tally,
 ) -> PyResult<Result<usize, Reason>> {
     let py = predictions.py();
-    let columns = match data.cast::<PyDict>() {
+    // The check for exactly that type is the quicker one.
+    let columns = match data.cast_exact::<PyDict>().or_else(|_| data.cast::<PyDict>()) {
         Ok(data) => Columns {
             confidence,
             class_name: data.get_item(names::class_name(py))?,
@@ -86,10 +87,10 @@ impl Columns<'_> {
     ) -> Option<usize> {
         let (confidences, number, swapped) = View::of(&self.confidence)?.numbers()?;
         let (names, encoding) = View::of(self.class_name.as_ref()?)?.text()?;
-        let inference_ids = View::of(self.inference_id.as_ref()?)?.text()?;
-        let prediction_types = View::of(self.prediction_type.as_ref()?)?.text()?;
+        let (inference_ids, ids) = text_array(self.inference_id.as_ref()?)?;
+        let (prediction_types, types) = text_array(self.prediction_type.as_ref()?)?;
         let rows = confidences.rows();
-        if rows == 0 || inference_ids.0.rows() != rows || prediction_types.0.rows() != rows {
+        if rows == 0 || ids != rows || types != rows {
             return None;
         }
         let confidences = Confidences::Numbers { column: confidences, number, swapped };
@@ -98,8 +99,8 @@ impl Columns<'_> {
             frame = frame.with_hints(ids);
         }
         let mut texts = FrameTexts {
-            inference_id: RowText::Rows(inference_ids.0, inference_ids.1),
-            prediction_type: RowText::Rows(prediction_types.0, prediction_types.1),
+            inference_id: RowText::Array(inference_ids),
+            prediction_type: RowText::Array(prediction_types),
         };
         Some(aggregator.observe(model_id, &frame, &mut texts, tally))
     }
@@ -135,8 +136,8 @@ impl Columns<'_> {
         Ok((|| {
             let frame = Frame::new(rows, confidences.as_confidences()?, names.as_names()?)?;
             let mut texts = FrameTexts {
-                inference_id: RowText::new(&inference_ids)?,
-                prediction_type: RowText::new(&prediction_types)?,
+                inference_id: RowText::new(&inference_ids),
+                prediction_type: RowText::new(&prediction_types),
             };
             Ok(aggregator.observe(model_id, &frame, &mut texts, tally))
         })())

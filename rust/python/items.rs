@@ -10,22 +10,25 @@ use pyo3::types::{PyBytes, PyFloat, PyString};
 
 /// The canonical form of an object that should be a class name.
 pub(super) fn class_name(item: &Bound<'_, PyAny>) -> Result<Box<[u8]>, Reason> {
-    let canonical = |text: &str| {
-        let text = text.trim_end_matches('\0');
-        if is_too_long(text) {
-            return Err(Reason::ClassNameTooLong);
-        }
-        let mut canonical = Vec::with_capacity(4 * text.len());
-        label::push_canonical(text, &mut canonical);
-        Ok(canonical.into_boxed_slice())
-    };
-    if let Ok(text) = item.cast::<PyString>() {
-        canonical(text.to_str().map_err(|_| Reason::ClassNameSurrogate)?)
+    let text = class_text(item)?;
+    let mut canonical = Vec::with_capacity(4 * text.len());
+    label::push_canonical(text, &mut canonical);
+    Ok(canonical.into_boxed_slice())
+}
+
+/// The text of an object that should be a class name, without NULs at its end.
+#[inline]
+pub(super) fn class_text<'a>(item: &'a Bound<'_, PyAny>) -> Result<&'a str, Reason> {
+    // The check for exactly that type is the quicker one.
+    let text = if let Ok(text) = item.cast_exact::<PyString>().or_else(|_| item.cast::<PyString>()) {
+        text.to_str().map_err(|_| Reason::ClassNameSurrogate)?
     } else if let Ok(bytes) = item.cast::<PyBytes>() {
-        canonical(std::str::from_utf8(bytes.as_bytes()).map_err(|_| Reason::ClassNameNotText)?)
+        std::str::from_utf8(bytes.as_bytes()).map_err(|_| Reason::ClassNameNotText)?
     } else {
-        Err(Reason::ClassNameNotText)
-    }
+        return Err(Reason::ClassNameNotText);
+    };
+    let text = text.trim_end_matches('\0');
+    if is_too_long(text) { Err(Reason::ClassNameTooLong) } else { Ok(text) }
 }
 
 pub(super) fn is_too_long(text: &str) -> bool {
@@ -52,10 +55,16 @@ pub(super) fn read_text(item: &Bound<'_, PyAny>, into: &mut String) -> bool {
 }
 
 /// The value of an object that should be a confidence; numeric text counts as its number.
+#[inline]
 pub(super) fn number(item: &Bound<'_, PyAny>) -> PyResult<Result<f64, Reason>> {
-    if let Ok(float) = item.cast::<PyFloat>() {
-        return Ok(Ok(float.value()));
+    match item.cast::<PyFloat>() {
+        Ok(float) => Ok(Ok(float.value())),
+        Err(_) => number_of_another_type(item),
     }
+}
+
+#[cold]
+fn number_of_another_type(item: &Bound<'_, PyAny>) -> PyResult<Result<f64, Reason>> {
     match convert(item) {
         Err(error) if error.is_instance_of::<PyException>(item.py()) => Ok(Err(Reason::ConfidenceNotNumber)),
         value => value.map(|value| value.ok_or(Reason::ConfidenceNotNumber)),

@@ -2,37 +2,38 @@
 
 use super::columns::{TextColumn, View};
 use super::items::read_text;
-use crate::{Column, Encoding, Reason, Texts, label};
+use crate::{Texts, label};
+use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 /// Where one text of each row comes from.
 pub(super) enum RowText<'a, 'py> {
     Missing,
-    Rows(Column<'a>, Encoding),
+    /// An array of text of fixed width.
+    Array(&'a Bound<'py, PyUntypedArray>),
     Items(&'a Bound<'py, PyList>),
     /// The same for every row.
     Shared(Option<Bound<'py, PyAny>>),
 }
 
 impl<'a, 'py> RowText<'a, 'py> {
-    pub(super) fn new(column: &'a TextColumn<'py>) -> Result<Self, Reason> {
-        Ok(match column {
+    pub(super) fn new(column: &'a TextColumn<'py>) -> Self {
+        match column {
             TextColumn::Missing => Self::Missing,
             TextColumn::Items(items) => Self::Items(items),
-            TextColumn::Array(array) => {
-                let (column, encoding) = View::new(array)?.text().ok_or(Reason::ColumnShape)?;
-                Self::Rows(column, encoding)
-            }
-        })
+            TextColumn::Array(array) => Self::Array(array),
+        }
     }
 
     fn read(&self, row: usize, into: &mut String) -> bool {
         match self {
             Self::Missing | Self::Shared(None) => false,
-            Self::Rows(column, encoding) => {
-                // Another thread may have reshaped the array since its length was checked.
-                row < column.rows() && label::read_text(*encoding, column.row(row), into).is_some()
+            // Another thread may have reshaped the array since it was looked at first.
+            Self::Array(array) => {
+                View::new(array).ok().and_then(|view| view.text()).is_some_and(|(column, encoding)| {
+                    row < column.rows() && label::read_text(encoding, column.row(row), into).is_some()
+                })
             }
             Self::Items(items) => items.get_item(row).is_ok_and(|item| read_text(&item, into)),
             Self::Shared(Some(item)) => read_text(item, into),

@@ -87,6 +87,35 @@ def test_the_core_answers_as_the_model_on_frames_of_many_classes(
     assert rejected == model.dropped > 0
 
 
+@pytest.mark.parametrize("models", [2, 8, 20])
+def test_the_core_answers_as_the_model_on_many_models_in_turn(
+    make_detections: Any, models: int
+) -> None:
+    """A thread keeps memory for eight models; their frames hold the same classes."""
+    rng = np.random.default_rng(models)
+    stream: list[Any] = []
+    for turn in range(200):
+        names = [f"class {number}" for number in rng.integers(0, 9, 5)]
+        scores = rng.integers(0, 20, 5) / 20
+        form = turn // models % 4
+        if form == 0:
+            pairs = zip(names, scores.tolist(), strict=True)
+            found = [{"class": name, "confidence": score} for name, score in pairs]
+            frame: Any = {"predictions": found, "inference_id": f"{turn}"}
+        elif form == 1:
+            pairs = zip(names, scores.tolist(), strict=True)
+            labels = {name: {"confidence": score} for name, score in pairs}
+            frame = {"predictions": labels, "inference_id": f"{turn}"}
+        else:
+            kind = "U12" if form == 2 else "S12"
+            column = np.array(names, dtype=kind)
+            frame = make_detections(column, scores, [f"{turn}"] * 5)
+        stream += [(frame, f"m/{turn % models}")] + [None] * (turn % 50 == 49)
+    expected, _ = replay(stream, ModelWindow())
+    found, _ = replay(stream, PeakAggregator())
+    assert found == expected
+
+
 class _LastTieWins(ModelWindow):
     def drain(self) -> list[dict[str, Any]]:
         winners: dict[str, dict[str, Any]] = {}

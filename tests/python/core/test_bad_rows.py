@@ -383,3 +383,62 @@ def test_a_bad_item_of_a_response_costs_its_row_only(bad, form):
     report = window.drain()
     assert [row["class_name"] for row in report] == GOOD
     assert {row["inference_id"] for row in report} == {"id"}
+
+
+class Observing:
+    """A confidence whose conversion observes a frame, and then changes its own."""
+
+    def __init__(self, window: PeakAggregator, entries: Any) -> None:
+        self._window = window
+        self._entries = entries
+
+    def __float__(self) -> float:
+        inner = {"predictions": {"inner": {"confidence": 0.125}}}
+        self._window.observe(inner, "m")
+        self._entries.clear()
+        return 0.5
+
+
+@pytest.mark.parametrize("form", ["single", "multi"])
+def test_a_conversion_may_observe_and_change_what_is_observed(form):
+    window = PeakAggregator()
+    entries: Any = [] if form == "single" else {}
+    confidence = Observing(window, entries)
+    if form == "single":
+        entries.append({"class": "outer", "confidence": confidence})
+        entries.append({"class": "later", "confidence": 0.25})
+    else:
+        entries["outer"] = {"confidence": confidence}
+        entries["later"] = {"confidence": 0.25}
+    window.observe({"predictions": entries}, "m")
+    found = {row["class_name"]: row["confidence"] for row in window.drain()}
+    assert found.pop("later", 0.25) == 0.25
+    assert found == {"inner": 0.125, "outer": 0.5}
+
+
+def test_an_interrupted_conversion_takes_nothing_of_its_frame():
+    class Interrupting:
+        def __float__(self) -> float:
+            raise KeyboardInterrupt
+
+    window = PeakAggregator()
+    found = [
+        {"class": "before", "confidence": 0.5},
+        {"class": "bad", "confidence": Interrupting()},
+    ]
+    with pytest.raises(KeyboardInterrupt):
+        window.observe({"predictions": found}, "m")
+    assert window.observe({"predictions": found[:1]}, "m") == 1
+    assert [row["class_name"] for row in window.drain()] == ["before"]
+
+
+@pytest.mark.parametrize("names", [("a", "a\0"), ("a\0", "a"), (b"a", "a")])
+def test_names_of_a_response_that_differ_in_padding_alone_are_one_class(names):
+    first, second = names
+    scores = [(first, 0.25), (second, 0.75), (first, 0.75), ("b", 0.5)]
+    found = [{"class": name, "confidence": score} for name, score in scores]
+    window = PeakAggregator()
+    assert window.observe({"predictions": found}, "m") == 4
+    report = window.drain()
+    assert [row["class_name"] for row in report] == ["a", "b"]
+    assert [row["confidence"] for row in report] == [0.75, 0.5]

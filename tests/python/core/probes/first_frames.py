@@ -97,7 +97,7 @@ FRAMES = {
 }
 # Python code, which lets others in, logs a bad row if it is the first of its kind.
 LOGGED = {
-    "predictions": [{"class": "new"}, {"class": "a", "confidence": None}],
+    "predictions": [{"class": "new"}, {}, {"class": "a", "confidence": None}],
     "inference_id": 0,
 }
 BAD_FRAMES = {

@@ -155,7 +155,11 @@ class PeakAggregator:
 
 @final
 class WindowSnapshot:
-    """What a closed window held, to be merged, encoded or reported."""
+    """What a closed window held, to be merged, encoded or reported.
+
+    The window is emptied when something of it is first asked for. If that failed, later
+    calls raise RuntimeError.
+    """
 
     @staticmethod
     def decode(encoded: bytes, /) -> WindowSnapshot:

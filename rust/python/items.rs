@@ -77,7 +77,8 @@ fn convert(item: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
     // NumPy's complex numbers and times convert to float as well. The types of other libraries have no such kind.
     let dtype = item.getattr_opt(names::dtype(py))?;
     if let Some(kind) = dtype.map_or(Ok(None), |dtype| dtype.getattr_opt(names::kind(py)))?
-        && matches!(kind.extract()?, "c" | "M" | "m")
+        && let Ok(kind) = kind.cast::<PyString>()
+        && matches!(kind.to_str(), Ok("c" | "M" | "m"))
     {
         return Ok(None);
     }

@@ -1,12 +1,12 @@
 //! Classification predictions: a dict whose `"predictions"` is a list (single-label) or a dict (multi-label).
+#![allow(unsafe_code)]
 
 use super::items::{class_text, number};
-use super::names;
 use super::texts::{FrameTexts, RowText};
+use super::{dicts, names};
 use crate::{Aggregator, Reason, Rows, Tally};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
-use std::cell::RefCell;
+use pyo3::types::{PyDict, PyFloat, PyList};
 
 /// Observes a dict; one without predictions only gives its model a place.
 pub(super) fn observe(
@@ -32,7 +32,8 @@ pub(super) fn observe(
                 push(rows, None, &entry)?;
             }
         } else if let Some(entries) = multi_label {
-            for (name, details) in items(entries)? {
+            // A copy: converting a confidence may run code that changes the dict.
+            for (name, details) in dicts::items(entries) {
                 push(rows, Some(&name), &details)?;
             }
         }
@@ -41,16 +42,6 @@ pub(super) fn observe(
             prediction_type: RowText::Shared(predictions.get_item(names::prediction_type(py))?),
         })
     })
-}
-
-/// The items of a dict as they are now: converting a confidence may run code that changes the dict.
-fn items<'py>(dict: &Bound<'py, PyDict>) -> PyResult<Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
-    let items = RefCell::new(Vec::with_capacity(dict.len()));
-    dict.locked_for_each(|key, value| {
-        items.borrow_mut().push((key, value));
-        Ok(())
-    })?;
-    Ok(items.into_inner())
 }
 
 /// Adds a class, under this name or the one in its details.
@@ -62,12 +53,28 @@ fn push(rows: &mut Rows<'_>, name: Option<&Bound<'_, PyAny>>, details: &Bound<'_
         return Ok(());
     };
     let py = details.py();
-    let confidence = match details.get_item(names::confidence(py))? {
-        Some(confidence) => number(&confidence)?,
-        None => Ok(0.0),
+    // SAFETY: the value of a float is read at once, and anything else gets a reference.
+    let confidence = unsafe {
+        dicts::read(details, names::confidence(py), |confidence| match confidence {
+            Some(confidence) => match confidence.cast_exact::<PyFloat>() {
+                Ok(float) => Ok(float.value()),
+                Err(_) => Err(confidence.clone()),
+            },
+            None => Ok(0.0),
+        })
+    }?;
+    let confidence = match confidence {
+        Ok(confidence) => Ok(confidence),
+        Err(confidence) => number(&confidence)?,
     };
-    let inside = if name.is_none() { details.get_item(names::class(py))? } else { None };
-    let name = name.or(inside.as_ref());
-    rows.push(confidence, name.map_or(Err(Reason::ClassNameMissing), class_text));
-    Ok(())
+    if let Some(name) = name {
+        rows.push(confidence, class_text(name));
+        return Ok(());
+    }
+    // SAFETY: reading a text and adding a row run no Python code.
+    unsafe {
+        dicts::read(details, names::class(py), |name| {
+            rows.push(confidence, name.map_or(Err(Reason::ClassNameMissing), class_text));
+        })
+    }
 }

@@ -4,6 +4,7 @@ mod aggregator;
 mod classification;
 mod columns;
 mod detections;
+mod dicts;
 mod distributions;
 mod ids;
 mod items;

@@ -106,7 +106,7 @@ lint: $(DONE)/lint $(DONE)/targets ## Check style (ruff, rustfmt, clippy), and t
 	cargo clippy --locked --quiet --all-targets --manifest-path benches/rust/Cargo.toml --target-dir target/benches -- -D warnings
 	PYO3_PYTHON=$(CURDIR)/$(VPY) cargo clippy --locked --quiet --all-targets --features python,abi3 -- -D warnings
 	cargo clippy --locked --quiet --manifest-path fuzz/Cargo.toml --no-default-features --target-dir target/fuzz -- -D warnings
-	PYO3_NO_PYTHON=1 RUSTFLAGS="-D warnings" cargo check --locked --quiet --lib --features python,abi3 $(addprefix --target ,$(TARGETS))
+	RUSTFLAGS="-D warnings -C target-feature=-crt-static" cargo check --locked --quiet --lib --features python,abi3 $(addprefix --target ,$(TARGETS)) # an extension for musl is linked to it dynamically
 
 .PHONY: format
 format: $(DONE)/lint ## Rewrite the sources in the project's style

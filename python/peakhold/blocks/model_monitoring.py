@@ -17,17 +17,14 @@ from peakhold.blocks.handover import (
     result,
 )
 from peakhold.blocks.interval import whole_seconds
-from peakhold.blocks.windows import REGISTRY, Window, WindowKey
+from peakhold.blocks.windows import REGISTRY, ClosedWindow, Window, WindowKey
 from peakhold.delivery import current
 from peakhold.roboflow.api_key import without_locals
 from peakhold.texts import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from peakhold.delivery import Sender
     from peakhold.delivery.cache import Cache
-    from peakhold.records import Record
     from peakhold.roboflow import ApiKey
     from peakhold.roboflow.operations import PlatformClient
 
@@ -148,7 +145,7 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
     def _report(
         self, window: Window, sender: Sender, period: int, *, fire_and_forget: bool
     ) -> SinkResult:
-        closed: list[Callable[[], Record]] = []
+        closed: list[ClosedWindow] = []
         try:
             window.close_if_due(sender, period, closed)
             if not closed:
@@ -156,13 +153,13 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
             offline = sender.offline
             if fire_and_forget or offline:
                 schedule = self._schedule if fire_and_forget and not offline else None
-                current().deliver_later(closed[0], sender, schedule)
+                current().deliver_later(closed[0].record, sender, schedule)
                 return result(OFFLINE if offline else IN_BACKGROUND)
-            error = current().deliver_now(closed[0](), sender)
+            error = current().deliver_now(closed[0].record(), sender, closed)
         except BaseException:
             # Of a signal handler's, for example. The frames of the window were
             # accepted: its record, of which there is one, goes out all the same.
-            for seal in closed:
-                current().deliver_later(seal, sender)
+            for window_closed in closed:
+                current().deliver_later(window_closed.record, sender)
             raise
         return result(SENT) if error is None else failure(FAILED, error, sender)

@@ -20,8 +20,6 @@ from peakhold.delivery import current
 from peakhold.locks import is_free
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from peakhold._peakhold import WindowSnapshot
     from peakhold.delivery import Dispatcher, Sender
     from peakhold.records import Record
@@ -84,16 +82,16 @@ class Window:
         self._watcher: Dispatcher | None = None
 
     def close_if_due(
-        self, sender: Sender, period: int, closed: list[Callable[[], Record]]
+        self, sender: Sender, period: int, closed: list[ClosedWindow]
     ) -> None:
         """Close the window if its interval is over; empty or not, as ``run`` does.
 
         Args:
             sender: The caller's; it reports the window from now on.
             period: The caller's frequency in seconds.
-            closed: Gets what makes the record, unless it is not time or another thread
-                is closing. It is not returned: an exception that a signal handler
-                raises would lose it.
+            closed: Gets what was closed, unless it is not time or another thread is
+                closing. It is not returned: an exception that a signal handler raises
+                would lose it.
         """
         # Once a window, with cold caches: each Python function called takes some 5 us.
         if self.lock.locked():
@@ -129,9 +127,9 @@ class Window:
                     self._sender.cache, self.period
                 ):
                     self._goes_on = False
-                    closed: list[Callable[[], Record]] = []
+                    closed: list[ClosedWindow] = []
                     self._close(closed)
-                    current().deliver_later(closed[0], self._sender)
+                    current().deliver_later(closed[0].record, self._sender)
                 if now >= self._deadline():
                     return now + min(self.period, _LONGEST_SLEEP)
             # A caller with a shorter frequency may come along any time.
@@ -165,49 +163,29 @@ class Window:
         dispatcher.watch(self.check, monotonic() + CLOCK_GRACE)
         self._watcher = dispatcher
 
-    def _close(self, closed: list[Callable[[], Record]]) -> None:
+    def _close(self, closed: list[ClosedWindow]) -> None:
         self._closed += 1
         self.interval.last_report = monotonic()
-        taken: list[WindowSnapshot] = []
-        seal = partial(
-            self._seal,
-            (taken, []),
-            datetime.now(),  # noqa: DTZ005 - as cache and request have it
-            self._sender,
-            self.period,
-            self._closed,
-        )
-        closed.append(seal)
+        window = ClosedWindow(self, self._sender, self.period, self._closed)
+        closed.append(window)
         # Taken and kept in one call of C, in which no signal handler raises.
-        taken.extend(starmap(self.aggregator.snapshot, [()]))
+        window.snapshots.extend(starmap(self.aggregator.snapshot, [()]))
 
-    def _seal(
-        self,
-        kept: tuple[list[WindowSnapshot], list[Record]],
-        closed_at: datetime,
-        sender: Sender,
-        period: int,
-        closed: int,
-    ) -> Record:
-        """Do what closing need not wait for: tell the cache, and make the record.
-
-        There is one snapshot and one record in ``kept``, however often it is called.
-        """
-        taken, made = kept
-        if made:
-            return made[0]
-        if not taken:  # interrupted just before
-            taken.append(self.aggregator.snapshot())
-        self.interval.tell(sender.cache, period, closed_at)
+    def seal(self, closed: ClosedWindow) -> Record:
+        """Do what closing need not wait for: tell the cache, and make the record."""
+        if not closed.snapshots:  # interrupted just before
+            closed.snapshots.append(self.aggregator.snapshot())
+        (snapshot,) = closed.snapshots
+        self.interval.tell(closed.sender.cache, closed.period, closed.at)
         record = self._journals.seal(
-            sender.destination,
+            closed.sender.destination,
             self.key,
-            taken[0],
-            partial(self._reported, closed, sender, period),
-            closed_at,
+            snapshot,
+            partial(self._reported, closed.number, closed.sender, closed.period),
+            closed.at,
         )
-        made.append(record)
-        if taken[0].journal is None:
+        if snapshot.journal is None:
+            sender = closed.sender
             self._journals.begin(self.aggregator, sender.destination, astuple(self.key))
         self._prepare()
         return record
@@ -245,6 +223,46 @@ class Window:
         REGISTRY.forget(self)
         self.released = True
         self._flush()
+
+
+class ClosedWindow:
+    """What a window held when it was closed, on its way to delivery.
+
+    After an interruption on that way, as by a signal handler, it is begun anew: there
+    is one snapshot and one record all the same.
+
+    Attributes:
+        snapshots: The peaks; one, once it was taken.
+        at: When it was closed; local and without offset, as cache and request have it.
+        sender: Who reports it.
+        period: Seconds between reports.
+        number: Of the closings of its window.
+    """
+
+    __slots__ = (
+        *("_lock", "_record", "_window"),
+        *("at", "number", "period", "sender", "snapshots"),
+    )
+
+    def __init__(
+        self, window: Window, sender: Sender, period: int, number: int
+    ) -> None:
+        """Close a window now; its peaks are taken next."""
+        self.snapshots: list[WindowSnapshot] = []
+        self.at = datetime.now()  # noqa: DTZ005 - see above
+        self.sender = sender
+        self.period = period
+        self.number = number
+        self._window = window
+        self._record: Record | None = None
+        self._lock = threading.Lock()
+
+    def record(self) -> Record:
+        """Return the record of the window, which is made once."""
+        with self._lock:
+            if self._record is None:
+                self._record = self._window.seal(self)
+            return self._record
 
 
 class _Bound(NamedTuple):

@@ -171,36 +171,50 @@ class Dispatcher:
         if schedule and task:
             self._host_tasks.hand(task, lane, schedule)
 
-    def deliver_now(self, record: Record, sender: Sender) -> Exception | None:
+    def deliver_now(
+        self, record: Record, sender: Sender, pending: list[Any] | None = None
+    ) -> Exception | None:
         """Commit a record and make one attempt, on the caller's thread.
 
-        What fails stays in the outbox.
+        What fails stays in the outbox, and so does what is interrupted.
+
+        Args:
+            record: What to send.
+            sender: Who sends it.
+            pending: Emptied as soon as the record is not the caller's to deliver any
+                more, whatever interrupts the call.
 
         Returns:
             Why it failed, or None.
         """
         with self._lock:
             lane = self._lanes.of(sender)
+        failed: Exception | None = None
+        parts: list[Record] = []
+        committed = False
         try:
+            if pending:
+                pending.clear()
             # Whoever waits sends every entry now, by a client of one a call as well.
             apart = not sender.sends_bodies
             parts = self._intake.encoded(record, sender, apart=apart)
-        except UnencodableError as error:
-            return error
-        except Exception as error:  # noqa: BLE001 - of an injected client
-            self.deliver(record, sender)
-            return error
-        failed: Exception | None = None
-        try:
             self.outbox.add(parts, leased=True)
+            committed = True
             self._note(parts)
             while parts and failed is None:
                 failed = self._attempts.attempt(parts[0], lane, sender)
                 del parts[0]
             self._give_back(parts, lane, record.kind)
-        except BaseException:
+        except UnencodableError as error:
+            return error
+        except BaseException as error:
             self._give_back(parts, lane, record.kind)
-            raise
+            if committed:
+                raise
+            self.deliver(record, sender)  # of which the outbox takes what it has not
+            if not isinstance(error, Exception):  # of an injected client
+                raise
+            return error
         return failed
 
     def _give_back(self, parts: Iterable[Record], lane: Lane, kind: Kind) -> None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 MAX_RECORDS = 1_000
 MAX_BYTES = 16 * 1024 * 1024
 """What may wait here; past it the oldest is dropped. Usually it is nothing."""
+_NEWEST = 64
+"""Records that are known when they are put again."""
 PAUSE = 5.0
 """Seconds until a client that could not describe its device is asked again."""
 
@@ -52,6 +54,7 @@ class Intake:
         self._lock = threading.Lock()
         self._committing = threading.Lock()
         self._waiting: deque[tuple[Record, Sender]] = deque()
+        self._newest: deque[str] = deque(maxlen=_NEWEST)
         self._bytes = 0
         self._writing: tuple[Record, Sender] | None = None
         self._overflowed = 0
@@ -71,13 +74,19 @@ class Intake:
         return float("inf") if self.busy else self.next_at
 
     def put(self, record: Record, sender: Sender) -> None:
-        """Take a record; takes microseconds."""
+        """Take a record, once if it is put again at once; takes microseconds.
+
+        After an interruption, as by a signal handler, the caller puts it again.
+        """
         with self._lock:
+            if record.id in self._newest:
+                return
             # Last what is to be committed, and first what the end of it would leave
             # undone: an exception of a signal handler may come in between.
             self.next_at = min(self.next_at, self._clock())
             self._bytes += record.size
             self._waiting.append((record, sender))
+            self._newest.append(record.id)
             while len(self._waiting) > 1 and (
                 len(self._waiting) > MAX_RECORDS or self._bytes > MAX_BYTES
             ):
@@ -111,12 +120,14 @@ class Intake:
                     committed += parts
         finally:
             with self._lock:
-                if self._writing:  # after what is no ``Exception``
-                    again.append(self._writing)
+                if self._writing:  # after what is not an ``Exception``
+                    if not self._waiting or self._waiting[0] is not self._writing:
+                        again.append(self._writing)
                     self._writing = None
                 self._waiting.extendleft(reversed(again))
+                # Counted anew, for an interruption may have left it wrong.
+                self._bytes = sum(record.size for record, _ in self._waiting)
                 if again:
-                    self._bytes += sum(record.size for record, _ in again)
                     self.next_at = min(self.next_at, self._clock() + PAUSE)
         return committed
 

@@ -6,6 +6,7 @@ import inspect
 import logging
 import time
 import uuid
+from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -369,3 +370,37 @@ def test_offline_mode_says_that_nothing_was_sent(
     assert run(aggregator()) == SENT
     assert dispatcher.flush(5)
     assert len(api.accepted()) == 2
+
+
+class InterruptedCache:
+    """The test's cache, in which the time limit of a job queue strikes once."""
+
+    def __init__(self, cache, write):
+        self._cache = cache
+        self._write = write
+        self.writes = 0
+
+    def get(self, key):
+        return self._cache.get(key)
+
+    def set(self, key, value, expire=None):
+        self.writes += "last_report_time" in key
+        if self.writes == self._write:
+            self._write = None
+            raise KeyboardInterrupt
+        self._cache.set(key, value, expire)
+
+
+@pytest.mark.parametrize("fire_and_forget", [True, False])
+@pytest.mark.parametrize("write", [1, 2])
+def test_an_interrupted_report_arrives_once(
+    aggregator, run, client, overdue, dispatcher, write, fire_and_forget
+):
+    # The first write is at the closing, the second one after the report arrived.
+    cache = InterruptedCache(overdue, write)
+    block = aggregator(platform_client=client, cache=cache)
+    with suppress(KeyboardInterrupt):
+        run(block, fire_and_forget=fire_and_forget)
+    assert dispatcher.flush(5)
+    assert [len(each["inference_results"]) for each in client.reports()] == [1]
+    assert cache.writes >= write

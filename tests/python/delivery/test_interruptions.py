@@ -87,6 +87,19 @@ def test_a_report_whose_making_was_interrupted_is_made_again(working, sender, cl
     assert working.flush(5)
 
 
+def test_a_record_that_is_handed_over_again_is_sent_once(working, sender, client):
+    record = report(sender)
+    working.deliver(record, sender)
+    assert eventually(lambda: sent(client) == 1)
+    working.deliver(record, sender)
+    assert working.flush(5)
+    assert sent(client) == 1
+
+    working.deliver(report(sender), sender)  # the control: another record
+    assert working.flush(5)
+    assert sent(client) == 2
+
+
 def test_a_lock_that_is_held_is_waited_for_as_long_as_is_allowed():
     lock = threading.Lock()
     assert is_free(lock)

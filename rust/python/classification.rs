@@ -71,7 +71,8 @@ fn push(rows: &mut Rows<'_>, name: Option<&Bound<'_, PyAny>>, details: &Bound<'_
         rows.push(confidence, class_text(name));
         return Ok(());
     }
-    // SAFETY: reading a text and adding a row run no Python code.
+    // SAFETY: reading a text and adding a row run no Python code. (Up to CPython 3.11 the exception for a lone surrogate may start the
+    // garbage collector, and with it finalizers; it holds the text, of which nothing is used any more.)
     unsafe {
         dicts::read(details, names::class(py), |name| {
             rows.push(confidence, name.map_or(Err(Reason::ClassNameMissing), class_text));

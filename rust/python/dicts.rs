@@ -1,7 +1,7 @@
 //! Dicts read without what costs most about reading them: references of one's own, which the stable ABI counts by a call each.
 //!
 //! Where the interpreter lock is, a value stays in its dict as long as no Python code runs. Without the lock another thread may take it out,
-//! so that a reference is needed. A wheel for the stable ABI runs only where the lock is.
+//! so that a reference is needed.
 #![allow(unsafe_code)]
 
 use pyo3::ffi;
@@ -10,17 +10,23 @@ use pyo3::sync::critical_section::with_critical_section;
 use pyo3::types::{PyDict, PyString};
 use std::ptr::null_mut;
 
+/// Whether the interpreter has its lock: objects of one without have more than a count and a type. The feature `abi3` does not say: on an
+/// interpreter without the lock, `PyO3` builds for that version instead.
+const LOCKED: bool = size_of::<ffi::PyObject>() == 2 * size_of::<usize>();
+
 /// Calls `read` with a value, or with None if there is no such key.
 ///
 /// # Safety
 /// `read` runs no Python code as long as it uses the value, but for what it does with a reference of its own.
-#[cfg(feature = "abi3")]
 #[inline]
 pub(super) unsafe fn read<'py, T>(
     dict: &Bound<'py, PyDict>,
     key: &Bound<'py, PyString>,
     read: impl FnOnce(Option<&Bound<'py, PyAny>>) -> T,
 ) -> PyResult<T> {
+    if !LOCKED {
+        return dict.get_item(key).map(|value| read(value.as_ref()));
+    }
     // SAFETY: both are alive, and the value is in the dict until Python code runs, which the caller excludes.
     let value = unsafe {
         let value = ffi::PyDict_GetItemWithError(dict.as_ptr(), key.as_ptr());
@@ -32,16 +38,6 @@ pub(super) unsafe fn read<'py, T>(
         return Err(error);
     }
     Ok(read(value.as_deref()))
-}
-
-#[cfg(not(feature = "abi3"))]
-#[inline]
-pub(super) unsafe fn read<'py, T>(
-    dict: &Bound<'py, PyDict>,
-    key: &Bound<'py, PyString>,
-    read: impl FnOnce(Option<&Bound<'py, PyAny>>) -> T,
-) -> PyResult<T> {
-    dict.get_item(key).map(|value| read(value.as_ref()))
 }
 
 /// The items of a dict as they are now, whatever becomes of it.

@@ -23,7 +23,14 @@ pub fn unique_rows(column: &Column<'_>) -> Vec<usize> {
     let mut unique = Vec::with_capacity(FEW);
     // Most rows repeat one of a few, and to compare a row with one takes less time than to hash all of it.
     let mut recent = [None; RECENT];
+    let compared = column.width() >= 8; // what is narrower has no sample, and is hashed at once
     for (number, row) in column.iter().enumerate() {
+        if !compared {
+            if seen.insert(row) {
+                unique.push(number);
+            }
+            continue;
+        }
         let recent = &mut recent[sample(row) % RECENT];
         if *recent == Some(row) {
             continue;

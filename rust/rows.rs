@@ -60,13 +60,14 @@ impl RowHasher {
     #[allow(clippy::inline_always, reason = "a call takes a quarter of a row's time")]
     #[allow(clippy::cast_possible_truncation, reason = "both halves of the word are used")]
     pub(crate) fn hash(&self, row: &[u8]) -> u64 {
-        let [mut hash, seed] = self.seeds;
+        let [mut hash, mut seed] = self.seeds;
         if let Some((before, last)) = words(row) {
             for word in before {
-                // The rotation tells words that change places; the products do not wait for each other.
-                hash = hash.rotate_left(23) ^ fold(self.seeds[0] ^ word as u64, seed ^ (word >> 64) as u64);
+                // The products do not wait for each other, and each has a seed of its place: equal words do not cancel out.
+                hash ^= fold(self.seeds[0] ^ word as u64, seed ^ (word >> 64) as u64);
+                seed = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
             }
-            hash = hash.rotate_left(23) ^ fold(self.seeds[0] ^ last as u64, seed ^ (last >> 64) as u64);
+            hash ^= fold(self.seeds[0] ^ last as u64, seed ^ (last >> 64) as u64);
         } else {
             let (first, last) = halves(row);
             hash = fold(hash ^ first, seed ^ last.rotate_left(32) ^ row.len() as u64);
@@ -122,6 +123,24 @@ mod tests {
             hashes.sort_unstable();
             hashes.dedup();
             assert_eq!(hashes.len(), width + 1);
+        }
+    }
+
+    #[test]
+    fn equal_words_at_any_distance_do_not_cancel_out() {
+        let row_hasher = RowHasher::default();
+        for distance in 1..256 {
+            let mut hashes: Vec<u64> = (0..4_u8)
+                .map(|value| {
+                    let mut row = vec![0; 16 * 260];
+                    row[0] = value;
+                    row[16 * distance] = value;
+                    row_hasher.hash(&row)
+                })
+                .collect();
+            hashes.sort_unstable();
+            hashes.dedup();
+            assert_eq!(hashes.len(), 4, "{distance} words apart");
         }
     }
 }

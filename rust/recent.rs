@@ -6,7 +6,7 @@
 use crate::memo::Holder;
 use crate::reduction::Reduction;
 
-/// Models whose memory is kept. Each takes what [`Reduction::is_small`] allows at most.
+/// Models whose memory is kept. All of them together take what [`Reduction::are_small`] allows at most.
 const MOST_MODELS: usize = 8;
 
 /// The memory of each model that was seen last; `M` and `C` as in [`Reduction`].
@@ -51,7 +51,9 @@ impl<M, C> Recent<M, C> {
     /// Gives memory to a model that has none; returns its place.
     #[cold]
     fn give(&mut self, aggregator: Holder, model_id: &str) -> usize {
-        let place = if self.reductions.len() < MOST_MODELS {
+        let place = if let Some(free) = self.reductions.iter().position(Reduction::is_free) {
+            free
+        } else if self.reductions.len() < MOST_MODELS {
             self.reductions.push(Reduction::default());
             self.reductions.len() - 1
         } else {
@@ -63,20 +65,33 @@ impl<M, C> Recent<M, C> {
         place
     }
 
-    /// Gives memory back that the last frame made too large to be kept.
+    /// Gives memory back if the last frame made it too large to be kept.
     #[inline]
     pub(crate) fn shrink(&mut self) {
-        if let Some(reduction) = self.reductions.get_mut(self.last)
-            && !reduction.is_small()
-        {
-            *reduction = Reduction::default();
+        if self.reductions.get(self.last).is_some_and(|reduction| !reduction.is_small_among(MOST_MODELS)) {
+            self.shrink_to_limit();
         }
+    }
+
+    #[cold]
+    fn shrink_to_limit(&mut self) {
+        if Reduction::are_small(self.reductions.iter()) {
+            return;
+        }
+        let last = std::mem::take(&mut self.reductions[self.last]);
+        self.reductions.clear();
+        if last.is_small_among(1) {
+            self.reductions.push(last);
+        }
+        self.last = 0;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reject::Tally;
+    use crate::{Confidences, Frame, Names};
 
     /// In how many of the frames, after two of each model, the memory was that of the model.
     fn remembered(models: usize, frames: usize) -> usize {
@@ -105,6 +120,21 @@ mod tests {
     fn some_of_more_models_in_turn_are_remembered() {
         assert!(remembered(MOST_MODELS + 1, 900) > 300);
         assert!(remembered(2 * MOST_MODELS, 900) > 30);
+    }
+
+    #[test]
+    fn models_with_many_names_share_what_is_kept() {
+        let confidences = vec![Ok(0.5); 3000];
+        let names: Vec<_> = (0..3000_u32).map(|name| Ok(Box::from(name.to_ne_bytes()))).collect();
+        let frame = Frame::new(3000, Confidences::Values(&confidences), Names::Texts(&names)).expect("equal lengths");
+        let (aggregator, mut recent) = (Holder::new(), Recent::<(), ()>::default());
+        for (model, kept) in [("one", 1), ("other", 1), ("one", 1)] {
+            recent.get(aggregator, model).reduce(&frame, &mut Tally::default());
+            assert_eq!(recent.get(aggregator, model).winners(), 3000);
+            recent.shrink();
+            assert_eq!(recent.reductions.len(), kept);
+            assert!(recent.is_at(0, aggregator, model));
+        }
     }
 
     #[test]

@@ -89,9 +89,24 @@ const MOST_NAMES_KEPT: usize = 1 << 12;
 const MOST_BYTES_KEPT: usize = 1 << 20;
 
 impl<M, C> Reduction<M, C> {
-    /// Whether the memory is worth keeping for the next frame.
-    pub(crate) const fn is_small(&self) -> bool {
-        self.names.len() <= MOST_NAMES_KEPT && self.bytes <= MOST_BYTES_KEPT
+    /// Whether several of them together are worth keeping for the next frames.
+    pub(crate) fn are_small<'a>(reductions: impl Iterator<Item = &'a Self>) -> bool
+    where
+        Self: 'a,
+    {
+        let (names, bytes) =
+            reductions.fold((0, 0), |(names, bytes), each| (names + each.names.len(), bytes + each.bytes));
+        names <= MOST_NAMES_KEPT && bytes <= MOST_BYTES_KEPT
+    }
+
+    /// Whether the memory is small enough for as many of them as that to be kept.
+    pub(crate) const fn is_small_among(&self, number: usize) -> bool {
+        self.names.len() <= MOST_NAMES_KEPT / number && self.bytes <= MOST_BYTES_KEPT / number
+    }
+
+    /// Whether the memory is that of no model.
+    pub(crate) const fn is_free(&self) -> bool {
+        self.aggregator.is_none()
     }
 
     /// Whether the memory is that of this model.

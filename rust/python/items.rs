@@ -82,7 +82,8 @@ fn convert(item: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
     {
         return Ok(None);
     }
-    if item.is_instance_of::<PyUntypedArray>() {
+    // A subclass converts as it thinks fit: a masked confidence is NaN, whatever is behind the mask.
+    if item.is_exact_instance_of::<PyUntypedArray>() {
         // NumPy is about to give up converting an array of one element. What is in one of objects may be an array again, and so on.
         let item = item.call_method0(names::item(py))?;
         return if item.is_instance_of::<PyUntypedArray>() { Ok(None) } else { convert(&item) };

@@ -161,6 +161,17 @@ def test_whatever_converts_to_float_is_a_confidence(
     assert not {reason for reason in window.rejected if "confidence" in reason}
 
 
+@pytest.mark.filterwarnings("ignore:Warning. converting a masked element to nan")
+@pytest.mark.parametrize(
+    "masked", [np.ma.masked, np.ma.array([0.5], mask=[True])], ids=["constant", "array"]
+)
+def test_a_masked_confidence_is_not_what_is_behind_the_mask(masked):
+    window = PeakAggregator()
+    frame = {"predictions": [{"class": "a", "confidence": masked}]}
+    assert window.observe(frame, "m") == 0
+    assert window.rejected == {"confidence_nan": 1}
+
+
 @pytest.mark.parametrize("kind", ["float32", "float16", "bfloat16", "float64"])
 @pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
 @pytest.mark.parametrize("grad", [False, True])

@@ -15,6 +15,7 @@ mod tensors;
 mod texts;
 mod warnings;
 
+use pyo3::exceptions::PyImportError;
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
 use pyo3::type_object::PyTypeInfo;
@@ -31,7 +32,9 @@ fn prepare(py: Python<'_>) -> PyResult<()> {
     names::prepare(py);
     warnings::prepare(py)?;
     // The table of NumPy's functions, and its version.
-    py.import("numpy")?;
+    if !py.import("numpy")?.hasattr("ndarray")? {
+        return Err(PyImportError::new_err("the NumPy that is installed is incomplete: install it anew"));
+    }
     numpy::npyffi::is_numpy_2(py);
     // What PyO3 makes once: the type that it compares each exception with, and how it asks for the length of an iterator.
     PanicException::type_object(py);

@@ -92,7 +92,7 @@ class MetadataBatch:
         for inference_id in inference_ids:
             id_and_field = (inference_id, field_name)
             last, newest = self._last.get(id_and_field), self._newest.get(key)
-            if last is not None and last == newest:
+            if last is not None and self._entries[last][0] == key:
                 continue
             begins = newest is None or (last is not None and last > newest)
             size = self._size_of(key, inference_id, begins=begins)

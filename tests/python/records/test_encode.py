@@ -234,6 +234,21 @@ def test_of_several_values_of_a_field_the_last_one_comes_last():
     )
 
 
+def test_an_id_that_has_its_value_is_not_sent_again_when_another_id_changes():
+    batch = MetadataBatch()
+    for frame in range(100):
+        assert list(batch.add([f"id{n}" for n in range(50)], "state", "ok")) == []
+        alternating = "bad" if frame % 2 else "ok"
+        assert list(batch.add(["other"], "state", alternating)) == []
+    sent = [
+        (inference_id, entry.field_value)
+        for entry in batch.seal()
+        for inference_id in entry.inference_ids
+    ]
+    assert len(sent) == 50 + 100
+    assert dict(sent) == {f"id{n}": "ok" for n in range(50)} | {"other": "bad"}
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_the_last_value_wins_however_entries_are_packed_and_split(seed):
     draw = random.Random(seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_address
+from socket import inet_aton
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -15,13 +16,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+_LOCAL_NAMES = {"localhost", "localhost.localdomain", "ip6-localhost"}
+
+
 def is_loopback(url: str) -> bool:
-    """Whether an address is on this machine."""
-    host = urlsplit(url).hostname or ""
+    """Whether a URL is of this machine, as far as its text says; nothing is asked."""
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    if host in _LOCAL_NAMES or host.endswith(".localhost"):
+        return True
     try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
+        # Connections take short and numeric forms, such as 127.1, so `inet_aton`.
+        address = ip_address(host if ":" in host else inet_aton(host))
+    except (OSError, ValueError):
         return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_unspecified
 
 
 def proxies_for(url: str) -> dict[str, str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import re
 import reprlib
+from contextlib import suppress
 from datetime import datetime
+from operator import index
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +34,7 @@ def whole_seconds(frequency: Any) -> int:
 
     Args:
         frequency: A whole number of any type, such as ``5``, ``5.0``, ``np.int64(5)``
-            and ``Decimal(5)``, or a string of one.
+            and ``Decimal(5)``, anything with ``__index__``, or a string of one.
 
     Raises:
         ValueError: If it is not a whole number of at least 1, or a string of one; or
@@ -42,6 +44,8 @@ def whole_seconds(frequency: Any) -> int:
     if isinstance(frequency, str) and _WHOLE_NUMBER.fullmatch(frequency):
         number = int(text_of(frequency))
     try:
+        with suppress(TypeError):  # it may be a whole number, and not an integer
+            number = index(number)
         # In this order: ``int`` of a ``Decimal`` may make a thousand million digits.
         if 1 <= number <= _LONGEST and number == int(number):
             return int(number)

@@ -170,11 +170,21 @@ class Five(str, Enum):
     SECONDS = "5"
 
 
+class Index:
+    """A whole number for ``int``, and nothing else of a number."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __index__(self):
+        return self.number
+
+
 @pytest.mark.parametrize(
     "frequency",
     [
         *(5, "5", " 5 ", 5.0, Decimal("5.0"), Fraction(5), Five.SECONDS),
-        *(np.int64(5), np.float64(5), np.float32(5), np.array(5)),
+        *(np.int64(5), np.float64(5), np.float32(5), np.array(5), Index(5)),
     ],
     ids=lambda frequency: type(frequency).__name__,
 )
@@ -231,6 +241,8 @@ def test_in_range_again_after_own_time_reached_the_frequency(aggregator, run, cl
             b"5",
             uuid.uuid4(),
             [5],
+            "5_0",
+            Index(0),
             "1e3",
             "٣",
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from peakhold.blocks.cache import SHARED
@@ -120,6 +121,10 @@ class Sink:
         """Return a block that shares window, sender and whatever else this one has."""
         copied = object.__new__(type(self))
         vars(copied).update(vars(self))
+        for kind in type(self).__mro__:
+            for name, slot in vars(kind).items():
+                if isinstance(slot, MemberDescriptorType) and hasattr(self, name):
+                    slot.__set__(copied, getattr(self, name))
         return copied
 
     def __deepcopy__(self, memo: object) -> Sink:

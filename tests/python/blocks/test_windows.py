@@ -113,14 +113,23 @@ def test_a_copy_of_a_block_shares_its_window_and_its_sender(
     aggregator, run, cache, cache_key, client, frame, copied
 ):
     class Named(ModelMonitoringInferenceAggregatorBlockV1):
+        __slots__ = ("__private", "unset")
         name = "step"
 
-    block = Named(api_key="k", platform_client=client, cache=cache)
+        def mark(self):
+            self.__private = "slotted"
+            return self
+
+        def marked(self):
+            return self.__private
+
+    block = Named(api_key="k", platform_client=client, cache=cache).mark()
     run(block, frame("before"))
     other = (
         copied({"step": block})["step"] if copied is copy.deepcopy else copied(block)
     )
-    assert (type(other), other.name) == (Named, "step")
+    assert (type(other), other.name, other.marked()) == (Named, "step", "slotted")
+    assert not hasattr(other, "unset")
     assert other is not block
     run(other, frame("after"))
     cache.values[cache_key] = ago(hours=1)

@@ -68,7 +68,15 @@ class Sender:
 
     def __repr__(self) -> str:
         """Show where it sends to, and no key."""
-        return f"Sender({self.destination})"
+        return f"Sender({getattr(self, 'destination', None)})"
+
+    def __copy__(self) -> Sender:
+        """Return the same object."""
+        return self
+
+    def __deepcopy__(self, memo: object) -> Sender:
+        """Return the same object."""
+        return self
 
     def __reduce__(self) -> str:
         """Refuse to be pickled: the api key must not leave this process's memory."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from enum import Enum
 from unittest.mock import MagicMock
@@ -203,6 +204,17 @@ def test_a_subclass_of_str_counts_as_its_own_characters(client):
     sender.look_up_workspace()
     ((key,), _) = client.named("get_roboflow_workspace")[0]
     assert type(key) is str
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copy_of_a_sender_is_the_same_object(client, copied):
+    sender = Sender(client, "key", {}, injected=True)
+    assert copied(sender) is sender
+    assert copy.deepcopy({"sender": sender}) == {"sender": sender}
+
+
+def test_a_sender_that_is_not_made_yet_can_be_shown():
+    assert "Sender" in repr(Sender.__new__(Sender))  # as a debugger does half-way
 
 
 def destination(client, api_key="key", *, injected=True):

@@ -44,6 +44,10 @@ class ApiKey:
         """Show that it is a key, and nothing of it."""
         return "ApiKey(***)"
 
+    def __bool__(self) -> bool:
+        """Whether there is a key: its text is not empty."""
+        return bool(self._text)
+
     def __eq__(self, other: object) -> bool:
         """Whether another one, or a text, is the same key."""
         if isinstance(other, (ApiKey, str)):

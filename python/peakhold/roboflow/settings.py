@@ -58,7 +58,7 @@ _HEADER_VALUE = re.compile(r"|[!-~\xa0-\xff](?:[\t -~\xa0-\xff]*[!-~\xa0-\xff])?
 class Settings:
     """How to reach the API. Messages and ``repr`` never show a key or a header.
 
-    Another process that unpickles them has no key: it reads its own.
+    Another process that unpickles them has no key and no extra headers.
 
     Attributes:
         api_key: The key, for callers that have none of their own; kept as an
@@ -114,8 +114,8 @@ class Settings:
         set_field(self, "extra_headers", _checked_headers(self.extra_headers))
 
     def __getstate__(self) -> dict[str, object]:
-        """Leave the key out of what is pickled."""
-        return {**vars(self), "api_key": None}
+        """Leave the key and the headers out of what is pickled."""
+        return {**vars(self), "api_key": None, "extra_headers": {}}
 
     def __copy__(self) -> Settings:
         """Return the same object, which does not change."""

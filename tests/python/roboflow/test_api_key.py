@@ -31,6 +31,11 @@ def test_no_text_of_a_key_shows_it():
         vars(key)
 
 
+def test_an_empty_key_is_false_as_its_text_is():
+    assert not ApiKey("")
+    assert ApiKey(KEY)
+
+
 def test_a_key_is_compared_hashed_and_copied_without_showing_it():
     key = ApiKey.of(KEY)
     assert key == ApiKey(KEY) == KEY
@@ -49,15 +54,20 @@ def test_a_key_cannot_be_pickled_and_the_error_says_what_to_do(protocol):
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_settings_and_clients_cross_process_boundaries_without_the_key(
+def test_settings_and_clients_cross_process_boundaries_without_key_and_headers(
     server, protocol
 ):
-    client = RoboflowClient(Settings(api_key=KEY, api_base_url=server.url))
+    secret = {"Authorization": f"Bearer {KEY}"}
+    client = RoboflowClient(
+        Settings(api_key=KEY, api_base_url=server.url, extra_headers=secret)
+    )
     client.send_report_body("k", "acme", b"{}", "id")  # has a connection now
     pickled = pickle.dumps(client, protocol)
     assert KEY.encode() not in pickled
     other = pickle.loads(pickled)
-    assert other.settings == dataclasses.replace(client.settings, api_key=None)
+    assert other.settings == dataclasses.replace(
+        client.settings, api_key=None, extra_headers={}
+    )
     other.send_report_body("k", "acme", b"{}", "id")
     assert [request.connection for request in server.requests] == [1, 2]
     for each in (client, other):
@@ -76,10 +86,11 @@ def test_what_holds_a_key_shows_none_of_it():
     assert settings.api_key == KEY  # the control: it is there
 
 
-def test_copies_in_the_process_have_the_key():
-    settings = Settings(api_key=KEY)
+def test_copies_in_the_process_have_key_and_headers():
+    settings = Settings(api_key=KEY, extra_headers={"X-Team": "line 3"})
     for other in (copy.copy(settings), copy.deepcopy(settings)):
         assert other.api_key == KEY
+        assert other.extra_headers == {"X-Team": "line 3"}
     assert copy.deepcopy(RoboflowClient(settings)).settings.api_key == KEY
 
 

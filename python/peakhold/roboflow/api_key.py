@@ -7,7 +7,10 @@ its place, and ``without_locals`` around what has to use its text.
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
 from functools import wraps
+from traceback import walk_tb
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from peakhold.texts import text_of
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
 
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
+
+_NOTE = "raised through (frames are left out: their variables may hold an api key)"
+_NOTED_FRAMES = 20
 
 
 class ApiKey:
@@ -81,7 +87,8 @@ def without_locals(
     """Have no exception bring frames out of a function that works with a key.
 
     Whatever leaves it, ``KeyboardInterrupt`` included, has a traceback that begins with
-    the call, and neither cause nor context.
+    the call, and neither cause nor context. From Python 3.11 on, a note has the lines
+    that it came through by file, number and function.
     """
 
     @wraps(function)
@@ -90,7 +97,22 @@ def without_locals(
             return function(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - it is raised again
             del args, kwargs  # this frame stays
+            _note_frames(error)
             error.__cause__ = error.__context__ = None
             raise error.with_traceback(None)  # noqa: B904 - it is the same exception
 
     return call
+
+
+def _note_frames(error: BaseException) -> None:
+    """Note where an exception comes from, unless a call inside this one did so."""
+    if sys.version_info >= (3, 11):
+        with suppress(Exception):  # an injected client's exception may refuse
+            # The first frame is that of the guarded call.
+            lines = [
+                f"  {frame.f_code.co_filename}:{line} in {frame.f_code.co_name}"
+                for frame, line in walk_tb(error.__traceback__)
+            ][1:]
+            notes = getattr(error, "__notes__", ())
+            if lines and not any(str(note).startswith(_NOTE) for note in notes):
+                error.add_note("\n".join([f"{_NOTE}:", *lines[-_NOTED_FRAMES:]]))

@@ -6,7 +6,9 @@ import gc
 import io
 import json
 import logging
+import re
 import signal
+import sys
 import threading
 import traceback
 import types
@@ -351,6 +353,33 @@ def test_no_local_variable_of_an_injected_client_shows_the_key(canary):
 
     assert kind is KeyboardInterrupt
     assert not leaks(shown, canary)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="3.11 has notes")
+def test_an_error_of_an_injected_client_names_the_lines_it_came_through(canary):
+    """Once, however often it is raised; and no line's text, which may hold a key."""
+    failure = ZeroDivisionError("of the user")
+
+    class Client(RecordingClient):
+        def get_roboflow_workspace(self, api_key):
+            return self.fail(f"?api_key={api_key}")
+
+        def fail(self, url):
+            raise failure
+
+    sender = Sender(Client(), canary, {}, injected=True)
+    for _ in range(2):
+        kind, shown = Call(sender.look_up_workspace).rendered()
+    assert kind is ZeroDivisionError
+    assert not leaks(shown, canary)
+    (note,) = failure.__notes__
+    assert not leaks(note, canary)
+    *_, asked, failed = note.splitlines()
+    assert re.fullmatch(
+        rf"  {re.escape(__file__)}:\d+ in get_roboflow_workspace", asked
+    )
+    assert re.fullmatch(rf"  {re.escape(__file__)}:\d+ in fail", failed)
+    assert "raise failure" not in note
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ __all__ = [
     "__version__",
     "build_profile",
     "recover_journal",
+    "rejected_inference_ids",
     "unique_inference_ids",
 ]
 
@@ -255,6 +256,12 @@ def unique_inference_ids(predictions: Any) -> list[str]:
             rows give none, `metadata["inference_id"]` counts, if there is one.
 
     Returns:
-        The ids as str. None and `""` are not ids; what is no text is skipped, and the
-        first of its kind logged as a warning.
+        The ids as str. None and `""` are not ids; what is no text is skipped and
+        counted, and the first of its kind logged as a warning.
+    """
+
+def rejected_inference_ids() -> dict[str, int]:
+    """Return what `unique_inference_ids` skipped in this process, by reason.
+
+    Ids, or frames where a whole one is skipped.
     """

@@ -107,11 +107,7 @@ impl PeakAggregator {
     /// What was skipped so far, by reason: rows, or frames where a whole one is.
     #[getter]
     fn rejected<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let counts = PyDict::new(py);
-        for (reason, count) in self.rejections.counts() {
-            counts.set_item(reason.name(), count)?;
-        }
-        Ok(counts)
+        warnings::counts(py, &self.rejections)
     }
 }
 

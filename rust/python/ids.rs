@@ -30,6 +30,12 @@ pub(super) fn unique_inference_ids<'py>(predictions: &Bound<'py, PyAny>) -> PyRe
     PyList::new(py, ids)
 }
 
+/// Return what `unique_inference_ids` skipped so far, by reason.
+#[pyfunction]
+pub(super) fn rejected_inference_ids(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    warnings::counts(py, &REJECTIONS)
+}
+
 fn collect<'py>(predictions: &Bound<'py, PyAny>, tally: &mut Tally) -> PyResult<Vec<Bound<'py, PyString>>> {
     let ids = ids_of_rows(predictions, tally)?;
     if ids.is_empty() { id_of_frame(predictions, tally) } else { Ok(ids) }

@@ -1,8 +1,9 @@
-//! The first rejection of each kind, told to the log.
+//! Rejections as Python sees them: the first of each kind in the log, and counts.
 
 use crate::{Reason, Rejections, Tally};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
 
 /// Adds a frame's counts and logs a warning for each reason that was never counted before.
 pub(super) fn count(py: Python<'_>, rejections: &Rejections, tally: &Tally) {
@@ -12,6 +13,15 @@ pub(super) fn count(py: Python<'_>, rejections: &Rejections, tally: &Tally) {
             error.write_unraisable(py, None);
         }
     });
+}
+
+/// The counts of what was rejected so far, by reason.
+pub(super) fn counts<'py>(py: Python<'py>, rejections: &Rejections) -> PyResult<Bound<'py, PyDict>> {
+    let counts = PyDict::new(py);
+    for (reason, count) in rejections.counts() {
+        counts.set_item(reason.name(), count)?;
+    }
+    Ok(counts)
 }
 
 /// Gets hold of the logger, so that a frame imports nothing: another thread may hold the lock of an import when the process is forked.

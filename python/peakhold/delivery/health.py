@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from peakhold._peakhold import rejected_inference_ids
 from peakhold.delivery.process import current
 
 if TYPE_CHECKING:
@@ -21,8 +23,9 @@ def health(dispatcher: Dispatcher | None = None) -> dict[str, Any]:
     has an entry per destination with records of these three states, the age in seconds
     of the oldest one, the last error, and what this process is up to: seconds until its
     next attempt, None if it has none to make. ``warnings`` counts causes of trouble of
-    this process; ``rejected``, the detections that its open windows did not take. No
-    value holds an api key.
+    this process; ``rejected``, the detections that its open windows did not take, and
+    the inference ids that could not be read for custom metadata. No value holds an api
+    key.
 
     Args:
         dispatcher: Whose; None for the process's own.
@@ -39,6 +42,8 @@ def health(dispatcher: Dispatcher | None = None) -> dict[str, Any]:
         "counts": asdict(uncommitted + committed),
         "committed": asdict(committed) if dispatcher.outbox.readable else None,
         "destinations": dispatcher.destinations(),
-        "rejected": dispatcher.rejected(),
+        "rejected": dict(
+            Counter(dispatcher.rejected()) + Counter(rejected_inference_ids())
+        ),
         "warnings": dict(dispatcher.notices.counts),
     }

@@ -192,7 +192,7 @@ FIGURES = (
         "peakhold.windows.rejected",
         "sum",
         "{detection}",
-        "Detections, or whole frames, that the open windows did not take.",
+        "Detections, inference ids or whole frames that were not taken.",
         ("reason",),
         _counted("rejected"),
     ),

@@ -17,6 +17,7 @@ from peakhold.blocks import (
     ModelMonitoringInferenceAggregatorBlockV1,
     RoboflowCustomMetadataBlockV1,
 )
+from peakhold.delivery.health import health
 from peakhold.testing import Answer, Reset
 
 SENT = {"error_status": False, "message": "Custom metadata upload was successful"}
@@ -81,6 +82,23 @@ def test_no_api_key_raises_in_run():
         f"If you do not know how to get API key - visit {LINK} to learn how to "
         "retrieve one."
     )
+
+
+class Unreadable:
+    """A prediction whose metadata raises."""
+
+    @property
+    def metadata(self):
+        raise RuntimeError
+
+
+def test_a_frame_whose_ids_cannot_be_read_is_counted_in_the_health_figures(
+    metadata_block, dispatcher
+):
+    before = health(dispatcher)["rejected"].get("prediction_unreadable", 0)
+    for _ in range(2):
+        assert run(metadata_block(), Unreadable()) == NO_IDS
+    assert health(dispatcher)["rejected"]["prediction_unreadable"] == before + 2
 
 
 def test_sinks_disabled(metadata_block):

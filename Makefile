@@ -63,6 +63,12 @@ test-loom: $(DONE)/cargo ## Model-check the lock-free parts, and see that the mo
 test-stress: $(DONE)/cargo ## Conserve totals over a hundred million observations by racing threads (OBSERVATIONS=...)
 	PEAKHOLD_STRESS_OBSERVATIONS=$(or $(OBSERVATIONS),100000000) cargo test --locked --quiet --test stress -- --nocapture
 
+.PHONY: test-miri
+test-miri: $(DONE)/cargo ## Check provenance where windows are freed, with Miri (installs a nightly toolchain; some minutes)
+	rustup toolchain install nightly --profile minimal --component miri,rust-src
+	MIRIFLAGS="-Zmiri-permissive-provenance -Zmiri-address-reuse-rate=1 -Zmiri-address-reuse-cross-thread-rate=1 -Zmiri-many-seeds=0..16" \
+		cargo +nightly miri test --locked --target-dir target/miri --lib rotation
+
 .PHONY: test-valgrind
 test-valgrind: $(DONE)/cargo ## Check the memory of a small stress run with valgrind
 	$(VPY) scripts/test_valgrind.py $(ARGS)

@@ -105,6 +105,7 @@ def deliver_what_waits(
     client = MeteredClient(settings)
     sender = Sender(client, api_key, SHARED, injected=False)
     dispatcher = Dispatcher(state, delivery)
+    dispatcher.warn_if_exposed()
     # In this order: the flush waits for what the second one makes due.
     Adoption(dispatcher).lend(sender)
     dispatcher.lend(sender, at_once=True)

@@ -75,14 +75,6 @@ class Dispatcher:
         self.state = state
         self.settings = settings or DeliverySettings()
         self.notices = Notices(clock)
-        if state is not None and (exposure := state.exposure()):
-            self.notices.warn(
-                "exposed",
-                "The state directory %s %s, who may change what waits there; `peakhold "
-                "doctor` has the remedy",
-                state.path,
-                exposure,
-            )
         self.outbox = Outbox(
             self.notices,
             Limits(
@@ -117,6 +109,20 @@ class Dispatcher:
         self._commits = 0
         self.rejected: Callable[[], dict[str, int]] = dict
         self._closers: list[Callable[[], None]] = []
+
+    def warn_if_exposed(self) -> None:
+        """Warn if somebody else may change what waits in the state directory.
+
+        To be called without a lock that a logging handler may wait for.
+        """
+        if self.state is not None and (exposure := self.state.exposure()):
+            self.notices.warn(
+                "exposed",
+                "The state directory %s %s, who may change what waits there; `peakhold "
+                "doctor` has the remedy",
+                self.state.path,
+                exposure,
+            )
 
     # Handing over -----------------------------------------------------------------
 

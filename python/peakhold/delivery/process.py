@@ -23,25 +23,30 @@ def current() -> Dispatcher:
         ValueError: If a variable of the environment cannot be used.
     """
     global _current  # noqa: PLW0603 - one per process is the point
-    if _current is None:
-        with _lock:
-            if _current is None:
-                dispatcher = _make(DeliverySettings.from_environment())
-                _close_at_exit()
-                _current = dispatcher
-    return _current
+    if _current is not None:
+        return _current
+    with _lock:
+        if _current is not None:
+            return _current
+        dispatcher, trouble = _make(DeliverySettings.from_environment())
+        _close_at_exit()
+        _current = dispatcher
+    # Without the lock, for a logging handler may ask for the health.
+    if trouble is not None:
+        dispatcher.notices.warn("disk", "What is sealed waits in memory: %s", trouble)
+    dispatcher.warn_if_exposed()
+    return dispatcher
 
 
-def _make(settings: DeliverySettings) -> Dispatcher:
+def _make(settings: DeliverySettings) -> tuple[Dispatcher, Exception | None]:
+    """Return a dispatcher, and why it has no outbox on disk if it should have one."""
     if settings.durability == "memory":
-        return Dispatcher(None, settings)
+        return Dispatcher(None, settings), None
     try:
         check_sqlite()
-        return Dispatcher(StateDirectory(settings.directory()), settings)
+        return Dispatcher(StateDirectory(settings.directory()), settings), None
     except (NoSQLiteError, NoStateDirectoryError) as error:
-        dispatcher = Dispatcher(None, settings)
-        dispatcher.notices.warn("disk", "What is sealed waits in memory: %s", error)
-        return dispatcher
+        return Dispatcher(None, settings), error
 
 
 def _close() -> None:

@@ -240,6 +240,34 @@ def test_a_directory_that_everybody_may_write_is_warned_of_once(
     assert len(reported(api)) == 2
 
 
+ASKING_HANDLER = """
+import logging, peakhold
+
+class Asking(logging.Handler):
+    def emit(self, record):
+        print(peakhold.health()["durability"], file=sys.stderr)
+
+logging.getLogger("peakhold").addHandler(Asking())
+observe(make_block())
+"""
+
+
+@posix
+@pytest.mark.parametrize("trouble", ["exposed", "no directory"])
+def test_a_logging_handler_may_ask_for_the_health(api, start, state_directory, trouble):
+    if trouble == "exposed":
+        state_directory.mkdir(exist_ok=True)
+        state_directory.chmod(0o777)
+        assert "process" in start(ASKING_HANDLER).ended().split()
+    else:
+        gone = state_directory.with_name("gone")
+        gone.mkdir()
+        script = "os.rmdir(os.getcwd())\n" + ASKING_HANDLER
+        child = start(script, gone, PEAKHOLD_STATE_DIR="state")
+        assert "memory" in child.ended().split()
+    assert reported(api) == [{"dog": 0.5}]
+
+
 HOLDER = """
 block = make_block()
 observe(block, confidence=0.1998)

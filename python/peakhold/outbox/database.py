@@ -117,10 +117,14 @@ class Database:
             DamagedError: It is gone; the next transaction begins a new one.
             OSError: It cannot be moved, or not now.
         """
-        moved = "elsewhere"
-        with state.alone():  # it may begin a new one at once, which is not to be moved
+
+        def move() -> str:
+            # Another process may begin a new one at once, which is not to be moved.
             if self._inode == _inode(state.outbox):
-                moved = schema.quarantine(state.outbox)
+                return schema.quarantine(state.outbox)
+            return "elsewhere"
+
+        moved = state.alone(move)
         raise schema.DamagedError(
             f"{state.outbox} was damaged and is now {moved} ({error})"
         ) from None

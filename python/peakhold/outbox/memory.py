@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +61,7 @@ class MemoryStore:
         """Take encoded records in, and make room for them."""
         del moved  # from nowhere: there is no other store
         now = self._clock()
-        with self._alone():
+        with self._lock:
             for record in records:
                 if record.id not in self._entries:
                     kept = replace(record, merge_key=None) if leased else record
@@ -70,10 +69,11 @@ class MemoryStore:
                     self._totals["sealed"] += record.seals
             self._expire(now)
             self._make_room()
+        self._tell_drops()
 
     def lease(self, destination: Destination, kind: Kind) -> Record | None:
         """Lease the oldest record of a kind."""
-        with self._alone():
+        with self._lock:
             for entry in self._waiting():
                 record = entry.record
                 if record.destination == destination and record.kind == kind:
@@ -85,7 +85,7 @@ class MemoryStore:
 
     def take(self, most: int = 100) -> list[Record]:
         """Take some records out that are not on lease, as if never sealed."""
-        with self._alone():
+        with self._lock:
             records = [entry.record for entry in self._waiting()][:most]
             for record in records:
                 del self._entries[record.id]
@@ -111,7 +111,7 @@ class MemoryStore:
 
     def acknowledge(self, record: Record) -> bool:
         """Forget a delivered record."""
-        with self._alone():
+        with self._lock:
             self._remove(record.id, "delivered")
         return True
 
@@ -120,7 +120,7 @@ class MemoryStore:
     ) -> bool:
         """Note a failed attempt; the record is pending, parked or dead from now on."""
         del reason  # which is for those who look at a file
-        with self._alone():
+        with self._lock:
             if entry := self._entries.get(record.id):
                 entry.state, entry.last_error, entry.leased = state, error, False
                 if state == "pending":
@@ -128,11 +128,12 @@ class MemoryStore:
             dead = [key for key, each in self._entries.items() if each.state == "dead"]
             for old in dead[:-DEAD_LIMIT]:
                 self._remove(old, "dropped:dead letters")
+        self._tell_drops()
         return True
 
     def replace(self, record: Record, parts: Sequence[Record]) -> bool:
         """Put parts in place of a leased record, in their order."""
-        with self._alone():
+        with self._lock:
             self._put_in_place([record.id], parts)
         return True
 
@@ -140,12 +141,13 @@ class MemoryStore:
         """Drop what is too old, and return what there is to deliver."""
         del destinations  # nothing here is another process's
         latest: dict[tuple[Destination, Kind], float] = {}
-        with self._alone():
+        with self._lock:
             self._expire(self._clock())
             for entry in self._entries.values():
                 if entry.state != "dead":
                     key = entry.record.destination, entry.record.kind
                     latest[key] = max(latest.get(key, entry.next_at), entry.next_at)
+        self._tell_drops()
         return [
             Waiting(destination, kind, at_once=False, not_before=not_before)
             for (destination, kind), not_before in latest.items()
@@ -194,11 +196,9 @@ class MemoryStore:
                 },
             )
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Have the records alone; drops are told afterwards, for that may log."""
+    def _tell_drops(self) -> None:
+        """Report what was dropped; without the lock, for that may log."""
         with self._lock:
-            yield
             drops, self._drops = self._drops, Counter()
         for reason, seals in drops.items():
             self._dropped(reason, seals)

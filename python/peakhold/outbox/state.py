@@ -16,14 +16,14 @@ import secrets
 import stat
 import sys
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from peakhold.outbox.schema import FILE_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from peakhold.notices import Notices
@@ -48,6 +48,8 @@ work there, as on a network file system without a lock service (``ENOLCK``)."""
 _JOURNAL_NAME = re.compile(
     r"(?P<id>(?P<owner>[0-9a-f]+)-\d+-\d+)(\.(?P<adopter>[0-9a-f]+))?\.journal"
 )
+
+_T = TypeVar("_T")
 
 _lock = threading.Lock()
 _held: dict[Path, int] = {}
@@ -204,9 +206,10 @@ class StateDirectory:
                 path.unlink()
             os.close(_held.pop(path))
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Enter a ``with`` block that one process at a time is in; does not wait.
+    def alone(self, act: Callable[[], _T]) -> _T:
+        """Call ``act`` while no other process is in such a call; does not wait.
+
+        Not a context manager, for the reason of ``Database.transaction``.
 
         Raises:
             OSError: If another one is inside, the directory cannot be written, or locks
@@ -218,7 +221,7 @@ class StateDirectory:
                 if not _try_lock(descriptor):
                     message = f"another process is putting {self.path} in order"
                     raise BlockingIOError(message)
-                yield
+                return act()
             finally:
                 os.close(descriptor)
 

@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -345,11 +345,9 @@ def test_what_another_process_has_begun_anew_is_not_put_aside(
     first, second = (Dispatcher(StateDirectory(state.path), worker=False) for _ in "12")
     alone = first.state.alone
 
-    @contextmanager
-    def late():
+    def late(act):
         second.outbox.lost("a reason", 3)  # puts the file aside and begins another
-        with alone():
-            yield
+        return alone(act)
 
     monkeypatch.setattr(first.state, "alone", late)
     first.outbox.counts()

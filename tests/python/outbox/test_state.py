@@ -228,7 +228,7 @@ def test_where_locks_do_not_work_nobody_waits_and_no_file_is_left(
     for ask in (
         lambda: state.owner_id,
         lambda: state.is_alive(other),
-        state.alone().__enter__,
+        lambda: state.alone(int),
     ):
         with pytest.raises(OSError, match=os.strerror(number)) as caught:
             ask()

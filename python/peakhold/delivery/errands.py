@@ -35,6 +35,7 @@ class Errands:
         self.thread: threading.Thread | None = None
         self._notices = notices
         self._wanted = wanted
+        self._stopped = False
         self._left: deque[Callable[[], object]] = deque()
         self._bell: SimpleQueue[bool] = SimpleQueue()
         self._lock = threading.Lock()
@@ -57,7 +58,7 @@ class Errands:
     def start(self) -> None:
         """Start the thread ahead of the first call; at exit Python 3.12 starts none."""
         with self._lock:
-            if not self._wanted or self.thread is not None:
+            if not self._wanted or self._stopped or self.thread is not None:
                 return
             thread = threading.Thread(
                 target=self._work, name="peakhold-errands", daemon=True
@@ -106,12 +107,17 @@ class Errands:
             time.sleep(_POLL)
 
     def stop(self) -> None:
-        """Have the thread end."""
-        self.thread = None
+        """Have the thread end, for good."""
+        with self._lock:
+            self._stopped = True
+            self.thread = None
         self._bell.put(False)  # noqa: FBT003 - likewise
 
     def _work(self) -> None:
-        self.thread = threading.current_thread()  # see `Workers`
+        with self._lock:
+            if self._stopped:
+                return
+            self.thread = threading.current_thread()  # see `Workers`
         while self._bell.get():
             try:
                 self.run()

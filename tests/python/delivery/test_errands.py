@@ -150,6 +150,26 @@ def test_no_exception_ends_the_thread(leaving, sender, client, end):
     assert thread.is_alive()
 
 
+def test_a_thread_that_first_runs_after_the_stop_is_not_taken_for_a_free_one(
+    monkeypatch,
+):
+    late = []
+
+    def put_off(thread):
+        late.append(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", put_off)
+        errands = Errands(Notices(), wanted=True)
+        errands.start()
+    errands.stop()
+    (thread,) = late
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert not errands.leave(lambda: None)
+
+
 @pytest.mark.parametrize("startable", [True, False])
 def test_without_the_thread_the_workers_make_the_calls(
     sender, client, monkeypatch, startable

@@ -60,7 +60,7 @@ class Gathering:
         """Prepare; nothing is asked before ``start``."""
         self._sources = sources
         self._facts: dict[str, str] = dict.fromkeys(SOURCES, "")
-        self._begun = threading.Lock()
+        self._gathering = threading.Lock()
         self._done = threading.Event()
         self._deadline = time.monotonic() + MAX_WAIT
         self._started = False
@@ -87,8 +87,13 @@ class Gathering:
         return dict(self._facts)
 
     def _gather(self) -> None:
-        if not self._begun.acquire(blocking=False):
+        if self.complete or self._gathering.locked():
             return
+        with self._gathering:  # which an exception of a signal handler leaves free
+            if not self.complete:
+                self._ask()
+
+    def _ask(self) -> None:
         # Those that may wait for DNS or start a program come last.
         for name in sorted(self._sources, key=IDENTIFYING.__contains__):
             try:

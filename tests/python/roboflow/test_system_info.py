@@ -239,3 +239,20 @@ def test_without_a_thread_the_facts_are_gathered_by_the_first_that_asks(
     assert [info["hostname"] for info in infos] == ["seen"] * 3
     assert infos[0]["platform"] == platform.system()
     assert threads == [threading.current_thread()]
+
+
+def test_a_gathering_that_was_interrupted_is_begun_anew(monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    def source():
+        sources["hostname"] = lambda: "seen"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    sources = {**system_info.SOURCES, "hostname": source}
+    gathering = system_info.Gathering(sources)
+    gathering.start()
+    with pytest.raises(KeyboardInterrupt):
+        gathering.facts()
+    assert gathering.facts()["hostname"] == "seen"

@@ -33,6 +33,7 @@ class MetadataCollector:
         host_tasks: HostTasks,
         workers: Workers,
         clock: Callable[[], float],
+        commit: Callable[[], None],
     ) -> None:
         """Bind to a dispatcher's parts; the workers' lock covers the lanes."""
         self._lanes = lanes
@@ -40,6 +41,7 @@ class MetadataCollector:
         self._host_tasks = host_tasks
         self._workers = workers
         self._clock = clock
+        self._commit = commit
 
     def add(
         self,
@@ -88,7 +90,7 @@ class MetadataCollector:
         if waiting >= FRAMES_OFFERED * BATCHES_OFFERED:
             self.seal(lane, whole=False)  # no worker comes to it
         if not self._workers.signal():
-            self._intake.commit()
+            self._commit()
         if schedule and task:
             self._host_tasks.hand(task, lane, schedule)
 

@@ -104,7 +104,12 @@ class Dispatcher:
             self._deliver_due, self._workers, self.notices, clock
         )
         self.metadata = MetadataCollector(
-            self._lanes, self._intake, self._host_tasks, self._workers, clock
+            self._lanes,
+            self._intake,
+            self._host_tasks,
+            self._workers,
+            clock,
+            self._commit,
         )
         self._commits = 0
         self.rejected: Callable[[], dict[str, int]] = dict
@@ -255,8 +260,11 @@ class Dispatcher:
 
     # Working ----------------------------------------------------------------------
 
-    def step(self) -> float | None:
-        """Do what is due; returns the seconds until there is more, None if nothing."""
+    def step(self, until: float = float("inf")) -> float | None:
+        """Do what is due; returns the seconds until there is more, None if nothing.
+
+        Nothing more is sent from monotonic time ``until`` on.
+        """
         if len(self._errands):
             with self._workers.engaged():  # one may hang in a host's cache
                 self._errands.run()
@@ -269,7 +277,8 @@ class Dispatcher:
                 self._timers.run()
             self._workers.signal()  # another may have looked meanwhile
         for lane in list(self._lanes.values()):
-            self._turn(lane, as_worker=True)
+            if self._clock() < until:
+                self._turn(lane, as_worker=True)
         with self._lock:
             now = self._clock()
             self._lanes.forget_idle()
@@ -413,6 +422,9 @@ class Dispatcher:
     def flush(self, timeout: float) -> bool:
         """Wait until this process has nothing to deliver, for ``timeout`` seconds.
 
+        Where no thread can be started, what is due is done on the caller's, and the
+        last request may take longer.
+
         Returns:
             Whether it has nothing; False also if the outbox on disk cannot be looked
             through. Early False means that nothing more can go out in time.
@@ -429,7 +441,9 @@ class Dispatcher:
             now = self._clock()
             if now >= deadline or not may_progress:
                 return False
-            time.sleep(min(_POLL, deadline - now))
+            if not self._workers.threads and not self._workers.signal():
+                self.step(deadline)
+            time.sleep(max(0.0, min(_POLL, deadline - self._clock())))
 
     def close(self, timeout: float | None = None) -> None:
         """Seal and commit what is open, then deliver what there is time for.

@@ -213,6 +213,54 @@ def without_threads(monkeypatch):
     return lambda: monkeypatch.setattr(threading.Thread, "start", start)
 
 
+@pytest.mark.parametrize("ending", ["flush", "close"])
+def test_without_threads_what_waits_is_sent_by_the_caller_that_flushes(
+    working, sender, client, without_threads, ending
+):
+    working.watch(lambda now: None, time.monotonic())
+    working.deliver_later(lambda: report(sender), sender)
+    working.metadata.add(["i"], "f", "v", sender)
+    assert client.calls == []  # the control: there is nobody else
+    started = time.monotonic()
+    getattr(working, ending)(10.0)
+    assert time.monotonic() - started < 5.0
+    assert working.counts().delivered == 2
+    assert working._workers.threads == set()
+
+
+def test_without_threads_a_flush_begins_no_request_after_its_time(
+    cache, without_threads
+):
+    dispatcher = Dispatcher()
+
+    class Slow(RecordingClient):
+        def send_inference_results_to_model_monitoring(self, *args):
+            time.sleep(0.6)
+            super().send_inference_results_to_model_monitoring(*args)
+
+    clients = [Slow() for _ in range(3)]
+    for number, each in enumerate(clients):
+        lent = Sender(each, f"key{number}", cache, injected=True)
+        dispatcher.deliver(report(lent), lent)
+    assert not dispatcher.flush(0.3)
+    assert sum(map(sent, clients)) == 1
+    dispatcher.close(0)
+
+
+def test_without_threads_a_look_makes_what_it_commits_deliverable(
+    working, sender, client, without_threads
+):
+    working.metadata.add(["i"], "f", "v", sender)
+    working.metadata.seal_all()
+    lane = next(iter(working._lanes.values()))
+    working._note([])
+    before = working._commits
+    working.metadata.add(["j"], "f", "v", sender)  # commits what was sealed
+    assert working.outbox.counts().pending == 1
+    assert working._commits == before + 1
+    assert "metadata" in lane.ready
+
+
 @pytest.mark.parametrize("how", ["report", "window", "metadata"])
 def test_without_threads_the_caller_commits_and_later_ones_send(
     working, sender, client, without_threads, how

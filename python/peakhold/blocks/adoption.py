@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from peakhold._peakhold import recover_journal
+from peakhold.outbox.schema import explained
 from peakhold.outbox.state import JournalName
 from peakhold.records import Destination, Record, ReportContent, seal_report
 
@@ -69,7 +70,9 @@ class Adoption:
                 for path in sorted(state.journals.iterdir()):
                     self._consider(path, state)
             except OSError as error:
-                self._warn("Journals cannot be looked through: %s", error.strerror)
+                self._dispatcher.notices.warn(  # see `Journals`
+                    "disk", "Journals cannot be looked through: %s", explained(error)
+                )
         return now + PERIOD
 
     def _consider(self, path: Path, state: StateDirectory) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from peakhold._peakhold import PeakAggregator
 from peakhold.notices import Notices
+from peakhold.outbox.schema import explained
 from peakhold.records import seal_report
 
 if TYPE_CHECKING:
@@ -96,13 +97,13 @@ class Journals:
         try:
             return self._state.journals / f"{self._state.owner_id}-{next(_numbers)}"
         except OSError as error:
+            # The outbox, which most likely fails for the same reason, counts there too.
             self._notices.warn(
-                "journal",
-                "The state directory %s cannot be used (%s): a kill of the process "
-                "loses the windows that are open. Set PEAKHOLD_STATE_DIR to one that "
-                "can be written",
+                "disk",
+                "The state directory %s cannot be used, a kill of the process loses "
+                "the windows that are open and what is sealed: %s",
                 self._state.path,
-                error.strerror,
+                explained(error),
             )
             return None
 

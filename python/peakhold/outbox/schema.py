@@ -247,6 +247,10 @@ def _is_forbidden(error: Exception) -> bool:
     return is_readonly(error) or "permission denied" in str(error)
 
 
+def _is_in_the_way(error: Exception) -> bool:
+    return isinstance(error, (FileExistsError, NotADirectoryError))
+
+
 def _has_no_locks(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in (
         errno.ENOLCK,
@@ -260,6 +264,10 @@ _MEANINGS = (
     (
         _has_no_locks,
         "the file system has no locks, let PEAKHOLD_STATE_DIR name a local disk",
+    ),
+    (
+        _is_in_the_way,
+        "a file is in the way, let PEAKHOLD_STATE_DIR name another place",
     ),
     (
         _is_forbidden,

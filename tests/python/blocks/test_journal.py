@@ -10,7 +10,7 @@ import uuid
 from dataclasses import replace
 
 import pytest
-from stand_ins import DictCache, conserved
+from stand_ins import DictCache, conserved, report
 
 from peakhold._peakhold import PeakAggregator
 from peakhold.blocks.adoption import Adoption
@@ -315,6 +315,11 @@ def test_a_state_directory_that_cannot_be_made_leaves_a_window_in_memory(
     adopt(dispatcher, sender)
     assert len(caplog.records) == 1
     assert "kill" in caplog.text
+    assert "PEAKHOLD_STATE_DIR" in caplog.text
+    dispatcher.deliver(report(sender), sender)
+    dispatcher.step()
+    assert dispatcher.outbox.disk_error is not None
+    assert len(caplog.records) == 1  # of one cause there is one warning
 
 
 def test_no_journal_holds_the_api_key(lost, api_key):

@@ -100,6 +100,7 @@ def test_a_directory_that_may_not_be_written_is_called_one(state, sender, caplog
     ("number", "meaning"),
     [
         (errno.EACCES, "may not write"),
+        (errno.ENOTDIR, "in the way"),
         (errno.EROFS, "may not write"),
         (errno.ENOSPC, "make room"),
         (errno.EIO, None),

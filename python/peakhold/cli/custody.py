@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from peakhold.delivery.settings import DeliverySettings
 
 CHECK = "outbox"
+_OWN_IT = (
+    "`chown` it to the user who runs the program and `chmod 700` it, or set "
+    "PEAKHOLD_STATE_DIR to a directory of that user's own"
+)
 _DIRECTORY = "make it a directory that can be written, or set PEAKHOLD_STATE_DIR to one"
 
 
@@ -65,8 +69,14 @@ def _unsuitable(state: StateDirectory) -> Finding | None:
         return fail(
             CHECK,
             f"{state.path} {exposure}, who may change and delete what waits there",
-            "`chown` it to the user who runs the program and `chmod 700` it, or set "
-            "PEAKHOLD_STATE_DIR to a directory of that user's own",
+            _OWN_IT,
+        )
+    if (owner := state.other_owner()) is not None:  # root may have been meant to
+        return warn(
+            CHECK,
+            f"{state.path} belongs to another user, {owner}, who may change and delete "
+            "what waits there",
+            _OWN_IT,
         )
     return None
 

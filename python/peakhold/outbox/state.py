@@ -133,15 +133,31 @@ class StateDirectory:
         """
         if sys.platform == "win32":
             return None
+        if _mode(self.path) & stat.S_IWOTH:
+            return "can be written by every user"
+        owner = self.other_owner()
+        if owner is not None and os.geteuid() != 0:
+            return f"belongs to another user, {owner}"
+        if _mode(self.path) & (stat.S_IXGRP | stat.S_IXOTH):  # others may go inside
+            for name in ("journals", "owners"):
+                if _mode(self.path / name) & stat.S_IWOTH:
+                    return f"has {name}/ inside, which can be written by every user"
+        return None
+
+    def other_owner(self) -> int | None:
+        """Return whose the directory is if that is another user, but not root.
+
+        To root that is common, in a container with a directory of the machine's.
+        """
+        if sys.platform == "win32":
+            return None
         try:
             found = self.path.stat()
-        except OSError:  # there is none yet, and it is made for its owner alone
+        except OSError:  # there is none yet
             return None
-        if found.st_mode & stat.S_IWOTH:
-            return "can be written by every user"
-        if found.st_uid not in {0, os.geteuid()} and os.access(self.path, os.W_OK):
-            return f"belongs to another user, {found.st_uid}"
-        return None
+        if found.st_uid in {0, os.geteuid()} or not os.access(self.path, os.W_OK):
+            return None
+        return found.st_uid
 
     @property
     def owner_id(self) -> str:
@@ -247,6 +263,14 @@ class StateDirectory:
     def _made(path: Path) -> Path:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return path
+
+
+def _mode(path: Path) -> int:
+    """Return the mode of a file; 0 if there is none, or nobody may look."""
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return 0
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -158,13 +158,18 @@ def test_a_directory_that_everybody_may_write_fails_with_the_remedy(
     not hasattr(os, "geteuid") or os.geteuid() != 0,
     reason="only root can give a directory away",
 )
-def test_a_directory_of_another_user_fails_with_the_remedy(used, state_directory):
+def test_a_directory_of_another_user_has_a_remedy_and_fails_but_for_root(
+    used, state_directory, monkeypatch
+):
     os.chown(state_directory, 1234, 1234)
+    for_root = check_outbox()
+    monkeypatch.setattr(os, "geteuid", lambda: 4321)
     finding = check_outbox()
 
-    assert finding.status == "fail"
-    assert "belongs to another user, 1234" in finding.text
-    assert "chown" in finding.remedy
+    assert (for_root.status, finding.status) == ("warn", "fail")
+    for each in (for_root, finding):
+        assert "belongs to another user, 1234" in each.text
+        assert "chown" in each.remedy
 
 
 @pytest.mark.skipif(os.name == "nt", reason="homes as POSIX has them")

@@ -307,5 +307,21 @@ def test_a_directory_that_others_may_change_is_known(state, monkeypatch):
     else:  # the administrator may do everything in any case
         assert state.exposure() is None
         os.chown(state.path, 1234, 1234)
-        monkeypatch.undo()
         assert state.exposure() == "belongs to another user, 1234"
+        monkeypatch.undo()
+        assert state.exposure() is None  # as a directory of the machine's often does
+        assert state.other_owner() == 1234
+
+
+@needs_posix
+@pytest.mark.parametrize("name", ["journals", "owners"])
+def test_a_directory_inside_that_others_may_change_is_known(state, name):
+    inside = state.path / name
+    inside.mkdir(parents=True)
+    inside.chmod(0o777)
+    state.path.chmod(0o700)
+    assert state.exposure() is None  # the control: nobody else gets there
+    state.path.chmod(0o755)
+    assert name in state.exposure()
+    inside.chmod(0o700)
+    assert state.exposure() is None

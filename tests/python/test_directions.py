@@ -22,7 +22,8 @@ MAY_USE = {
     "roboflow": {"_peakhold", "environment", "errors", "interpreter", "texts"},
     "outbox": {"errors", "notices", "records"},
     "delivery": {
-        *("environment", "errors", "interpreter", "locks", "notices", "texts"),
+        *("_peakhold", "environment", "errors", "interpreter", "locks"),
+        *("notices", "texts"),
         *("records", "outbox", "roboflow"),
     },
     "blocks": {

@@ -134,8 +134,8 @@ class Sink:
     def __reduce__(self) -> str:
         """Refuse to be pickled: windows and the api key stay in this process."""
         message = (
-            f"a {type(self).__name__} holds an api key and a window and cannot be "
-            "pickled: make the block in the process that uses it"
+            f"a {type(self).__name__} belongs to its process and cannot be pickled: "
+            "make the block in the process that uses it"
         )
         raise TypeError(message)
 

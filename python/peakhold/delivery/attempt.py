@@ -148,10 +148,11 @@ class Attempts:
         )
 
     def _unexpected(self, record: Record, error: BaseException) -> None:
+        what = "metadata" if record.kind == "metadata" else "a report"
         self._notices.warn(
             "attempt",
-            "An attempt at a %s ended in an unexpected %s",
-            record.kind,
+            "An attempt to send %s was ended by %s; what did not arrive is sent again",
+            what,
             type(error).__name__,
         )
 

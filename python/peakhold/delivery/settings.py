@@ -79,9 +79,13 @@ class DeliverySettings:
         try:
             return _absolute(self.state_dir or _of_the_user())
         except (RuntimeError, OSError) as error:
+            which = "the user's own state directory"
+            if self.state_dir is not None:
+                which = "the directory that PEAKHOLD_STATE_DIR names"
             raise NoStateDirectoryError(
-                "the state directory is unknown, for there is no home or working "
-                "directory: set PEAKHOLD_STATE_DIR to an absolute path"
+                f"{which} is unknown, because it begins with a home or working "
+                "directory that does not exist: set PEAKHOLD_STATE_DIR to an absolute "
+                "path"
             ) from error
 
 

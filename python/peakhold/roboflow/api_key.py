@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from functools import wraps
+from pathlib import Path
 from traceback import walk_tb
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -23,6 +24,7 @@ _Result = TypeVar("_Result")
 
 _NOTE = "raised through (frames are left out: their variables may hold an api key)"
 _NOTED_FRAMES = 20
+_PACKAGE = str(Path(__file__).parents[1])
 
 
 class ApiKey:
@@ -105,7 +107,10 @@ def without_locals(
 
 
 def _note_frames(error: BaseException) -> None:
-    """Note where an exception comes from, unless a call inside this one did so."""
+    """Note where an exception of other code than the package's comes from.
+
+    A call inside the guarded one may have done so already.
+    """
     if sys.version_info >= (3, 11):
         with suppress(Exception):  # an injected client's exception may refuse
             # The first frame is that of the guarded call.
@@ -114,5 +119,10 @@ def _note_frames(error: BaseException) -> None:
                 for frame, line in walk_tb(error.__traceback__)
             ][1:]
             notes = getattr(error, "__notes__", ())
-            if lines and not any(str(note).startswith(_NOTE) for note in notes):
+            own = bool(lines) and lines[-1].startswith(f"  {_PACKAGE}")
+            if (
+                lines
+                and not own
+                and not any(str(note).startswith(_NOTE) for note in notes)
+            ):
                 error.add_note("\n".join([f"{_NOTE}:", *lines[-_NOTED_FRAMES:]]))

@@ -382,6 +382,13 @@ def test_an_error_of_an_injected_client_names_the_lines_it_came_through(canary):
     assert "raise failure" not in note
 
 
+def test_an_error_of_the_package_ends_with_its_message():
+    with pytest.raises(ValueError, match="api_base_url") as caught:
+        Settings("key", "nowhere")
+
+    assert not getattr(caught.value, "__notes__", ())
+
+
 @pytest.mark.parametrize(
     "make",
     [

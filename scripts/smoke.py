@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 import time
 from typing import Any
 
@@ -10,6 +12,10 @@ import numpy as np
 import supervision as sv
 
 import peakhold
+
+# Not the user's own; removed at the exit, after the outbox in it was closed.
+_STATE = tempfile.TemporaryDirectory(prefix="peakhold-smoke-")
+os.environ["PEAKHOLD_STATE_DIR"] = _STATE.name
 
 
 class RecordingClient:

@@ -241,7 +241,7 @@ impl<M, C> Reduction<M, C> {
         for (row, (&confidence, name)) in confidences.iter().zip(names).enumerate() {
             let confidence = f32::from_ne_bytes(confidence);
             if confidence.is_finite() {
-                #[allow(clippy::cast_possible_truncation, reason = "another hint is as good as none")]
+                #[allow(clippy::cast_possible_truncation, reason = "a wrong hint only costs time")]
                 let hint = hints.get(row).map_or(NO_HINT, |&hint| u64::from_ne_bytes(hint) as usize);
                 self.observe_hinted(row, confidence.into(), name, hint);
             } else if let Err(reason) = finite(confidence.into()) {

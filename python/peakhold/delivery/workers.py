@@ -111,7 +111,7 @@ class Workers:
 
     def _work(self) -> None:
         needed_at = time.monotonic()
-        with self.lock:  # whoever started it may have been interrupted just then
+        with self.lock:  # the starting thread may be interrupted before it does so
             self.threads.add(threading.current_thread())
         while True:
             with self.lock:

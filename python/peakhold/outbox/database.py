@@ -8,6 +8,7 @@ advances with the wall clock, by one day at most.
 from __future__ import annotations
 
 import threading
+import weakref
 from typing import TYPE_CHECKING, TypeVar
 
 from peakhold.outbox import forks, schema
@@ -47,19 +48,16 @@ class Database:
         self._path: Path | None = None
         self._inode = 0
         self._opened: sqlite3.Connection | None = None
+        self._close: weakref.finalize[[], Database] | None = None
         self._lag = 0.0
         self._lock = threading.Lock()
         forks.wait_for(self._lock)
 
-    def __del__(self) -> None:
-        """Close the database, about which Python 3.13 would warn."""
-        self.close()
-
     def close(self) -> None:
         """Close the database; the next transaction opens it again."""
-        opened, self._opened = self._opened, None
-        if opened is not None:
-            opened.close()
+        self._opened = None
+        if self._close is not None:
+            self._close()
 
     def is_there(self) -> bool:
         """Whether there may be a file; looks without making one."""
@@ -137,6 +135,10 @@ class Database:
             self._inode = _inode(self._path)  # of what is found damaged, if it is
         database = schema.connect(self._path, sync=self._sync)
         self._inode = _inode(self._path) if self._path else 0
+        # The finalizer holds the connection, which therefore outlives this object: in a
+        # cycle the garbage collector could finalize the connection first, unclosed.
+        self._close = weakref.finalize(self, database.close)
+        self._close.atexit = False  # what is accepted at exit still has to be written
         self._lag = self._clock() - outbox_time(database)
         database.row_factory = Row
         return database

@@ -148,7 +148,7 @@ def test_what_cannot_be_merged_is_dropped_the_oldest_first_and_counted(
 def test_the_control_without_merging_windows_of_one_key_are_dropped(
     week, api, monkeypatch, figure
 ):
-    monkeypatch.setattr(Room, "_merge", lambda *_: False)
+    monkeypatch.setattr(Room, "_merged", lambda *_: iter(()))
     offline = week(one_window)
     dropped = offline.stepped.counts().dropped["overflow"]
     assert dropped > 0

@@ -71,6 +71,13 @@ class MemoryStore:
             self._make_room()
         self._tell_drops()
 
+    def make_room(self) -> bool:
+        """Drop what is too old; returns False, for ``add`` has made room."""
+        with self._lock:
+            self._expire(self._clock())
+        self._tell_drops()
+        return False
+
     def lease(self, destination: Destination, kind: Kind) -> Record | None:
         """Lease the oldest record of a kind."""
         with self._lock:
@@ -138,16 +145,14 @@ class MemoryStore:
         return True
 
     def adopt(self, destinations: Collection[Destination]) -> list[Waiting]:
-        """Drop what is too old, and return what there is to deliver."""
+        """Return what there is to deliver."""
         del destinations  # nothing here is another process's
         latest: dict[tuple[Destination, Kind], float] = {}
         with self._lock:
-            self._expire(self._clock())
             for entry in self._entries.values():
                 if entry.state != "dead":
                     key = entry.record.destination, entry.record.kind
                     latest[key] = max(latest.get(key, entry.next_at), entry.next_at)
-        self._tell_drops()
         return [
             Waiting(destination, kind, at_once=False, not_before=not_before)
             for (destination, kind), not_before in latest.items()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from peakhold.errors import PeakholdError
 from peakhold.outbox.memory import MemoryStore
-from peakhold.outbox.room import Limits
+from peakhold.outbox.room import STEP, Limits
 from peakhold.outbox.schema import SQLITE_ERRORS, DamagedError, explained
 from peakhold.outbox.store import Store
 
@@ -31,6 +31,8 @@ MEMORY_BYTES = 16 * 1024 * 1024
 """Bound of what waits in memory."""
 PATIENCE = 5.0
 """Seconds between two trials of a disk that fails."""
+STEPS = 20
+"""Steps that ``tend`` takes at most to make room, with pauses as long as the steps."""
 
 _DISK_ERRORS: tuple[type[Exception], ...] = (
     *SQLITE_ERRORS,
@@ -102,13 +104,20 @@ class Outbox:
     def add(
         self, records: Sequence[Record], *, leased: bool = False, moved: bool = False
     ) -> None:
-        """Take encoded records in; those that want to know are told when it is safe."""
+        """Take encoded records in; calls ``on_committed`` of each when it is safe.
+
+        What is too much then goes by one short step, and the rest in ``tend``.
+        """
 
         def add(store: _AnyStore) -> _AnyStore:
             store.add(records, leased=leased, moved=moved)
             return store
 
         store = self._on_disk(add, None) or add(self._memory)
+        if store is self._memory:
+            store.make_room()
+        elif self._disk and self._disk.needs_room:
+            self._on_disk(Store.make_room, otherwise=False)
         if leased:
             self._homes.update((record.id, store) for record in records)
         tell = [record.on_committed for record in records if record.on_committed]
@@ -172,6 +181,11 @@ class Outbox:
         Returns:
             What there is to be delivered by this process.
         """
+        self._memory.make_room()
+        for _ in range(STEPS):
+            if not self._on_disk(Store.make_room, otherwise=False):
+                break
+            time.sleep(STEP)  # for the threads and processes that wait for the file
         on_disk = self._on_disk(lambda disk: disk.adopt(destinations), None)
         self.looked_through = on_disk is not None or not (
             self._disk and self._disk.is_there()

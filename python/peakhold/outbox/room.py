@@ -6,8 +6,8 @@ record dropped. Everything here works within the transaction of its caller.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from peakhold.outbox import rows
@@ -16,21 +16,32 @@ from peakhold.records.encode import merge_reports
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
 
     _Remove = Callable[[sqlite3.Connection, int, str], None]
 
 MERGED_AT_ONCE = 32
 """Reports that become one, or as few as there is room in, when the outbox is full."""
+DROPPED_AT_ONCE = 100
+"""Records that are looked up at once to be dropped."""
+STEP = 0.02
+"""Seconds after which a step ends, and the database is given to others."""
 
 _WINDOWS = """
-SELECT min(number), min(count(*), ?), destination, merge_key FROM records
+SELECT destination, merge_key, min(number), min(count(*), ?) FROM records
 WHERE owner = ? AND merge_key IS NOT NULL AND state = 'pending'
 GROUP BY destination, merge_key HAVING count(*) > 1
 """
 _OF_WINDOW = """
-WHERE owner = ? AND destination = ? AND merge_key = ?
+WHERE owner = ? AND destination = ? AND merge_key = ? AND state = 'pending'
 ORDER BY records.number LIMIT ?
+"""
+_OLDEST = "SELECT number, id, sealed_at FROM records ORDER BY number"
+_DEAD = "SELECT number, id FROM records WHERE state = 'dead' ORDER BY number LIMIT ?"
+_NOT_DEAD = """
+SELECT number, id FROM records
+WHERE state != 'dead' AND number < (SELECT max(number) FROM records)
+ORDER BY number LIMIT ?
 """
 
 
@@ -53,12 +64,17 @@ class Limits:
 class Room:
     """Makes room in a database; records on lease stay.
 
+    Each step works within the transaction of its caller and ends after ``STEP``
+    seconds, however much is left to do. Together the steps take time in proportion to
+    the number of records that go.
+
     ``remove`` is called with the database, a record's number and the total that its
-    seals are added to. It is lent for a call: to hold a method of the store would tie
-    that to itself, and its database would be closed late.
+    seals are added to. It is passed per call: storing a bound method would create a
+    reference cycle and delay closing the database.
 
     Attributes:
         limits: What is too much, and too old.
+        may_merge: Whether reports were added since no window shrank any more.
     """
 
     def __init__(self, limits: Limits, leased: Collection[str]) -> None:
@@ -69,53 +85,83 @@ class Room:
             leased: The ids of the records that are on lease at any moment.
         """
         self.limits = limits
+        self.may_merge = True
         self._leased = leased
-        self._unshrinkable: set[tuple[object, ...]] = set()
+        self._unshrinkable: dict[tuple[object, ...], tuple[object, ...]] = {}
 
-    def expire(self, database: sqlite3.Connection, now: float, remove: _Remove) -> None:
+    def is_needed(self, database: sqlite3.Connection, now: float) -> bool:
+        """Whether the oldest record is too old, or there are too many bytes."""
+        oldest = database.execute(f"{_OLDEST} LIMIT 1").fetchone()
+        return self._is_too_full(database) or (
+            oldest is not None
+            and isinstance(oldest["sealed_at"], float)
+            and oldest["sealed_at"] < now - self.limits.ttl
+        )
+
+    def make(
+        self, database: sqlite3.Connection, now: float, owner: str, remove: _Remove
+    ) -> bool:
+        """Do one step; returns whether there is more to do."""
+        until = time.perf_counter() + STEP
+        for _ in self._expired(database, now, remove):
+            if time.perf_counter() >= until:
+                return True
+        if not self._is_too_full(database):
+            return False
+        for act in (self._merged(database, owner), self._dropped(database, remove)):
+            for _ in act:
+                if not self._is_too_full(database):
+                    return False
+                if time.perf_counter() >= until:
+                    return True
+        return False
+
+    def _is_too_full(self, database: sqlite3.Connection) -> bool:
+        return rows.used_bytes(database) > self.limits.max_bytes
+
+    def _expired(
+        self, database: sqlite3.Connection, now: float, remove: _Remove
+    ) -> Iterator[None]:
         """Drop what is too old; ages are in the order of the numbers."""
         oldest = now - self.limits.ttl
-        for number, record_id, sealed_at in database.execute(
-            "SELECT number, id, sealed_at FROM records ORDER BY number"
-        ):
+        for number, record_id, sealed_at in database.execute(_OLDEST):
             if not isinstance(sealed_at, float):
                 continue  # damaged, which is seen when it is leased
             if sealed_at >= oldest:
                 break
             if record_id not in self._leased:
                 remove(database, number, "dropped:expired")
+                yield
 
-    def make(self, database: sqlite3.Connection, owner: str, remove: _Remove) -> None:
-        """Merge an owner's reports, or drop the oldest record, until there is room."""
-        while rows.used_bytes(database) > self.limits.max_bytes:
-            merged = self._merge(database, owner)
-            if not merged and not self._drop_oldest(database, remove):
-                break
+    def _merged(self, database: sqlite3.Connection, owner: str) -> Iterator[None]:
+        """Merge the oldest reports of each window, until no window shrinks by that."""
+        while self.may_merge:
+            shrank = False
+            known, self._unshrinkable = self._unshrinkable, {}
+            windows = database.execute(_WINDOWS, (MERGED_AT_ONCE, owner)).fetchall()
+            for destination, merge_key, *looks in windows:
+                window, seen = (destination, merge_key), tuple(looks)
+                if known.get(window) != seen and _merge_window(
+                    database, owner, *window
+                ):
+                    shrank = True
+                    yield
+                else:
+                    self._unshrinkable[window] = seen
+            self.may_merge = shrank
 
-    def _merge(self, database: sqlite3.Connection, owner: str) -> bool:
-        """Merge the oldest reports of a window, of the first one where that shrinks."""
-        found = database.execute(_WINDOWS, (MERGED_AT_ONCE, owner))
-        windows = {tuple(row) for row in found}
-        self._unshrinkable &= windows
-        for window in sorted(windows - self._unshrinkable, key=itemgetter(0)):
-            if _merge_window(database, owner, *window[2:]):
-                return True
-            self._unshrinkable.add(window)
-        return False
-
-    def _drop_oldest(self, database: sqlite3.Connection, remove: _Remove) -> bool:
-        """Drop the oldest dead record or else waiting one, unless it is the newest."""
-        found = database.execute(
-            "SELECT number, id FROM records"
-            " WHERE number < (SELECT max(number) FROM records)"
-            " ORDER BY state != 'dead', number LIMIT ?",
-            (len(self._leased) + 1,),
-        ).fetchall()
-        for number, record_id in found:
-            if record_id not in self._leased:
-                remove(database, number, "dropped:overflow")
-                return True
-        return False
+    def _dropped(self, database: sqlite3.Connection, remove: _Remove) -> Iterator[None]:
+        """Drop dead records, then waiting ones but the newest, the oldest first."""
+        for query in (_DEAD, _NOT_DEAD):
+            most = len(self._leased) + DROPPED_AT_ONCE
+            while found := [
+                number
+                for number, record_id in database.execute(query, (most,)).fetchall()
+                if record_id not in self._leased
+            ]:
+                for number in found:
+                    remove(database, number, "dropped:overflow")
+                    yield
 
 
 def _merge_window(

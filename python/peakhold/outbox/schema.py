@@ -64,6 +64,9 @@ CREATE TABLE IF NOT EXISTS journals (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS undelivered
     ON records (owner, destination, kind, number, reason, next_at)
     WHERE state != 'dead';
+CREATE INDEX IF NOT EXISTS mergeable ON records (owner, destination, merge_key, number)
+    WHERE merge_key IS NOT NULL AND state = 'pending';
+CREATE INDEX IF NOT EXISTS dead ON records (number) WHERE state = 'dead';
 CREATE TABLE IF NOT EXISTS totals (
     name TEXT PRIMARY KEY,
     value REAL NOT NULL CHECK (typeof(value) = 'real')

@@ -58,6 +58,9 @@ class Store:
 
     A leased record is known by its number, and its id compared in the row: a damaged
     index would not lead from the one to the other.
+
+    Attributes:
+        needs_room: Whether ``make_room`` had something to do after the last call.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Store:
             clock: Monotonic time in seconds.
             sync: SQLite's ``synchronous``.
         """
+        self.needs_room = False
         self._state = state
         self._dropped = dropped
         self._database = Database(state, clock, sync)
@@ -99,7 +103,7 @@ class Store:
     def add(
         self, records: Sequence[Record], *, leased: bool = False, moved: bool = False
     ) -> None:
-        """Take encoded records in, and make room for them.
+        """Take encoded records in, whether or not there is room for them.
 
         Args:
             records: The records.
@@ -110,10 +114,23 @@ class Store:
 
         def act(database: sqlite3.Connection) -> None:
             self._insert(database, records, leased=leased, moved=moved)
-            self._room.expire(database, self._database.now(), self._remove)
-            self._room.make(database, self._database.owner, self._remove)
+            self._room.may_merge = True
+            self.needs_room = self._room.is_needed(database, self._database.now())
 
         self.transaction(act)
+
+    def make_room(self) -> bool:
+        """Drop what is too old, and merge or drop what is too much, for a moment.
+
+        Returns:
+            Whether there is more to do.
+        """
+        self.needs_room = self.transaction(
+            lambda database: self._room.make(
+                database, self._database.now(), self._database.owner, self._remove
+            )
+        )
+        return self.needs_room
 
     def lease(self, destination: Destination, kind: Kind) -> Record | None:
         """Lease the oldest record of a kind that is this process's to deliver."""
@@ -245,10 +262,10 @@ class Store:
         """
 
         def act(database: sqlite3.Connection) -> tuple[list[sqlite3.Row], float]:
-            self._room.expire(database, self._database.now(), self._remove)
             if self._state is not None:
                 ownership.forget_windows(database, self._state)
                 ownership.take_over(database, self._state, destinations)
+                self._room.may_merge = True
             owner = self._database.owner
             waiting = ownership.waiting(database, owner, destinations)
             return waiting, self._database.now() + self._room.limits.longest_pause

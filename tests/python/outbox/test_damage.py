@@ -297,17 +297,17 @@ def test_what_is_written_to_a_file_while_it_is_put_aside_is_kept(
     dispatcher = Dispatcher(state, clock=clock, worker=False)
     dispatcher.outbox.counts()
     room = dispatcher.outbox._disk._room
-    expire = room.expire
+    is_needed = room.is_needed
 
     def meanwhile(*arguments):
         schema.quarantine(state.outbox)  # as another process does
-        expire(*arguments)
+        return is_needed(*arguments)
 
-    room.expire = meanwhile
+    room.is_needed = meanwhile
     record = replace(report(sender), on_committed=lambda: told.append("committed"))
     dispatcher.deliver(record, sender)
     dispatcher._commit()
-    room.expire = expire
+    room.is_needed = is_needed
     assert told == []
     assert "moved while it was used" in caplog.text
     for _ in range(5):

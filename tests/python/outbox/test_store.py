@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -15,8 +16,11 @@ from dataclasses import replace
 import pytest
 from stand_ins import PlainSnapshot, conserved
 
-from peakhold.outbox import Limits, StateDirectory, schema
+from peakhold.notices import Notices
+from peakhold.outbox import Limits, StateDirectory, room, rows, schema
+from peakhold.outbox.database import Database
 from peakhold.outbox.memory import MemoryStore
+from peakhold.outbox.outbox import Outbox
 from peakhold.outbox.store import DEAD_LIMIT, Store
 from peakhold.records import (
     Destination,
@@ -95,6 +99,13 @@ def limit(store, kib, without_sqlite):
         store._room.limits = Limits(kib * 1024)
 
 
+def add(store, records):
+    """Add records, and let a store have all the steps that it needs to make room."""
+    store.add(records)
+    while store.make_room():
+        pass
+
+
 def drained(store, destination=HERE, kind="report"):
     found = []
     while record := store.lease(destination, kind):
@@ -156,7 +167,7 @@ def test_every_seal_is_accounted_for_whatever_happens(store, seed):
     limit(store, 176, 8)
     leased, states = [], set()
     for number in range(300):
-        store.add([report(f"w{draw.randrange(3)}", **{f"c{number}": 0.5}), metadata()])
+        add(store, [report(f"w{draw.randrange(3)}", **{f"c{number}": 0.5}), metadata()])
         if record := store.lease(HERE, draw.choice(["report", "metadata"])):
             leased.append(record)
         if leased and draw.random() < 0.6:
@@ -202,7 +213,7 @@ def test_parts_stand_in_the_place_of_their_whole(store):
 def test_past_the_bound_reports_of_one_window_merge_before_any_is_dropped(store, drops):
     limit(store, 208, 208)
     for number in range(1_000):
-        store.add([report("busy", **{f"c{number % 7}": number / 1_000, "all": 0.5})])
+        add(store, [report("busy", **{f"c{number % 7}": number / 1_000, "all": 0.5})])
     counts = store.counts()
     assert counts.sealed == counts.pending == 1_000
     assert drops == []
@@ -222,9 +233,9 @@ def test_a_window_that_cannot_shrink_leaves_the_others_to_be_merged(store, drops
     draw = random.Random(3)
     for _ in range(2):  # two of these are too long for one request
         names = {draw.randbytes(32).hex(): 0.5 for _ in range(2_000)}
-        store.add([report("large", **names)])
+        add(store, [report("large", **names)])
     for number in range(800):
-        store.add([report("busy", **{f"c{number % 7}": 0.5})])
+        add(store, [report("busy", **{f"c{number % 7}": 0.5})])
     assert drops == []
     assert store.counts().pending == 802
     assert len(drained(store)) < 700  # the control: there was no room for all
@@ -233,11 +244,11 @@ def test_a_window_that_cannot_shrink_leaves_the_others_to_be_merged(store, drops
 def test_what_may_have_been_sent_is_never_merged(store):
     limit(store, 208, 208)
     first = report("busy", a=0.1)
-    store.add([first])
+    add(store, [first])
     leased = store.lease(HERE, "report")
     store.release(leased)
     for _ in range(1_000):
-        store.add([report("busy", a=0.2)])
+        add(store, [report("busy", a=0.2)])
     assert store.lease(HERE, "report").body == first.body
     assert len(drained(store)) < 900  # the control: the others were
 
@@ -246,12 +257,107 @@ def test_past_the_bound_the_oldest_is_dropped_when_nothing_merges(store, drops):
     limit(store, 208, 208)
     records = [report(f"w{number}", **{f"c{number}": 0.5}) for number in range(1_000)]
     for record in records:
-        store.add([record])
+        add(store, [record])
     counts = store.counts()
     assert counts.dropped == {"overflow": 1_000 - counts.pending}
     assert sum(seals for _, seals in drops) == counts.dropped["overflow"]
     assert conserved(counts)
     assert ids(drained(store)) == ids(records)[-counts.pending :]
+
+
+def crowded(store, count, windows):
+    """Fill a store, and leave it half the room for that."""
+    before = store.transaction(rows.used_bytes)
+    store.add([report(f"w{n % windows}", **{f"c{n}": 0.5}) for n in range(count)])
+    store._room.limits = Limits((before + store.transaction(rows.used_bytes)) // 2)
+    return store
+
+
+def instructions(store, act):
+    """Return how many thousands of instructions SQLite carries out meanwhile."""
+    database, done = store.transaction(lambda database: database), [0]
+
+    def progress():
+        done[0] += 1
+
+    database.set_progress_handler(progress, 1_000)
+    act()
+    database.set_progress_handler(None, 0)
+    return done[0]
+
+
+@pytest.mark.parametrize("windows", [10, 10**6], ids=["merging", "dropping"])
+def test_making_room_takes_time_in_proportion_to_what_goes(make, monkeypatch, windows):
+    monkeypatch.setattr(room, "STEP", 60.0)
+    store = crowded(make(), 250, windows)
+    few = instructions(store, store.make_room)
+    crowded(store, 2_000, windows)
+    assert 0 < instructions(store, store.make_room) < 3 * 8 * few
+    assert conserved(store.counts())
+
+
+def test_a_step_to_make_room_is_short_and_the_next_goes_on(make, monkeypatch, drops):
+    store = crowded(make(), 300, 10**6)
+    monkeypatch.setattr(room, "STEP", 0.0)
+    dropped = []
+    while store.make_room():
+        dropped.append(sum(seals for _, seals in drops))
+    assert dropped == list(range(1, len(dropped) + 1))
+    assert len(dropped) > 50
+    assert store.transaction(rows.used_bytes) <= store._room.limits.max_bytes
+
+
+def test_one_report_does_not_wait_until_there_is_room_for_all(
+    make, monkeypatch, state, clock
+):
+    outbox = Outbox(Notices(), state=state, clock=clock)
+    outbox.add([report(f"w{n}", **{f"c{n}": 0.5}) for n in range(300)])
+    outbox._disk._room.limits = Limits(1)
+    monkeypatch.setattr(room, "STEP", 0.0)
+    outbox.add([report("late")])
+    assert outbox.counts().pending == 300  # one record went for this one
+    monkeypatch.setattr(room, "STEP", 60.0)
+    outbox.tend([HERE])
+    assert outbox.counts().pending == 1
+
+
+class Watched(sqlite3.Connection):
+    """A connection that notes whether it was closed when it is finalized."""
+
+    finalized = None
+
+    def __del__(self):
+        try:
+            self.execute("SELECT 1")
+        except sqlite3.ProgrammingError:
+            Watched.finalized = "closed"
+        else:
+            Watched.finalized = "open"
+
+
+def test_a_store_that_is_garbage_closes_its_connection_first(state, clock, monkeypatch):
+    """The garbage collector finalizes the members of a cycle in any order."""
+    state.path.mkdir(parents=True, exist_ok=True)
+    opened = []
+    for expected in ("open", "closed"):
+        connection = sqlite3.connect(
+            state.path / f"{expected}.sqlite3",
+            isolation_level=None,
+            check_same_thread=False,
+            factory=Watched,
+        )
+        database = Database(None, clock, "OFF")
+        database.itself = database
+        if expected == "open":  # the control: nobody closes it
+            database.connection = connection
+        else:
+            schema._prepare(connection, state.path / "closed.sqlite3", "OFF")
+            opened.append(connection)
+            monkeypatch.setattr(schema, "connect", lambda *_, **__: opened.pop())
+            database.transaction(lambda database: None)
+        del database, connection
+        gc.collect()
+        assert Watched.finalized == expected
 
 
 def test_dead_records_are_bounded(store):
@@ -269,7 +375,7 @@ def test_a_record_expires_after_its_time(store, clock, drops):
     store.add([report("new")])
     assert store.counts().pending == 2  # the control
     clock.now += 2
-    store.adopt([HERE])
+    store.make_room()
     counts = store.counts()
     assert (counts.pending, counts.dropped) == (1, {"expired": 1})
     assert drops == [("expired", 1)]
@@ -281,11 +387,11 @@ def test_a_jump_of_the_wall_clock_drops_nothing(make, monkeypatch, years):
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + years * 365 * 24 * 3600)
     later = make()
-    later.adopt([HERE])
+    later.make_room()
     later.add([report()])
     assert later.counts().pending == 2
     later._room.limits = Limits(ttl=3600.0)  # the control: a day of it is believed
-    later.adopt([HERE])
+    later.make_room()
     assert later.counts().pending == (1 if years > 0 else 2)
 
 

@@ -7,14 +7,16 @@
 //! # Orderings
 //! Windows are numbered by a relaxed counter; everything else is in [`crate::rotation`] and below.
 
+#![allow(unsafe_code)]
+
 use crate::frame::{Frame, Spelling};
-use crate::journal::{JournalSettings, WindowJournal};
+use crate::journal::{JournalSettings, Journals, Record, WindowJournal};
 use crate::label::Encoding;
 use crate::memo::Holder;
 use crate::mutants::mutant;
 use crate::recent::Recent;
 use crate::reject::{Reason, Tally};
-use crate::rotation::{Current, Replaced};
+use crate::rotation::{Current, Pinned, Replaced};
 use crate::snapshot::Snapshot;
 use crate::sync::{AtomicU64, Ordering, thread_local};
 use crate::window::{Class, FrameReduction, Head, Model, Texts, Window};
@@ -55,7 +57,7 @@ pub struct Aggregator {
     current: Current<Window>,
     windows: AtomicU64,
     limit: u64,
-    journals: OnceLock<Arc<JournalSettings>>,
+    journals: OnceLock<Arc<Journals>>,
 }
 
 impl Default for Aggregator {
@@ -74,73 +76,29 @@ impl Aggregator {
     /// Makes an aggregator whose windows also write their record highs to files.
     #[must_use]
     pub fn journaled(limit: u64, settings: JournalSettings) -> Self {
-        Self::with_journals(limit, OnceLock::from(Arc::new(settings)))
+        Self::with_journals(limit, OnceLock::from(Arc::new(Journals::new(settings))))
     }
 
     /// Has the windows that begin from now on write their record highs to files, too, if none do so far.
     pub fn begin_journals(&self, settings: JournalSettings) {
         // An aggregator keeps the files it has.
-        let _ = self.journals.set(Arc::new(settings));
+        let _ = self.journals.set(Arc::new(Journals::new(settings)));
     }
 
-    fn with_journals(limit: u64, journals: OnceLock<Arc<JournalSettings>>) -> Self {
+    fn with_journals(limit: u64, journals: OnceLock<Arc<Journals>>) -> Self {
         let current = Current::new(window(0, limit, journals.get()));
         Self { number: Holder::new(), current, windows: AtomicU64::new(1), limit, journals }
     }
 
+    /// Begins an observation, whose frames are taken at once and written to the journal at its end.
+    #[must_use]
+    pub const fn observation(&self) -> Observation<'_> {
+        Observation { aggregator: self, unwritten: Vec::new() }
+    }
+
     /// Takes one frame of a model; returns the number of rows taken and counts the others in `tally`.
     pub fn observe(&self, model_id: &str, frame: &Frame<'_>, texts: &mut impl Texts, tally: &mut Tally) -> usize {
-        let mut recent = take_recent();
-        let reduction = recent.get(self.number, model_id);
-        reduction.reduce(frame, tally);
-        let head = Head { model_id, rows: frame.rows(), spelling: frame.names.spelling() };
-        let taken = self.publish(&head, reduction, texts, tally);
-        keep(recent);
-        taken
-    }
-
-    /// Takes one frame of a model, whose rows `fill` adds one by one before it returns their texts.
-    ///
-    /// # Errors
-    /// That of `fill`; nothing of the frame is taken then.
-    pub fn observe_rows<T: Texts, E>(
-        &self,
-        model_id: &str,
-        tally: &mut Tally,
-        fill: impl FnOnce(&mut Rows<'_>) -> Result<T, E>,
-    ) -> Result<usize, E> {
-        let mut recent = take_recent();
-        let reduction = recent.get(self.number, model_id);
-        let spelling = Spelling::Text(Encoding::Utf8);
-        reduction.begin(spelling);
-        reduction.expect_hints();
-        let mut rows = Rows { reduction, tally, count: 0 };
-        let filled = fill(&mut rows);
-        let rows = rows.count;
-        let taken =
-            filled.map(|mut texts| self.publish(&Head { model_id, rows, spelling }, reduction, &mut texts, tally));
-        keep(recent);
-        taken
-    }
-
-    /// Publishes the winners of a frame; returns the number of rows that found a place.
-    #[inline]
-    fn publish(
-        &self,
-        head: &Head<'_>,
-        reduction: &mut FrameReduction,
-        texts: &mut impl Texts,
-        tally: &mut Tally,
-    ) -> usize {
-        let (mut next, mut taken) = (0, 0);
-        loop {
-            match self.current.pin().observe(head, reduction, &mut next, texts, tally) {
-                Ok(rows) => break taken += rows,
-                Err((_closed, rows)) if mutant!("refused_forgotten") => break taken += rows,
-                Err((_closed, rows)) => taken += rows,
-            }
-        }
-        taken
+        self.observation().observe(model_id, frame, texts, tally)
     }
 
     /// Classes that have a place in the current window, counted per model.
@@ -176,6 +134,102 @@ impl Aggregator {
     }
 }
 
+/// An observation in course. What its frames raised is written to the journal when it ends, and not while columns are looked at.
+///
+/// Whoever lets other threads wait meanwhile, such as those of an interpreter, asks [`may_block`](Self::may_block) and ends it by dropping it.
+pub struct Observation<'a> {
+    aggregator: &'a Aggregator,
+    /// One for each window that the frames came to, mostly none.
+    unwritten: Vec<Unwritten<'a>>,
+}
+
+/// What was raised in a window and is not in its journal yet.
+struct Unwritten<'a> {
+    window: Pinned<'a, Window>,
+    record: Record,
+}
+
+impl Observation<'_> {
+    /// Takes one frame of a model; returns the number of rows taken and counts the others in `tally`.
+    pub fn observe(&mut self, model_id: &str, frame: &Frame<'_>, texts: &mut impl Texts, tally: &mut Tally) -> usize {
+        let mut recent = take_recent();
+        let reduction = recent.get(self.aggregator.number, model_id);
+        reduction.reduce(frame, tally);
+        let head = Head { model_id, rows: frame.rows(), spelling: frame.names.spelling() };
+        let taken = self.publish(&head, reduction, texts, tally);
+        keep(recent);
+        taken
+    }
+
+    /// Takes one frame of a model, whose rows `fill` adds one by one before it returns their texts.
+    ///
+    /// # Errors
+    /// That of `fill`; nothing of the frame is taken then.
+    pub fn observe_rows<T: Texts, E>(
+        &mut self,
+        model_id: &str,
+        tally: &mut Tally,
+        fill: impl FnOnce(&mut Rows<'_>) -> Result<T, E>,
+    ) -> Result<usize, E> {
+        let mut recent = take_recent();
+        let reduction = recent.get(self.aggregator.number, model_id);
+        let spelling = Spelling::Text(Encoding::Utf8);
+        reduction.begin(spelling);
+        reduction.expect_hints();
+        let mut rows = Rows { reduction, tally, count: 0 };
+        let filled = fill(&mut rows);
+        let rows = rows.count;
+        let taken =
+            filled.map(|mut texts| self.publish(&Head { model_id, rows, spelling }, reduction, &mut texts, tally));
+        keep(recent);
+        taken
+    }
+
+    /// Whether ending the observation may have to wait for a disk.
+    #[inline]
+    #[must_use]
+    pub fn may_block(&self) -> bool {
+        self.unwritten.iter().any(|unwritten| unwritten.window.journal().is_some_and(|journal| journal.may_block()))
+    }
+
+    /// Publishes the winners of a frame; returns the number of rows that found a place.
+    #[inline]
+    fn publish(
+        &mut self,
+        head: &Head<'_>,
+        reduction: &mut FrameReduction,
+        texts: &mut impl Texts,
+        tally: &mut Tally,
+    ) -> usize {
+        let (mut next, mut taken) = (0, 0);
+        loop {
+            let window = self.aggregator.current.pin();
+            let mut record = None;
+            let outcome = window.observe(head, reduction, &mut next, (texts, tally, &mut record));
+            if let Some(record) = record {
+                self.unwritten.push(Unwritten { window, record });
+            }
+            match outcome {
+                Ok(rows) => break taken + rows,
+                Err((_closed, rows)) if mutant!("refused_forgotten") => break taken + rows,
+                Err((_closed, rows)) => taken += rows,
+            }
+        }
+    }
+}
+
+impl Drop for Observation<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        for Unwritten { window, record } in self.unwritten.drain(..) {
+            if let Some(journal) = window.journal() {
+                // SAFETY: the window that this was raised in is pinned, and this is its journal.
+                unsafe { record.write(journal) };
+            }
+        }
+    }
+}
+
 /// The thread's memory. One that ends has none any more, but may still observe.
 #[inline]
 #[allow(clippy::unnecessary_box_returns, reason = "one word is put back quicker than five")]
@@ -207,8 +261,8 @@ impl Rows<'_> {
     }
 }
 
-fn window(sequence: u64, limit: u64, journals: Option<&Arc<JournalSettings>>) -> Window {
-    let journal = journals.map(|settings| Arc::new(WindowJournal::new(settings.clone(), sequence)));
+fn window(sequence: u64, limit: u64, journals: Option<&Arc<Journals>>) -> Window {
+    let journal = journals.map(|journals| Arc::new(WindowJournal::new(journals.clone(), sequence)));
     Window::new(sequence, limit, journal)
 }
 

@@ -19,10 +19,14 @@
 //! * The file grows with record highs; a class that rises with every frame adds some 20 to 90 bytes a frame until the window closes.
 //!
 //! # Orderings
+//! `slow_writes` is relaxed: it guards nothing.
+//!
 //! `key` of a class is stored (release) after the record with the class's name was written, and read (acquire) before a record
 //! leaves the name out: in the file the name comes first. The system itself orders appends to one file. A comparison and a store rather than
 //! an exchange, which takes as long as the rest of an entry: of two that come between each other's the lesser key may stay. The file has a
 //! record of that, too, and what is seen above it is written again.
+
+#![allow(unsafe_code)]
 
 use crate::cells::Peak;
 use crate::peak::key;
@@ -33,29 +37,64 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+/// A write that takes longer keeps others waiting if the interpreter is held meanwhile.
+const SLOW: Duration = Duration::from_millis(5);
 
 /// A record longer than this was made by a hostile frame, and its memory is not kept.
 const LARGEST_KEPT: usize = 1 << 20;
 
-/// Record highs of one frame that memory is reserved for in one go.
-const USUAL_CLASSES: usize = 32;
-
 thread_local! {
     /// Taken for the time of one frame that has record highs.
-    static SCRATCH: Cell<Scratch> = const { Cell::new(Scratch::new()) };
+    static SCRATCH: Cell<Record> = const { Cell::new(Record::new()) };
 }
 
-/// Memory for a record, and the texts of its latest entry.
+/// The record highs of one frame in one window, which are not in the file yet.
 #[derive(Default)]
-struct Scratch {
-    record: Vec<u8>,
+pub(crate) struct Record {
+    bytes: Vec<u8>,
+    /// The texts of its latest entry.
     inference_id: String,
     prediction_type: String,
+    /// The classes of its entries, with their keys.
+    added: Vec<(*const Journaled, u64)>,
 }
 
-impl Scratch {
+// SAFETY: the pointers are to values that any thread may use; only `write` follows them.
+unsafe impl Send for Record {}
+
+impl Record {
     const fn new() -> Self {
-        Self { record: Vec::new(), inference_id: String::new(), prediction_type: String::new() }
+        Self { bytes: Vec::new(), inference_id: String::new(), prediction_type: String::new(), added: Vec::new() }
+    }
+
+    fn begun() -> Self {
+        // A thread that ends has no such memory any more.
+        let mut record = SCRATCH.try_with(Cell::take).unwrap_or_default();
+        record::begin(&mut record.bytes);
+        record
+    }
+
+    /// Appends the record to the file of its window.
+    ///
+    /// # Safety
+    /// The window whose highs these are is alive, and `journal` is its journal.
+    pub(crate) unsafe fn write(mut self, journal: &WindowJournal) {
+        if !self.added.is_empty() && record::seal(&mut self.bytes) && journal.append(&self.bytes) {
+            for &(class, key) in &self.added {
+                // SAFETY: classes stay where they are as long as their window lives.
+                let class = unsafe { &*class };
+                if class.key.load(Ordering::Relaxed) < key {
+                    class.key.store(key, Ordering::Release);
+                }
+            }
+        }
+        if self.bytes.capacity() <= LARGEST_KEPT {
+            self.added.clear();
+            // Without a place to keep it, it is freed.
+            let _ = SCRATCH.try_with(|kept| kept.set(self));
+        }
     }
 }
 
@@ -70,10 +109,23 @@ pub struct JournalSettings {
     pub sync: bool,
 }
 
+/// What the journals of an aggregator's windows have in common.
+#[derive(Debug)]
+pub(crate) struct Journals {
+    settings: JournalSettings,
+    slow_writes: AtomicU64,
+}
+
+impl Journals {
+    pub(crate) fn new(settings: JournalSettings) -> Self {
+        Self { settings, slow_writes: AtomicU64::new(0) }
+    }
+}
+
 /// The journal of one window.
 #[derive(Debug)]
 pub struct WindowJournal {
-    settings: Arc<JournalSettings>,
+    journals: Arc<Journals>,
     window: u64,
     /// None once removed, or if it could not be made.
     file: OnceLock<Option<File>>,
@@ -82,14 +134,14 @@ pub struct WindowJournal {
 }
 
 impl WindowJournal {
-    pub(crate) fn new(settings: Arc<JournalSettings>, window: u64) -> Self {
-        Self { settings, window, file: OnceLock::new(), error: OnceLock::new(), classes: AtomicU32::new(0) }
+    pub(crate) fn new(journals: Arc<Journals>, window: u64) -> Self {
+        Self { journals, window, file: OnceLock::new(), error: OnceLock::new(), classes: AtomicU32::new(0) }
     }
 
     /// Where the file is, or would be.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        let mut path = self.settings.prefix.clone().into_os_string();
+        let mut path = self.journals.settings.prefix.clone().into_os_string();
         path.push(format!("-{}.journal", self.window));
         path.into()
     }
@@ -97,6 +149,17 @@ impl WindowJournal {
     /// Why the journal was given up, if it was.
     pub fn error(&self) -> Option<&io::Error> {
         self.error.get()
+    }
+
+    /// How many writes to the journals of this aggregator took over 5 ms.
+    #[must_use]
+    pub fn slow_writes(&self) -> u64 {
+        self.journals.slow_writes.load(Ordering::Relaxed)
+    }
+
+    /// Whether a write may take long: it waits for the disk, or one of this aggregator did take long.
+    pub(crate) fn may_block(&self) -> bool {
+        self.journals.settings.sync || self.slow_writes() > 0
     }
 
     /// Makes the file ahead of the first record, which otherwise does.
@@ -124,8 +187,13 @@ impl WindowJournal {
 
     /// Appends a record; false if it is not in the file.
     fn append(&self, record: &[u8]) -> bool {
+        let begun = Instant::now();
         let Some(file) = self.file() else { return false };
-        self.write(file, record).map_err(|error| self.give_up(error)).is_ok()
+        let written = self.write(file, record).map_err(|error| self.give_up(error)).is_ok();
+        if begun.elapsed() > SLOW {
+            self.journals.slow_writes.fetch_add(1, Ordering::Relaxed);
+        }
+        written
     }
 
     fn write(&self, mut file: &File, record: &[u8]) -> io::Result<()> {
@@ -139,7 +207,7 @@ impl WindowJournal {
         if written < record.len() {
             return Err(io::Error::new(io::ErrorKind::WriteZero, "a record was written in part"));
         }
-        if self.settings.sync { file.sync_data() } else { Ok(()) }
+        if self.journals.settings.sync { file.sync_data() } else { Ok(()) }
     }
 
     fn create(&self) -> io::Result<File> {
@@ -152,7 +220,7 @@ impl WindowJournal {
         })?;
         let mut head = Vec::new();
         record::begin(&mut head);
-        record::push(&mut head, &Header { window: self.window, about: &self.settings.about });
+        record::push(&mut head, &Header { window: self.window, about: &self.journals.settings.about });
         record::seal(&mut head);
         head.splice(..0, MAGIC.iter().copied().chain([VERSION]));
         let outcome = self.write(&file, &head).and_then(|()| self.sync_directory(directory));
@@ -165,7 +233,7 @@ impl WindowJournal {
 
     /// Makes the name of a new file as lasting as its contents; Windows has no call for that.
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
-        if cfg!(unix) && self.settings.sync { File::open(directory)?.sync_all() } else { Ok(()) }
+        if cfg!(unix) && self.journals.settings.sync { File::open(directory)?.sync_all() } else { Ok(()) }
     }
 
     fn give_up(&self, error: io::Error) {
@@ -205,48 +273,13 @@ impl Journaled {
     }
 }
 
-/// The record highs of one frame; written when dropped, however the observation ends.
-pub(crate) struct Highs<'w> {
-    journal: Option<&'w WindowJournal>,
+/// Collects the record highs of one frame, for [`Record::write`].
+pub(crate) struct Highs<'a> {
+    journal: Option<&'a WindowJournal>,
     model: u64,
-    model_id: &'w str,
+    model_id: &'a str,
     /// None as long as there are none, as in most frames.
-    open: Option<Open<'w>>,
-}
-
-/// A record that is not written yet.
-struct Open<'w> {
-    journal: &'w WindowJournal,
-    scratch: Scratch,
-    /// The classes of the record with their keys.
-    added: Vec<(&'w Journaled, u64)>,
-}
-
-impl<'w> Open<'w> {
-    fn new(journal: &'w WindowJournal) -> Self {
-        // A thread that ends has no such memory any more.
-        let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
-        record::begin(&mut scratch.record);
-        Self { journal, scratch, added: Vec::with_capacity(USUAL_CLASSES) }
-    }
-}
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let record = &mut scratch.record;
-        if !self.added.is_empty() && record::seal(record) && self.journal.append(record) {
-            for (class, key) in &self.added {
-                if class.key.load(Ordering::Relaxed) < *key {
-                    class.key.store(*key, Ordering::Release);
-                }
-            }
-        }
-        if scratch.record.capacity() <= LARGEST_KEPT {
-            // Without a place to keep it, it is freed.
-            let _ = SCRATCH.try_with(|kept| kept.set(scratch));
-        }
-    }
+    record: Option<Record>,
 }
 
 /// How much a [`Highs`] held at some moment.
@@ -256,12 +289,18 @@ pub(crate) struct Mark {
     added: usize,
 }
 
-impl<'w> Highs<'w> {
+impl<'a> Highs<'a> {
     /// Nothing so far, and for ever if there is no journal or it was given up.
     #[inline]
-    pub(crate) fn new(journal: Option<&'w WindowJournal>, model: u64, model_id: &'w str) -> Self {
+    pub(crate) fn new(journal: Option<&'a WindowJournal>, model: u64, model_id: &'a str) -> Self {
         let journal = journal.filter(|journal| journal.error.get().is_none());
-        Self { journal, model, model_id, open: None }
+        Self { journal, model, model_id, record: None }
+    }
+
+    /// What was added, to be written while the window is alive; `None` if nothing was.
+    #[inline]
+    pub(crate) fn into_record(self) -> Option<Record> {
+        self.record
     }
 
     /// Whether the file does not have the class at `confidence` or above.
@@ -271,15 +310,16 @@ impl<'w> Highs<'w> {
     }
 
     pub(crate) fn mark(&self) -> Mark {
-        let held = |open: &Open<'_>| Mark { bytes: open.scratch.record.len(), added: open.added.len() };
-        self.open.as_ref().map_or(Mark::default(), held)
+        let held = |record: &Record| Mark { bytes: record.bytes.len(), added: record.added.len() };
+        self.record.as_ref().map_or(Mark::default(), held)
     }
 
     /// Adds a record high of a class that was first seen at `first`; it is asked for its name when it is new to the file.
-    pub(crate) fn add(&mut self, class: &'w Journaled, name: impl FnOnce() -> String, first: u64, peak: &Peak) {
-        let Some(journal) = self.journal else { return };
-        let Open { scratch: Scratch { record, inference_id, prediction_type }, added, .. } =
-            self.open.get_or_insert_with(|| Open::new(journal));
+    pub(crate) fn add(&mut self, class: &Journaled, name: impl FnOnce() -> String, first: u64, peak: &Peak) {
+        if self.journal.is_none() {
+            return;
+        }
+        let Record { bytes, inference_id, prediction_type, added } = self.record.get_or_insert_with(Record::begun);
         let named = class.key.load(Ordering::Acquire) > 0;
         let class_name = if named { String::new() } else { name() };
         let named = (!named).then_some(Named { model: self.model, model_id: self.model_id, class_name: &class_name });
@@ -293,7 +333,7 @@ impl<'w> Highs<'w> {
             confidence: peak.confidence,
             texts: (!repeated).then_some((&peak.inference_id, &peak.prediction_type)),
         };
-        record::push(record, &entry);
+        record::push(bytes, &entry);
         if !repeated {
             inference_id.clone_from(&peak.inference_id);
             prediction_type.clone_from(&peak.prediction_type);
@@ -303,9 +343,9 @@ impl<'w> Highs<'w> {
 
     /// Takes back what was added since, before the observation leaves the window.
     pub(crate) fn take_back(&mut self, mark: Mark) {
-        if let Some(open) = &mut self.open {
-            open.added.truncate(mark.added);
-            open.scratch.record.truncate(mark.bytes);
+        if let Some(record) = &mut self.record {
+            record.added.truncate(mark.added);
+            record.bytes.truncate(mark.bytes);
         }
     }
 }
@@ -319,11 +359,16 @@ mod tests {
     }
 
     fn journal(prefix: PathBuf) -> WindowJournal {
-        WindowJournal::new(Arc::new(JournalSettings { prefix, about: Vec::new(), sync: false }), 0)
+        WindowJournal::new(Arc::new(Journals::new(JournalSettings { prefix, about: Vec::new(), sync: false })), 0)
     }
 
-    fn add<'w>(highs: &mut Highs<'w>, class: &'w Journaled) {
+    fn add(highs: &mut Highs<'_>, class: &Journaled) {
         highs.add(class, String::new, 0, &Peak { confidence: 0.5, ..Peak::default() });
+    }
+
+    fn write(highs: Highs<'_>, journal: &WindowJournal) {
+        // SAFETY: the classes of these tests live as long.
+        unsafe { highs.into_record().expect("some were added").write(journal) };
     }
 
     /// A full disk, which is there on Linux without any arrangement.
@@ -334,7 +379,9 @@ mod tests {
         journal.file.set(OpenOptions::new().append(true).open("/dev/full").ok()).expect("not made yet");
         let class = Journaled::new(Some(&journal));
         assert!(highs(&journal).lack(&class, 0.5), "the control");
-        add(&mut highs(&journal), &class);
+        let mut added = highs(&journal);
+        add(&mut added, &class);
+        write(added, &journal);
         assert_eq!(journal.error().map(io::Error::kind), Some(io::ErrorKind::StorageFull));
         assert_eq!(class.key.load(Ordering::Relaxed), 0, "what is not in the file does not count as written");
         assert!(!highs(&journal).lack(&class, 0.5), "nobody tries again");
@@ -349,14 +396,14 @@ mod tests {
         let mark = added.mark();
         add(&mut added, &classes[0]);
         added.take_back(mark);
-        drop(added);
+        write(added, &journal);
         assert!(!journal.path().exists());
         let mut added = highs(&journal);
         add(&mut added, &classes[0]);
         let mark = added.mark();
         add(&mut added, &classes[1]);
         added.take_back(mark);
-        drop(added);
+        write(added, &journal);
         let written = crate::recover(&fs::read(journal.path()).expect("a file")).expect("a journal");
         assert_eq!((written.snapshot.len(), written.damaged), (1, false));
         assert_eq!(classes.each_ref().map(|class| class.key.load(Ordering::Relaxed) > 0), [true, false]);

@@ -52,7 +52,7 @@ mod sync;
 mod trie;
 mod window;
 
-pub use aggregator::{Aggregator, Closed, DEFAULT_MAX_CLASSES, Rows};
+pub use aggregator::{Aggregator, Closed, DEFAULT_MAX_CLASSES, Observation, Rows};
 pub use cells::Peak;
 pub use column::{Column, Number};
 pub use frame::{Confidences, Frame, Name, Names};

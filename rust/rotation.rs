@@ -141,6 +141,9 @@ pub(crate) struct Pinned<'a, T> {
     shared: *mut Shared<T>,
 }
 
+// SAFETY: it gives access to `&T` and may be the one that drops `T`, on whichever thread.
+unsafe impl<T: Send + Sync> Send for Pinned<'_, T> {}
+
 impl<T> Deref for Pinned<'_, T> {
     type Target = T;
 

@@ -18,7 +18,7 @@
 
 use crate::cells::{Cells, Peak};
 use crate::frame::Spelling;
-use crate::journal::{Highs, Journaled, WindowJournal};
+use crate::journal::{Highs, Journaled, Record, WindowJournal};
 use crate::label;
 use crate::memo::Holder;
 use crate::peak::{PeakSlot, Raised};
@@ -135,6 +135,8 @@ impl Window {
 
     /// Takes the winners of a frame from number `next` on; returns how many rows found a place.
     ///
+    /// What is to be written to the journal, before the observation ends, is put into `unwritten`.
+    ///
     /// # Errors
     /// If the window was drained meanwhile: `next` is then the first winner that did not find its place.
     pub(crate) fn observe(
@@ -142,8 +144,7 @@ impl Window {
         &Head { model_id, rows, ref spelling }: &Head<'_>,
         reduction: &mut FrameReduction,
         next: &mut usize,
-        texts: &mut impl Texts,
-        tally: &mut Tally,
+        (texts, tally, unwritten): (&mut impl Texts, &mut Tally, &mut Option<Record>),
     ) -> Result<usize, (Closed, usize)> {
         let mut taken = 0;
         let model = match self.known_model(model_id, reduction) {
@@ -157,6 +158,7 @@ impl Window {
         let before = model.arrivals.fetch_add(rows as u64, Ordering::Relaxed);
         let arrival = Arrival { spelling, before };
         let mut highs = Highs::new(self.journal.as_deref(), model.ordinal, model_id);
+        let mut closed = None;
         while *next < reduction.winners() {
             let (winner, name) = reduction.winner(*next);
             // SAFETY: classes stay where they are as long as their model lives.
@@ -168,12 +170,16 @@ impl Window {
                 match self.take(model, known, arrival, winner, name, (texts, tally, &mut highs)) {
                     Ok(()) => taken += winner.rows,
                     Err(Refusal::Rejected(reason)) => tally.add(reason, u32::try_from(winner.rows).unwrap_or(u32::MAX)),
-                    Err(Refusal::Closed) => return Err((Closed, taken)),
+                    Err(Refusal::Closed) => {
+                        closed = Some(Closed);
+                        break;
+                    }
                 }
             }
             *next += 1;
         }
-        Ok(taken)
+        *unwritten = highs.into_record();
+        closed.map_or(Ok(taken), |closed| Err((closed, taken)))
     }
 
     /// Takes a winner in whose class is not known, or which most likely raises it.
@@ -185,7 +191,7 @@ impl Window {
         arrival: Arrival<'_>,
         winner: &mut Winner<Class>,
         name: &mut Vec<u8>,
-        (texts, tally, highs): (&mut impl Texts, &mut Tally, &mut Highs<'a>),
+        (texts, tally, highs): (&mut impl Texts, &mut Tally, &mut Highs<'_>),
     ) -> Result<(), Refusal> {
         let class = if let Some(class) = known {
             class
@@ -204,18 +210,18 @@ impl Window {
         self.raise(class, arrival, winner, texts, tally, highs)
     }
 
-    fn raise<'a>(
-        &'a self,
-        class: &'a Class,
+    fn raise(
+        &self,
+        class: &Class,
         Arrival { spelling, before }: Arrival<'_>,
         winner: &Winner<Class>,
         texts: &mut impl Texts,
         tally: &mut Tally,
-        highs: &mut Highs<'a>,
+        highs: &mut Highs<'_>,
     ) -> Result<(), Refusal> {
         let (mut bad_id, mut bad_type) = (0, 0);
         let mark = highs.mark();
-        let mut fill = |peak: &mut Peak, highs: &mut Highs<'a>| {
+        let mut fill = |peak: &mut Peak, highs: &mut Highs<'_>| {
             peak.arrival = before + winner.row as u64;
             if !texts.inference_id(winner.row, &mut peak.inference_id) {
                 peak.inference_id.clear();

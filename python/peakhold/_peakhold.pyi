@@ -222,6 +222,13 @@ class WindowJournal:
     def error(self) -> str | None:
         """Why writing was given up, None if all is written."""
 
+    @property
+    def slow_writes(self) -> int:
+        """Writes to its aggregator's journals that took over 5 ms.
+
+        After the first one, `observe` writes without holding the interpreter.
+        """
+
     def remove(self) -> None:
         """Delete the file: the window is safe elsewhere.
 

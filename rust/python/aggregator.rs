@@ -2,7 +2,9 @@
 
 use super::snapshot::{WindowSnapshot, detached_if_large, report};
 use super::{classification, detections, items, tensors, texts, warnings};
-use crate::{Aggregator, Confidences, DEFAULT_MAX_CLASSES, Frame, JournalSettings, Names, Reason, Rejections, Tally};
+use crate::{
+    Aggregator, Confidences, DEFAULT_MAX_CLASSES, Frame, JournalSettings, Names, Observation, Reason, Rejections, Tally,
+};
 use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
@@ -50,11 +52,20 @@ impl PeakAggregator {
             return Ok(0);
         }
         let mut tally = Tally::default();
+        let mut observation = self.aggregator.observation();
         let outcome = match model_id.to_str() {
-            Ok(model_id) if !items::is_too_long(model_id) => self.observe_frame(predictions, model_id, &mut tally),
+            Ok(model_id) if !items::is_too_long(model_id) => {
+                observe_frame(&mut observation, predictions, model_id, &mut tally)
+            }
             _ => Ok(Err(Reason::ModelIdInvalid)),
         };
         let py = predictions.py();
+        // No array is looked at any more. Letting go of the interpreter costs more than a quick write.
+        if observation.may_block() {
+            py.detach(|| drop(observation));
+        } else {
+            drop(observation);
+        }
         let rows = match outcome {
             Ok(Ok(rows)) => rows,
             Ok(Err(reason)) => {
@@ -111,43 +122,40 @@ impl PeakAggregator {
     }
 }
 
-impl PeakAggregator {
-    fn observe_frame(
-        &self,
-        predictions: &Bound<'_, PyAny>,
-        model_id: &str,
-        tally: &mut Tally,
-    ) -> PyResult<Result<usize, Reason>> {
-        if let Ok(predictions) = predictions.cast::<PyDict>() {
-            return classification::observe(&self.aggregator, predictions, model_id, tally).map(Ok);
-        }
-        if let Some((confidence, data)) = detections::attributes(predictions)? {
-            let aggregator = &self.aggregator;
-            let outcome = detections::observe(aggregator, predictions, confidence, &data, model_id, tally)?;
-            if outcome.is_err() && predictions.is_truthy()? {
-                self.place(model_id, tally);
-            }
-            return Ok(outcome);
-        }
-        if let Some(prediction) = tensors::recognize(predictions)? {
-            let outcome = prediction.observe(&self.aggregator, model_id, tally)?;
-            if !matches!(outcome, Ok(1..)) && predictions.is_truthy()? {
-                self.place(model_id, tally);
-            }
-            return Ok(outcome);
-        }
-        if !predictions.is_truthy()? {
-            return Ok(Ok(0));
-        }
-        self.place(model_id, tally);
-        Ok(Err(Reason::PredictionUnsupported))
+fn observe_frame(
+    observation: &mut Observation<'_>,
+    predictions: &Bound<'_, PyAny>,
+    model_id: &str,
+    tally: &mut Tally,
+) -> PyResult<Result<usize, Reason>> {
+    if let Ok(predictions) = predictions.cast::<PyDict>() {
+        return classification::observe(observation, predictions, model_id, tally).map(Ok);
     }
-
-    /// Gives a model its place in the order of the report though nothing of its frame can be used.
-    fn place(&self, model_id: &str, tally: &mut Tally) {
-        if let Ok(empty) = Frame::new(0, Confidences::Missing, Names::Missing) {
-            let (inference_id, prediction_type) = (texts::RowText::Missing, texts::RowText::Missing);
-            self.aggregator.observe(model_id, &empty, &mut texts::FrameTexts { inference_id, prediction_type }, tally);
+    if let Some((confidence, data)) = detections::attributes(predictions)? {
+        let outcome = detections::observe(observation, predictions, confidence, &data, model_id, tally)?;
+        if outcome.is_err() && predictions.is_truthy()? {
+            place(observation, model_id, tally);
         }
+        return Ok(outcome);
+    }
+    if let Some(prediction) = tensors::recognize(predictions)? {
+        let outcome = prediction.observe(observation, model_id, tally)?;
+        if !matches!(outcome, Ok(1..)) && predictions.is_truthy()? {
+            place(observation, model_id, tally);
+        }
+        return Ok(outcome);
+    }
+    if !predictions.is_truthy()? {
+        return Ok(Ok(0));
+    }
+    place(observation, model_id, tally);
+    Ok(Err(Reason::PredictionUnsupported))
+}
+
+/// Gives a model its place in the order of the report though nothing of its frame can be used.
+fn place(observation: &mut Observation<'_>, model_id: &str, tally: &mut Tally) {
+    if let Ok(empty) = Frame::new(0, Confidences::Missing, Names::Missing) {
+        let (inference_id, prediction_type) = (texts::RowText::Missing, texts::RowText::Missing);
+        observation.observe(model_id, &empty, &mut texts::FrameTexts { inference_id, prediction_type }, tally);
     }
 }

@@ -4,13 +4,13 @@
 use super::items::{class_text, number};
 use super::texts::{FrameTexts, RowText};
 use super::{dicts, names};
-use crate::{Aggregator, Reason, Rows, Tally};
+use crate::{Observation, Reason, Rows, Tally};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyList};
 
 /// Observes a dict; one without predictions only gives its model a place.
 pub(super) fn observe(
-    aggregator: &Aggregator,
+    observation: &mut Observation<'_>,
     predictions: &Bound<'_, PyDict>,
     model_id: &str,
     tally: &mut Tally,
@@ -26,7 +26,7 @@ pub(super) fn observe(
     if single_label.is_none() && multi_label.is_none() {
         tally.add(Reason::PredictionUnsupported, 1);
     }
-    aggregator.observe_rows(model_id, tally, |rows| {
+    observation.observe_rows(model_id, tally, |rows| {
         if let Some(entries) = single_label {
             for entry in entries {
                 push(rows, None, &entry)?;

@@ -3,7 +3,7 @@
 use super::columns::{Held, TextColumn, View, array_rows, text_array};
 use super::names;
 use super::texts::{FrameTexts, RowText};
-use crate::{Aggregator, Confidences, Frame, Names, Number, Reason, Tally};
+use crate::{Confidences, Frame, Names, Number, Observation, Reason, Tally};
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -40,7 +40,7 @@ struct Columns<'py> {
 
 /// Observes a detections object; the inner error is the reason why the frame cannot be read.
 pub(super) fn observe<'py>(
-    aggregator: &Aggregator,
+    observation: &mut Observation<'_>,
     predictions: &Bound<'py, PyAny>,
     confidence: Bound<'py, PyAny>,
     data: &Bound<'py, PyAny>,
@@ -66,12 +66,12 @@ pub(super) fn observe<'py>(
         },
         _ => None,
     };
-    if let Some(rows) = columns.observe_in_place(class_id.as_ref(), aggregator, model_id, tally) {
+    if let Some(rows) = columns.observe_in_place(class_id.as_ref(), observation, model_id, tally) {
         return Ok(Ok(rows));
     }
     // Without boxes there is no detection, whatever the other columns hold.
     let boxes = predictions.getattr_opt(names::xyxy(py))?.and_then(|boxes| array_rows(&boxes));
-    columns.observe(boxes, aggregator, model_id, tally)
+    columns.observe(boxes, observation, model_id, tally)
 }
 
 impl Columns<'_> {
@@ -81,7 +81,7 @@ impl Columns<'_> {
     fn observe_in_place(
         &self,
         class_id: Option<&Bound<'_, PyAny>>,
-        aggregator: &Aggregator,
+        observation: &mut Observation<'_>,
         model_id: &str,
         tally: &mut Tally,
     ) -> Option<usize> {
@@ -102,14 +102,14 @@ impl Columns<'_> {
             inference_id: RowText::Array(inference_ids),
             prediction_type: RowText::Array(prediction_types),
         };
-        Some(aggregator.observe(model_id, &frame, &mut texts, tally))
+        Some(observation.observe(model_id, &frame, &mut texts, tally))
     }
 
     /// Observes whatever else detections are made of.
     fn observe(
         self,
         boxes: Option<usize>,
-        aggregator: &Aggregator,
+        observation: &mut Observation<'_>,
         model_id: &str,
         tally: &mut Tally,
     ) -> PyResult<Result<usize, Reason>> {
@@ -139,7 +139,7 @@ impl Columns<'_> {
                 inference_id: RowText::new(&inference_ids),
                 prediction_type: RowText::new(&prediction_types),
             };
-            Ok(aggregator.observe(model_id, &frame, &mut texts, tally))
+            Ok(observation.observe(model_id, &frame, &mut texts, tally))
         })())
     }
 }

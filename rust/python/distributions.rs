@@ -4,7 +4,7 @@ use super::columns::Held;
 use super::items::{class_name, number};
 use super::names;
 use super::tensors::{Metadata, column, rows};
-use crate::{Aggregator, Confidences, Frame, Name, Names, Reason, Tally};
+use crate::{Confidences, Frame, Name, Names, Observation, Reason, Tally};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::cmp::Ordering;
@@ -14,7 +14,7 @@ type Row = (Result<f64, Reason>, Name);
 
 /// Observes a single-label prediction: a distribution for each of its images, of shape `(images, classes)`.
 pub(super) fn observe_images(
-    aggregator: &Aggregator,
+    observation: &mut Observation<'_>,
     prediction: &Bound<'_, PyAny>,
     model_id: &str,
     tally: &mut Tally,
@@ -30,7 +30,7 @@ pub(super) fn observe_images(
         match classes(&confidences.get_item(image)?, metadata)? {
             Ok(mut classes) => {
                 round_and_sort(&mut classes);
-                match observe(aggregator, classes, metadata, model_id, tally)? {
+                match observe(observation, classes, metadata, model_id, tally)? {
                     Ok(rows) => taken += rows,
                     Err(reason) => tally.add(reason, 1),
                 }
@@ -43,14 +43,14 @@ pub(super) fn observe_images(
 
 /// Observes a multi-label prediction: one distribution, of shape `(classes,)`.
 pub(super) fn observe_labels(
-    aggregator: &Aggregator,
+    observation: &mut Observation<'_>,
     prediction: &Bound<'_, PyAny>,
     model_id: &str,
     tally: &mut Tally,
 ) -> PyResult<Result<usize, Reason>> {
     let metadata = Metadata::of_image(prediction)?;
     match classes(&column(prediction, names::confidence(prediction.py()))?, &metadata)? {
-        Ok(classes) => observe(aggregator, classes, &metadata, model_id, tally),
+        Ok(classes) => observe(observation, classes, &metadata, model_id, tally),
         Err(reason) => Ok(Err(reason)),
     }
 }
@@ -118,7 +118,7 @@ fn rounded(confidence: f64) -> f64 {
 }
 
 fn observe(
-    aggregator: &Aggregator,
+    observation: &mut Observation<'_>,
     rows: Vec<Row>,
     metadata: &Metadata<'_>,
     model_id: &str,
@@ -127,5 +127,5 @@ fn observe(
     let (confidences, names): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
     let mut texts = metadata.texts()?;
     let frame = Frame::new(names.len(), Confidences::Values(&confidences), Names::Texts(&names));
-    Ok(frame.map(|frame| aggregator.observe(model_id, &frame, &mut texts, tally)))
+    Ok(frame.map(|frame| observation.observe(model_id, &frame, &mut texts, tally)))
 }

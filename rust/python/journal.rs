@@ -26,6 +26,12 @@ impl Journal {
         self.0.error().map(ToString::to_string)
     }
 
+    /// Writes of its aggregator that took over 5 ms: the disk is slow.
+    #[getter]
+    fn slow_writes(&self) -> u64 {
+        self.0.slow_writes()
+    }
+
     /// Delete the file, if there is one: the window is safe elsewhere.
     fn remove(&self, py: Python<'_>) -> PyResult<()> {
         Ok(py.detach(|| self.0.remove())?)

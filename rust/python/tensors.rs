@@ -7,7 +7,7 @@ use super::columns::{Held, View};
 use super::items::{class_name, read_text};
 use super::texts::{FrameTexts, RowText};
 use super::{distributions, names};
-use crate::{Aggregator, Frame, Name, Names, Reason, Tally, unique_integers};
+use crate::{Frame, Name, Names, Observation, Reason, Tally, unique_integers};
 use numpy::{PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -56,14 +56,14 @@ impl<'py> Prediction<'py> {
     /// Observes the prediction; the inner error is the reason why the frame cannot be read.
     pub(super) fn observe(
         &self,
-        aggregator: &Aggregator,
+        observation: &mut Observation<'_>,
         model_id: &str,
         tally: &mut Tally,
     ) -> PyResult<Result<usize, Reason>> {
         match self {
-            Self::Boxes(detections) => observe_boxes(aggregator, detections, model_id, tally),
-            Self::SingleLabel(prediction) => distributions::observe_images(aggregator, prediction, model_id, tally),
-            Self::MultiLabel(prediction) => distributions::observe_labels(aggregator, prediction, model_id, tally),
+            Self::Boxes(detections) => observe_boxes(observation, detections, model_id, tally),
+            Self::SingleLabel(prediction) => distributions::observe_images(observation, prediction, model_id, tally),
+            Self::MultiLabel(prediction) => distributions::observe_labels(observation, prediction, model_id, tally),
         }
     }
 
@@ -155,7 +155,7 @@ pub(super) fn rows(prediction: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) ->
 }
 
 fn observe_boxes(
-    aggregator: &Aggregator,
+    observation: &mut Observation<'_>,
     detections: &Bound<'_, PyAny>,
     model_id: &str,
     tally: &mut Tally,
@@ -188,7 +188,7 @@ fn observe_boxes(
         let (column, number, swapped) = View::new(ids)?.numbers().ok_or(Reason::ClassIdInvalid)?;
         let names = Names::Ids { column, number, swapped, names: &table };
         let frame = Frame::new(boxes.unwrap_or(column.rows()), confidences.as_confidences()?, names)?;
-        Ok(aggregator.observe(model_id, &frame, &mut texts, tally))
+        Ok(observation.observe(model_id, &frame, &mut texts, tally))
     })())
 }
 

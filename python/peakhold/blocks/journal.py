@@ -139,6 +139,13 @@ class Journals:
                 "room, and can PEAKHOLD_STATE_DIR be written?",
                 journal.error,
             )
+        if journal.slow_writes:
+            self._notices.warn(
+                "slow_disk",
+                "%d writes to the journals of a window took over 5 ms, for which "
+                "frames had to wait: is PEAKHOLD_STATE_DIR on a local disk?",
+                journal.slow_writes,
+            )
         record = replace(record, on_committed=journal.remove)
         return replace(record, id=journal.name) if there else record
 

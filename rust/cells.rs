@@ -43,6 +43,13 @@ pub struct Peak {
     pub prediction_type: String,
 }
 
+impl Peak {
+    /// Memory of its texts.
+    pub(crate) const fn text_bytes(&self) -> u64 {
+        (self.inference_id.capacity() + self.prediction_type.capacity()) as u64
+    }
+}
+
 /// One recyclable place for a peak.
 pub(crate) struct Cell {
     /// The peak's confidence in the order of `peak::key`, for observers that do not own the cell.

@@ -19,7 +19,7 @@
 //! * The file grows with record highs; a class that rises with every frame adds some 20 to 90 bytes a frame until the window closes.
 //!
 //! # Orderings
-//! `slow_writes` is relaxed: it guards nothing.
+//! `slow_writes`, `bytes` and `WRITTEN` are relaxed: they guard nothing.
 //!
 //! `key` of a class is stored (release) after the record with the class's name was written, and read (acquire) before a record
 //! leaves the name out: in the file the name comes first. The system itself orders appends to one file. A comparison and a store rather than
@@ -31,7 +31,7 @@
 use crate::cells::Peak;
 use crate::peak::key;
 use crate::record::{self, Entry, Header, MAGIC, Named, VERSION};
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, unmodelled};
 use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -44,6 +44,9 @@ const SLOW: Duration = Duration::from_millis(5);
 
 /// A record longer than this was made by a hostile frame, and its memory is not kept.
 const LARGEST_KEPT: usize = 1 << 20;
+
+/// Bytes of the journals of this process's windows.
+static WRITTEN: unmodelled::AtomicU64 = unmodelled::AtomicU64::new(0);
 
 thread_local! {
     /// Taken for the time of one frame that has record highs.
@@ -107,6 +110,8 @@ pub struct JournalSettings {
     pub about: Vec<u8>,
     /// Whether each record is to survive the loss of power, too.
     pub sync: bool,
+    /// Bytes that the journals of the process may take together; windows go without one where that is reached.
+    pub limit: u64,
 }
 
 /// What the journals of an aggregator's windows have in common.
@@ -131,11 +136,19 @@ pub struct WindowJournal {
     file: OnceLock<Option<File>>,
     error: OnceLock<io::Error>,
     classes: AtomicU32,
+    bytes: AtomicU64,
 }
 
 impl WindowJournal {
     pub(crate) fn new(journals: Arc<Journals>, window: u64) -> Self {
-        Self { journals, window, file: OnceLock::new(), error: OnceLock::new(), classes: AtomicU32::new(0) }
+        Self {
+            journals,
+            window,
+            file: OnceLock::new(),
+            error: OnceLock::new(),
+            classes: AtomicU32::new(0),
+            bytes: AtomicU64::new(0),
+        }
     }
 
     /// Where the file is, or would be.
@@ -197,6 +210,11 @@ impl WindowJournal {
     }
 
     fn write(&self, mut file: &File, record: &[u8]) -> io::Result<()> {
+        let (length, limit) = (record.len() as u64, self.journals.settings.limit);
+        self.bytes.fetch_add(length, Ordering::Relaxed);
+        if WRITTEN.fetch_add(length, Ordering::Relaxed) + length > limit {
+            return Err(io::Error::other(format!("the journals take {} MiB, which is their limit", limit >> 20)));
+        }
         // In one call, so that records of several observers do not mix.
         let written = loop {
             match file.write(record) {
@@ -256,6 +274,12 @@ fn make_directory(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(path)
+}
+
+impl Drop for WindowJournal {
+    fn drop(&mut self) {
+        WRITTEN.fetch_sub(self.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
 }
 
 /// What the journal knows of one class.
@@ -359,7 +383,10 @@ mod tests {
     }
 
     fn journal(prefix: PathBuf) -> WindowJournal {
-        WindowJournal::new(Arc::new(Journals::new(JournalSettings { prefix, about: Vec::new(), sync: false })), 0)
+        WindowJournal::new(
+            Arc::new(Journals::new(JournalSettings { prefix, about: Vec::new(), sync: false, limit: u64::MAX })),
+            0,
+        )
     }
 
     fn add(highs: &mut Highs<'_>, class: &Journaled) {

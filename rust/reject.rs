@@ -55,6 +55,8 @@ reasons! {
         "the window holds as many classes as PEAKHOLD_MAX_CLASSES allows; rows of further classes are skipped: raise it, or report more often",
     TooManyModels "too_many_models"
         "the window holds as many models as PEAKHOLD_MAX_CLASSES allows; frames of further models are skipped: check model_id",
+    TooMuchText "too_much_text"
+        "the names and ids of the window's classes take 64 MiB; rows of further classes are skipped, and further inference ids and prediction types read as \"\": pass labels as class names, or report more often",
     ColumnLengthsDiffer "column_lengths_differ"
         "the columns of a prediction differ in length; the frame is skipped: every column needs one row per detection",
     ColumnShape "column_shape"

@@ -29,6 +29,9 @@ use crate::sync::{AtomicU64, Ordering};
 use crate::trie::{Closed, Trie, hash};
 use std::sync::Arc;
 
+/// Bytes of text that a window holds, but for what observers add that find it full at the same moment.
+const MOST_TEXT: u64 = 64 << 20;
+
 /// Where the texts of a frame's winners come from; only those that raise a peak are asked for.
 pub trait Texts {
     /// Reads the inference id of a row into `text`; false if it is missing or unusable.
@@ -105,6 +108,8 @@ pub(crate) struct Window {
     model_count: AtomicU64,
     next_model: AtomicU64,
     class_count: AtomicU64,
+    /// Bytes of names and of the texts of peaks.
+    text: AtomicU64,
     cells: Cells,
     journal: Option<Arc<WindowJournal>>,
 }
@@ -119,6 +124,7 @@ impl Window {
             model_count: AtomicU64::new(0),
             next_model: AtomicU64::new(0),
             class_count: AtomicU64::new(0),
+            text: AtomicU64::new(0),
             cells: Cells::new(),
             journal,
         }
@@ -219,22 +225,36 @@ impl Window {
         tally: &mut Tally,
         highs: &mut Highs<'_>,
     ) -> Result<(), Refusal> {
-        let (mut bad_id, mut bad_type) = (0, 0);
+        let (mut bad_id, mut bad_type, mut excess) = (0, 0, 0);
         let mark = highs.mark();
         let mut fill = |peak: &mut Peak, highs: &mut Highs<'_>| {
             peak.arrival = before + winner.row as u64;
-            if !texts.inference_id(winner.row, &mut peak.inference_id) {
+            if self.text.load(Ordering::Relaxed) >= MOST_TEXT {
                 peak.inference_id.clear();
-                bad_id = 1;
-            }
-            if !texts.prediction_type(winner.row, &mut peak.prediction_type) {
                 peak.prediction_type.clear();
-                bad_type = 1;
+                excess = 1;
+            } else {
+                if !texts.inference_id(winner.row, &mut peak.inference_id) {
+                    peak.inference_id.clear();
+                    bad_id = 1;
+                }
+                if !texts.prediction_type(winner.row, &mut peak.prediction_type) {
+                    peak.prediction_type.clear();
+                    bad_type = 1;
+                }
             }
             let class_name = || spelling.name(&winner.name, &mut Vec::new()).map(label::text).unwrap_or_default();
             highs.add(&class.journaled, class_name, class.first.load(Ordering::Relaxed), peak);
         };
-        let raised = class.peak.raise(&self.cells, winner.confidence, |peak| fill(peak, highs));
+        let raised = class.peak.raise(&self.cells, winner.confidence, |peak| {
+            let held = peak.text_bytes();
+            fill(peak, highs);
+            let grown = peak.text_bytes().wrapping_sub(held);
+            if grown != 0 {
+                // A cell is used again, and keeps its memory: mostly nothing grows.
+                self.text.fetch_add(grown, Ordering::Relaxed);
+            }
+        });
         if raised == Raised::No && highs.lack(&class.journaled, winner.confidence) {
             // Another observer was faster, and its record may not have been written yet.
             fill(&mut Peak { confidence: winner.confidence, ..Peak::default() }, highs);
@@ -244,7 +264,12 @@ impl Window {
             highs.take_back(mark);
             return Err(Refusal::Closed);
         }
-        for (reason, rows) in [(Reason::InferenceIdInvalid, bad_id), (Reason::PredictionTypeInvalid, bad_type)] {
+        let invalid = [
+            (Reason::InferenceIdInvalid, bad_id),
+            (Reason::PredictionTypeInvalid, bad_type),
+            (Reason::TooMuchText, excess),
+        ];
+        for (reason, rows) in invalid {
             if rows > 0 {
                 tally.add(reason, rows);
             }
@@ -265,7 +290,8 @@ impl Window {
     }
 
     fn model(&self, model_id: &str) -> Result<&Model, Refusal> {
-        let limit = Limit { held: &self.model_count, most: self.limit, excess: Reason::TooManyModels };
+        let limit =
+            Limit { held: &self.model_count, most: self.limit, text: &self.text, excess: Reason::TooManyModels };
         find_or_add(&self.models, model_id.as_bytes(), &limit, || {
             let ordinal = self.next_model.fetch_add(1, Ordering::Relaxed);
             Ok(Model { number: Holder::new(), ordinal, arrivals: AtomicU64::new(0), classes: Trie::new() })
@@ -273,7 +299,8 @@ impl Window {
     }
 
     fn class<'a>(&self, model: &'a Model, name: &[u8], first: u64) -> Result<&'a Class, Refusal> {
-        let limit = Limit { held: &self.class_count, most: self.limit, excess: Reason::TooManyClasses };
+        let limit =
+            Limit { held: &self.class_count, most: self.limit, text: &self.text, excess: Reason::TooManyClasses };
         find_or_add(&model.classes, name, &limit, || {
             label::validate(name)?;
             let journaled = Journaled::new(self.journal.as_deref());
@@ -303,7 +330,28 @@ impl Window {
 struct Limit<'a> {
     held: &'a AtomicU64,
     most: u64,
+    text: &'a AtomicU64,
     excess: Reason,
+}
+
+impl Limit<'_> {
+    /// Counts a key in.
+    fn take(&self, key: &[u8]) -> Result<(), Reason> {
+        let length = key.len() as u64;
+        let held = self.held.fetch_add(1, Ordering::Relaxed);
+        let text = self.text.fetch_add(length, Ordering::Relaxed);
+        if held < self.most && text + length <= MOST_TEXT {
+            return Ok(());
+        }
+        self.give_back(key);
+        Err(if held < self.most { Reason::TooMuchText } else { self.excess })
+    }
+
+    /// Counts a key out that was not added.
+    fn give_back(&self, key: &[u8]) {
+        self.held.fetch_sub(1, Ordering::Relaxed);
+        self.text.fetch_sub(key.len() as u64, Ordering::Relaxed);
+    }
 }
 
 /// The value of a key, made and counted if it is new and there is room.
@@ -317,13 +365,10 @@ fn find_or_add<'a, T>(
     if let Some(value) = map.get(hash, key) {
         return Ok(value);
     }
-    if limit.held.fetch_add(1, Ordering::Relaxed) >= limit.most {
-        limit.held.fetch_sub(1, Ordering::Relaxed);
-        return Err(Refusal::Rejected(limit.excess));
-    }
+    limit.take(key).map_err(Refusal::Rejected)?;
     let outcome = make().map_err(Refusal::Rejected).and_then(|value| Ok(map.insert(hash, key, value)?));
     if !matches!(outcome, Ok((_, true))) {
-        limit.held.fetch_sub(1, Ordering::Relaxed);
+        limit.give_back(key);
     }
     outcome.map(|(value, _)| value)
 }

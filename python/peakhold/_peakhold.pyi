@@ -38,7 +38,8 @@ class PeakAggregator:
     and nobody waits for a lock, but for the first record of a journal.
 
     `PEAKHOLD_MAX_CLASSES` (default 100,000), read when an aggregator is made, bounds
-    the classes of one window, counted per model, and its models.
+    the classes of one window, counted per model, and its models. Names and ids take at
+    most 64 MiB of it.
 
     With a `journal`, record highs are also written to a file per window before
     `observe` returns, so that a killed process loses none. Nothing raises because of
@@ -50,6 +51,8 @@ class PeakAggregator:
         about: Stands at the head of each file, for whoever recovers it; nothing by
             default.
         sync: Whether to wait for the disk, so that the loss of power loses none either.
+        limit: Bytes that the journals of the process may take; a window whose next
+            record would not fit goes on without one.
 
     Raises:
         ValueError: If `PEAKHOLD_MAX_CLASSES` is not a whole number of at least 1.
@@ -61,6 +64,7 @@ class PeakAggregator:
         journal: str | PathLike[str] | None = None,
         about: bytes = ...,
         sync: bool = False,
+        limit: int = ...,
     ) -> PeakAggregator: ...
     def observe(self, predictions: Any, model_id: str) -> int:
         """Take one frame of a model.
@@ -125,6 +129,7 @@ class PeakAggregator:
         *,
         about: bytes = ...,
         sync: bool = False,
+        limit: int = ...,
     ) -> None:
         """Have the windows that begin from now on write journals, if none do so far.
 
@@ -132,6 +137,7 @@ class PeakAggregator:
             journal: As for the constructor, as the others.
             about: Stands at the head of each file.
             sync: Whether to wait for the disk.
+            limit: Bytes that the journals of the process may take.
         """
 
     def prepare_journal(self) -> None:

@@ -22,9 +22,9 @@ pub(super) struct PeakAggregator {
 #[pymethods]
 impl PeakAggregator {
     #[new]
-    #[pyo3(signature = (*, journal = None, about = Vec::new(), sync = false))]
-    fn new(journal: Option<PathBuf>, about: Vec<u8>, sync: bool) -> PyResult<Self> {
-        let limit = match std::env::var(MAX_CLASSES) {
+    #[pyo3(signature = (*, journal = None, about = Vec::new(), sync = false, limit = u64::MAX))]
+    fn new(journal: Option<PathBuf>, about: Vec<u8>, sync: bool, limit: u64) -> PyResult<Self> {
+        let max_classes = match std::env::var(MAX_CLASSES) {
             Err(std::env::VarError::NotPresent) => DEFAULT_MAX_CLASSES,
             value => {
                 value.ok().and_then(|value| value.trim().parse().ok()).filter(|&limit| limit > 0).ok_or_else(|| {
@@ -35,8 +35,8 @@ impl PeakAggregator {
             }
         };
         let aggregator = match journal {
-            Some(prefix) => Aggregator::journaled(limit, JournalSettings { prefix, about, sync }),
-            None => Aggregator::new(limit),
+            Some(prefix) => Aggregator::journaled(max_classes, JournalSettings { prefix, about, sync, limit }),
+            None => Aggregator::new(max_classes),
         };
         Ok(Self { aggregator, rejections: Rejections::default() })
     }
@@ -99,9 +99,9 @@ impl PeakAggregator {
     }
 
     /// Have the windows that begin from now on write journals, if none do so far.
-    #[pyo3(signature = (journal, *, about = Vec::new(), sync = false))]
-    fn begin_journals(&self, journal: PathBuf, about: Vec<u8>, sync: bool) {
-        self.aggregator.begin_journals(JournalSettings { prefix: journal, about, sync });
+    #[pyo3(signature = (journal, *, about = Vec::new(), sync = false, limit = u64::MAX))]
+    fn begin_journals(&self, journal: PathBuf, about: Vec<u8>, sync: bool, limit: u64) {
+        self.aggregator.begin_journals(JournalSettings { prefix: journal, about, sync, limit });
     }
 
     /// Make the file of the open window's journal ahead of its first record.

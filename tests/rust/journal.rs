@@ -23,7 +23,12 @@ impl Directory {
     }
 
     fn aggregator(&self) -> Aggregator {
-        Aggregator::journaled(1_000, JournalSettings { prefix: self.0.join("own"), about: ABOUT.to_vec(), sync: false })
+        self.limited(u64::MAX)
+    }
+
+    fn limited(&self, limit: u64) -> Aggregator {
+        let prefix = self.0.join("own");
+        Aggregator::journaled(1_000, JournalSettings { prefix, about: ABOUT.to_vec(), sync: false, limit })
     }
 
     fn path(&self, window: u64) -> PathBuf {
@@ -372,4 +377,24 @@ proptest! {
             prop_assert!(recovered.snapshot.is_empty() || bytes.starts_with(&whole));
         }
     }
+}
+
+#[test]
+fn journals_beyond_their_limit_are_given_up_and_the_room_comes_back() {
+    let directory = Directory::new();
+    let aggregator = directory.limited(10_000);
+    let fill = |rounds: u32| {
+        for round in 1..=rounds {
+            watch(&aggregator, "m", &[("a", f64::from(round) / f64::from(rounds), &"x".repeat(1_000))]);
+        }
+        close(&aggregator)
+    };
+    let (first, journal) = fill(100);
+    let journal = journal.expect("it has one");
+    assert!(journal.error().expect("the limit").to_string().contains("limit"));
+    assert!(fs::metadata(journal.path()).expect("a file").len() <= 10_000);
+    assert_eq!(lines(&first).len(), 1, "the window itself has everything");
+    journal.remove().expect("our own file");
+    drop(journal);
+    assert!(fill(1).1.expect("it has one").error().is_none(), "there is room again");
 }

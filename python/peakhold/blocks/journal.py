@@ -42,7 +42,12 @@ class Journals:
     """
 
     def __init__(
-        self, state: StateDirectory | None, notices: Notices, *, sync: bool
+        self,
+        state: StateDirectory | None,
+        notices: Notices,
+        *,
+        sync: bool,
+        limit: int,
     ) -> None:
         """Touch no file yet.
 
@@ -50,21 +55,28 @@ class Journals:
             state: Where the files are; None if there are to be none.
             notices: Told about what cannot be written.
             sync: Whether the loss of power is to lose nothing either.
+            limit: Bytes that all of them may take.
         """
         self._state = state
         self._notices = notices
         self._sync = sync
+        self._limit = limit
 
     @classmethod
     def of(cls, dispatcher: Dispatcher) -> Journals:
         """Return those of the windows that a dispatcher reports."""
-        sync = dispatcher.settings.durability == "power"
-        return cls(dispatcher.state, dispatcher.notices, sync=sync)
+        settings = dispatcher.settings
+        return cls(
+            dispatcher.state,
+            dispatcher.notices,
+            sync=settings.durability == "power",
+            limit=round(settings.outbox_mib * 2**20),
+        )
 
     def after_fork(self) -> Journals:
         """Return those of a forked child, which has no dispatcher yet."""
         # A thread that the child does not have may hold the lock of the parent's.
-        return Journals(self._state, Notices(), sync=self._sync)
+        return Journals(self._state, Notices(), sync=self._sync, limit=self._limit)
 
     def aggregator(
         self, destination: Destination, window: tuple[str | None, ...]
@@ -77,7 +89,9 @@ class Journals:
         """
         prefix = self._prefix()
         about = _about(destination, window) if prefix else b""
-        return PeakAggregator(journal=prefix, about=about, sync=self._sync)
+        return PeakAggregator(
+            journal=prefix, about=about, sync=self._sync, limit=self._limit
+        )
 
     def begin(
         self,
@@ -88,7 +102,9 @@ class Journals:
         """Try again to have journals for the next windows of an aggregator without."""
         if prefix := self._prefix():
             about = _about(destination, window)
-            aggregator.begin_journals(prefix, about=about, sync=self._sync)
+            aggregator.begin_journals(
+                prefix, about=about, sync=self._sync, limit=self._limit
+            )
 
     def _prefix(self) -> Path | None:
         """Return what the journals of an aggregator begin with, if there can be any."""
@@ -136,7 +152,8 @@ class Journals:
                 "journal",
                 "The journal of a window could not be written (%s): a kill of the "
                 "process would have lost it. The next window tries anew; is there "
-                "room, and can PEAKHOLD_STATE_DIR be written?",
+                "room, also in PEAKHOLD_OUTBOX_MIB, and can PEAKHOLD_STATE_DIR be "
+                "written?",
                 journal.error,
             )
         if journal.slow_writes:

@@ -91,3 +91,46 @@ def test_a_bound_that_is_no_bound_is_an_error_that_names_the_variable(
     monkeypatch.setenv(VARIABLE, value)
     with pytest.raises(ValueError, match=VARIABLE):
         PeakAggregator()
+
+
+def classification(names: list[str], inference_id: str, confidence: float) -> Any:
+    return {
+        "inference_id": inference_id,
+        "prediction_type": "t",
+        "predictions": [{"class": name, "confidence": confidence} for name in names],
+    }
+
+
+def long_names(block: int) -> list[str]:
+    return [f"{block:4}{row:4}".ljust(1_000, "x") for row in range(1_000)]
+
+
+def test_the_bytes_of_names_are_bounded(tmp_path):
+    window = PeakAggregator(journal=tmp_path / "own")
+    taken = [
+        window.observe(classification(long_names(block), "id", 0.5), "m")
+        for block in range(20)
+    ]
+    most = 64 * 2**20 // 4_000  # four bytes for a character
+    assert most * 0.95 < window.peaks <= most
+    assert window.rejected == {"too_much_text": 20_000 - window.peaks}
+    assert sum(taken) == window.peaks
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 64 * 2**20
+    assert window.observe(classification(long_names(0), "id", 0.75), "m") == 1_000
+    assert max(row["confidence"] for row in window.drain()) == 0.75
+    assert window.observe(classification(long_names(19), "id", 0.5), "m") == 1_000
+
+
+def test_the_bytes_of_inference_ids_are_bounded():
+    window = PeakAggregator()
+    for confidence, inference_id in [(0.5, "i"), (0.75, "i" * 1_024)]:
+        for block in range(70):
+            names = [f"{block} {row}" for row in range(1_000)]
+            frame = classification(names, inference_id, confidence)
+            assert window.observe(frame, "m") == 1_000
+    lines = window.drain()
+    ids = [line["inference_id"] for line in lines]
+    assert ids.count("") == window.rejected["too_much_text"] > 0
+    assert ids.count("i" * 1_024) > 50_000
+    assert len(ids) * len("69 999") + sum(map(len, ids)) < 64 * 2**20
+    assert {line["confidence"] for line in lines} == {0.75}

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         ModelMonitoringInferenceAggregatorBlockV1,
         RoboflowCustomMetadataBlockV1,
     )
+    from peakhold.blocks.flush import flush
     from peakhold.delivery.health import health
     from peakhold.notices import on_drop, on_error
     from peakhold.roboflow import RoboflowClient
@@ -36,6 +37,7 @@ __all__ = [
     "RoboflowCustomMetadataBlockV1",
     "WindowSnapshot",
     "__version__",
+    "flush",
     "health",
     "on_drop",
     "on_error",
@@ -46,6 +48,7 @@ _LAZY = {
     "ModelMonitoringInferenceAggregatorBlockV1": "peakhold.blocks",
     "RoboflowCustomMetadataBlockV1": "peakhold.blocks",
     "RoboflowClient": "peakhold.roboflow",
+    "flush": "peakhold.blocks.flush",
     "health": "peakhold.delivery.health",
     "on_drop": "peakhold.notices",
     "on_error": "peakhold.notices",

@@ -89,6 +89,10 @@ test-hosts: $(DONE)/wheel ## Test the wheel inside three real workflow hosts (16
 test-faults: $(DONE)/faults $(DONE)/extension ## Test every promise of delivery: kills, outages, full disks (some ten minutes)
 	$(VPY) -m pytest -c tests/faults/pytest.ini tests/faults $(ARGS)
 
+.PHONY: test-endings
+test-endings: $(DONE)/wheel ## Test how processes really end: gevent, eventlet, gunicorn, RQ, billiard, exit handlers (some three minutes)
+	$(VPY) scripts/test_endings.py dist $(ARGS)
+
 .PHONY: install
 install: $(DONE)/package $(DONE)/extension ## Put the package and its monitor into .venv
 

@@ -82,7 +82,7 @@ test-matrix: $(DONE)/wheel ## Test the wheel under each supported Python, NumPy 
 	$(VPY) scripts/test_matrix.py dist
 
 .PHONY: test-hosts
-test-hosts: $(DONE)/wheel ## Test the wheel inside three real workflow hosts (16 GB of disk; ARGS goes to the script)
+test-hosts: $(DONE)/wheel ## Test the wheel inside three real workflow hosts, the newest in full (16 GB of disk; ARGS=--full, all of them)
 	$(VPY) scripts/test_hosts.py dist $(ARGS)
 
 .PHONY: test-faults
@@ -92,6 +92,14 @@ test-faults: $(DONE)/faults $(DONE)/extension ## Test every promise of delivery:
 .PHONY: test-endings
 test-endings: $(DONE)/wheel ## Test how processes really end: gevent, eventlet, gunicorn, RQ, billiard, exit handlers (some three minutes)
 	$(VPY) scripts/test_endings.py dist $(ARGS)
+
+.PHONY: test-long
+test-long: $(DONE)/faults $(DONE)/wheel ## Run what is long in its full form, which .ci/run shortens: every host in full, ten minutes for each fuzz target (two hours)
+	$(MAKE) test-hosts ARGS=--full
+	$(MAKE) test-faults test-endings test-loom
+	$(MAKE) test-stress OBSERVATIONS=1000000000
+	$(MAKE) fuzz FUZZ_SECONDS=600
+	PEAKHOLD_TEST_EXAMPLES=10000 $(VPY) -m pytest tests/python/core/test_against_model.py
 
 .PHONY: install
 install: $(DONE)/package $(DONE)/extension ## Put the package and its monitor into .venv

@@ -1,12 +1,14 @@
 """Test the built wheel inside real workflow hosts, each in an environment of its own.
 
-    python scripts/test_hosts.py dist [--only NAME] [-- PYTEST-ARGUMENTS]
+    python scripts/test_hosts.py dist [--full] [--only NAME] [-- PYTEST-ARGUMENTS]
 
 The first argument is the directory that holds the wheel. Each file in
 tests/hosts/requirements is a host: it gets an environment under build/hosts, which is
 used again as long as its requirements stay the same; the wheel is always installed
 anew. The hosts bring torch, so that the first environment is large; the others share
-its files through uv's cache if that is on the same file system.
+its files through uv's cache if that is on the same file system. The newest host runs
+every test, the others those of the contract and of the differences from the reference;
+`--full` or `--only` makes them run every test, too.
 """
 
 from __future__ import annotations
@@ -35,6 +37,10 @@ _REQUIREMENTS = _TESTS / "requirements"
 PYTHONS = ("3.11", "3.12", "3.10")
 """In this order: 3.11 has wheels of everything that the hosts of all ages need."""
 
+NEWEST = "inference"
+ESSENTIAL = ("test_plugin.py", "test_plugin_clients.py", "test_differential.py")
+"""What the other hosts run: the contract, and the differences from the reference."""
+
 _ATTEMPTS = 3
 _PAUSE = 10.0
 _LONGEST_TEST = 1800.0
@@ -56,6 +62,7 @@ class Host:
         name: Of its file of requirements.
         directory: The environment.
         extra: Requirements from the command line, beside those of the file.
+        full: Whether it runs every test.
         seconds: How long which step took.
         passed: Whether all its tests passed.
     """
@@ -63,6 +70,7 @@ class Host:
     name: str
     directory: Path
     extra: list[str]
+    full: bool = True
     seconds: dict[str, float] = field(default_factory=dict)
     passed: bool = False
 
@@ -70,6 +78,11 @@ class Host:
     def requirements(self) -> Path:
         """The file of requirements."""
         return _REQUIREMENTS / f"{self.name}.txt"
+
+    @property
+    def tests(self) -> list[Path]:
+        """What pytest is given: the directory, or the essential files in it."""
+        return [_TESTS] if self.full else [_TESTS / name for name in ESSENTIAL]
 
     @property
     def python(self) -> Path:
@@ -124,7 +137,7 @@ class Host:
         )
 
     def test(self, arguments: list[str]) -> None:
-        """Run the tests of the hosts.
+        """Run the tests, all of them or the essential ones.
 
         Raises:
             CalledProcessError: One failed.
@@ -135,7 +148,7 @@ class Host:
             self.python,
             *pytest,
             *arguments,
-            _TESTS,
+            *self.tests,
             cwd=self.directory,
             timeout=_LONGEST_TEST,
         )
@@ -195,6 +208,7 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
     names = sorted(path.stem for path in _REQUIREMENTS.glob("*.txt"))
     parser = argparse.ArgumentParser(description="Test the wheel in workflow hosts")
     parser.add_argument("directory", type=Path, help="where the wheel is")
+    parser.add_argument("--full", action="store_true", help="every test in every host")
     parser.add_argument("--only", action="append", choices=names, metavar="NAME")
     parser.add_argument(
         "--environments", type=Path, default=_ROOT / "build" / "hosts", metavar="DIR"
@@ -233,7 +247,10 @@ def main() -> int:
     prepare_environment(directory)
     hosts = [
         Host(
-            name, directory / name, [text for key, text in options.extra if key == name]
+            name,
+            directory / name,
+            [text for key, text in options.extra if key == name],
+            full=options.full or bool(options.only) or name == NEWEST,
         )
         for name in options.names
     ]

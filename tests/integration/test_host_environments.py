@@ -83,3 +83,41 @@ def test_a_download_that_breaks_off_is_tried_again(script, tmp_path, monkeypatch
 def test_every_host_has_its_requirements(script):
     names = {path.stem for path in script._REQUIREMENTS.glob("*.txt")}
     assert names == {"inference", "inference-1.3", "workflows"}
+
+
+@pytest.fixture
+def tested(script, monkeypatch, tmp_path):
+    """Runs the script on hosts that are ready; returns which tests each was given."""
+    (tmp_path / "peakhold-1-py3-none-any.whl").touch()
+    ran = {}
+
+    def test(host, _arguments):
+        ran[host.name] = [path.name for path in host.tests]
+
+    monkeypatch.setattr(script.Host, "test", test)
+    monkeypatch.setattr(script.Host, "install_wheel", lambda *_: None)
+    monkeypatch.setattr(script.Host, "is_ready", lambda _: True)
+    monkeypatch.setattr(script, "prepare_environment", lambda _: None)
+
+    def run(*arguments):
+        ran.clear()
+        monkeypatch.setattr(sys, "argv", ["test_hosts.py", str(tmp_path), *arguments])
+        assert script.main() == 0
+        return dict(ran)
+
+    return run
+
+
+def test_older_hosts_run_the_essential_tests_unless_all_are_wanted(script, tested):
+    essential, everything = list(script.ESSENTIAL), ["hosts"]
+    names = {path.stem for path in (ROOT / "tests/hosts/requirements").iterdir()}
+    assert tested() == {
+        name: everything if name == script.NEWEST else essential for name in names
+    }
+    assert tested("--full") == dict.fromkeys(names, everything)
+    assert tested("--only", "workflows") == {"workflows": everything}
+
+
+def test_the_essential_tests_are_there(script):
+    for name in script.ESSENTIAL:
+        assert (ROOT / "tests" / "hosts" / name).exists()

@@ -33,7 +33,7 @@ TARGETS = {
     *("install", "dev", "build", "wheel", "lint", "typecheck", "test", "bench"),
     *("bench-rust", "bench-check", "benchmarks"),
     *("docs", "clean", "demo", "test-rust", "test-matrix", "test-hosts", "test-faults"),
-    "test-endings",
+    *("test-endings", "test-long"),
 }
 
 

@@ -19,8 +19,7 @@ def flush(timeout: float = 10.0) -> bool:
 
     Returns:
         Whether nothing is left. False before the time is over means that nothing more
-        could go out within it, as while an endpoint is down. Parked and dead records do
-        not count as left.
+        could go out within it, as while an endpoint is down or refuses the api key.
 
     Raises:
         ValueError: If ``timeout`` is negative or NaN, or a variable of the environment

@@ -83,6 +83,12 @@ def test_what_is_refused_is_left_and_flush_says_so(api, use):
     assert classes(api) == ["car"]
 
 
+def test_flush_does_not_wait_for_what_is_parked(api, use):
+    api.always = refuse(401)
+    use("car")
+    assert peakhold.flush(30) is False
+
+
 def test_with_nothing_to_deliver_flush_sends_nothing(api):
     assert peakhold.flush(30) is True
     assert api.requests == []

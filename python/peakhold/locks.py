@@ -9,6 +9,8 @@ as ``contextmanager`` makes them and as ``threading.Condition`` is.
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,21 @@ if TYPE_CHECKING:
     from threading import Lock
 
 _POLL = 0.002
+_shared: dict[str, Lock] = {}
+
+
+def shared(name: str) -> Lock:
+    """Return the lock of a name, of which a process has one.
+
+    It is made when it is first asked for, not at import: a server may replace the locks
+    and threads of the standard library in between, as gevent and eventlet do, and a
+    lock of before would block all of its greenlets. A forked child has new ones.
+    """
+    return _shared.get(name) or _shared.setdefault(name, threading.Lock())
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_shared.clear)
 
 
 def is_free(lock: Lock, patience: float = 0.0) -> bool:

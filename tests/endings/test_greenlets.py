@@ -13,15 +13,9 @@ from conftest import PATIENCE, PROGRAMS
 
 from peakhold.testing import refusing_port
 
-HANGS = (
-    "a queue and locks are bound when the package is imported, and then block the one "
-    "thread that all greenlets share"
-)
-
 
 @pytest.mark.parametrize("library", ["gevent", "eventlet"])
 @pytest.mark.parametrize("number", [1, 20])
-@pytest.mark.xfail(strict=True, reason=HANGS)
 def test_what_greenlets_accept_arrives_though_the_patch_came_late(
     run, deliver_the_rest, library, number
 ):
@@ -76,7 +70,7 @@ def serve(tmp_path, eventually, worker_class):
 @pytest.mark.parametrize(
     "worker_class",
     [
-        pytest.param("gevent", marks=pytest.mark.xfail(strict=True, reason=HANGS)),
+        "gevent",
         "gthread",  # the control: the same without a patch
     ],
 )

@@ -64,7 +64,7 @@ class Week:
     def arrived(self, api):
         """Go online; returns the highest confidence of each class that arrives."""
         key = self.stepped.sender._api_key
-        self.stepped.dispatcher.lend(make_sender(api, key))
+        self.stepped.dispatcher.register(make_sender(api, key))
         self.stepped.run(HOUR)
         found = {}
         for result in api.results():

@@ -10,7 +10,7 @@ from http import HTTPStatus
 import pytest
 from stepping import FIRST_PAUSE, Stepped, conserved
 
-from peakhold.delivery import attempt, policy
+from peakhold.delivery import policy, sender
 from peakhold.delivery.policy import Verdict
 from peakhold.testing import refuse
 
@@ -124,7 +124,7 @@ def test_every_status_does_what_the_table_says(api, tmp_path, figure):
 @pytest.mark.parametrize("status", [429, 422, 402])
 def test_the_control_another_policy_is_seen(api, tmp_path, monkeypatch, status, figure):
     other = Verdict.PARK if status == 429 else Verdict.RETRY
-    monkeypatch.setattr(attempt, "verdict", lambda error: other)
+    monkeypatch.setattr(sender, "verdict", lambda error: other)
     seen = differing(api, tmp_path, [status], ["none"])
     assert seen != {}
     figure("R17n", f"{other.value} for {status}: {len(seen)} differs")

@@ -19,7 +19,7 @@ def outage(api, directory):
     stepped = Stepped(api, directory)
     # What workers would draw: pauses between a second and a minute.
     draw = random.Random(22)  # as good as any
-    stepped.dispatcher._lanes._jitter = draw.uniform
+    stepped.dispatcher.jitter = draw.uniform
     faults = [Answer(503), Answer(429), Reset()]
     api.faults = lambda request: faults[len(api.posts()) % len(faults)]
     for number in range(HOUR // PERIOD):

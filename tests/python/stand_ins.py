@@ -61,6 +61,30 @@ class PlainSnapshot:
         return PlainSnapshot(merged)
 
 
+class PlainWindow:
+    """A closed window whose record is made by a function of the test's."""
+
+    def __init__(self, make, key="w"):
+        self.key = key
+        self.size = 100
+        self.said = []
+        self._make = make
+        self._record = None
+
+    def record(self):
+        self._record = self._record or self._make()
+        return self._record
+
+    def absorb(self, later):
+        self.said.append(later)
+
+    def publish(self, *, at_once=False):
+        self.said.append("published")
+
+    def reported(self):
+        self.said.append("reported")
+
+
 class DictCache:
     """A host's cache: counts what is asked of it."""
 
@@ -111,10 +135,10 @@ def results_of(request):
     return json.loads(request.body)["inference_results"]
 
 
-def report(sender, window="w", on_first_success=None, **best):
+def report(sender, window="w", **best):
     """The record of a window with these classes and confidences."""
     snapshot = PlainSnapshot(best or {"a": 0.5})
-    return seal_report(sender.destination, window, snapshot, on_first_success)
+    return seal_report(sender.destination, window, snapshot)
 
 
 def metadata(sender, *values):

@@ -19,8 +19,10 @@ MAY_USE = {
     "texts": set(),
     "notices": {"texts"},
     "records": {"_peakhold", "errors"},
-    "roboflow": {"_peakhold", "environment", "errors", "interpreter", "texts"},
-    "outbox": {"errors", "notices", "records"},
+    "roboflow": {
+        *("_peakhold", "environment", "errors", "interpreter", "locks", "texts"),
+    },
+    "outbox": {"errors", "locks", "notices", "records"},
     "delivery": {
         *("_peakhold", "environment", "errors", "interpreter", "locks"),
         *("notices", "texts"),
@@ -84,7 +86,7 @@ def test_whatever_a_part_may_use_stands_above_it_in_the_table():
 @pytest.mark.parametrize(
     ("source", "part"),
     [
-        ("import peakhold.delivery.lanes", "delivery"),
+        ("import peakhold.delivery.threads", "delivery"),
         ("from peakhold.delivery import current", "delivery"),
         ("from peakhold import blocks", "blocks"),
         ("from peakhold import PeakAggregator", "peakhold"),
@@ -96,3 +98,27 @@ def test_whatever_a_part_may_use_stands_above_it_in_the_table():
 def test_the_control_an_import_is_found_wherever_it_stands(source, part):
     assert used(source) == {part}
     assert part not in MAY_USE["records"]
+
+
+def circles(package):
+    """The files of a package that import one another in a circle, for types as well."""
+    below = {}
+    for path in (ROOT / package).glob("*.py"):
+        found = ast.walk(ast.parse(path.read_text("utf-8")))
+        modules = {each.module for each in found if isinstance(each, ast.ImportFrom)}
+        prefix = f"peakhold.{package}."
+        below[path.stem] = {
+            module.removeprefix(prefix)
+            for module in modules
+            if module and module.startswith(prefix)
+        }
+    del below["__init__"]
+    while leaves := [each for each, uses in below.items() if not uses & {*below}]:
+        for leaf in leaves:
+            del below[leaf]
+    return sorted(below)
+
+
+@pytest.mark.parametrize("package", ["blocks", "delivery", "outbox", "records"])
+def test_no_two_files_of_a_package_import_each_other(package):
+    assert circles(package) == []

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from peakhold._peakhold import recover_journal
 from peakhold.outbox.schema import explained
@@ -44,7 +45,8 @@ class Adoption:
     def __init__(self, dispatcher: Dispatcher) -> None:
         """Bind to the deliverer of what is found; no file is touched yet."""
         self._dispatcher = dispatcher
-        self._senders: dict[Destination, Sender] = {}
+        # Weakly: windows keep their sender, and an api key is kept for nothing else.
+        self._senders: WeakValueDictionary[Destination, Sender] = WeakValueDictionary()
         self._left_alone: set[str] = set()
 
     def lend(self, sender: Sender) -> None:

@@ -65,7 +65,7 @@ class RoboflowCustomMetadataBlockV1(Sink):
         offline = sender.offline
         if fire_and_forget or offline:
             schedule = self._schedule if fire_and_forget else None
-            current().metadata.add(ids, name, value, sender, schedule)
+            current().add_metadata(ids, name, value, sender, schedule)
             return {
                 "error_status": False,
                 "message": OFFLINE if offline else IN_BACKGROUND,

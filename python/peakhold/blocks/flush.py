@@ -29,5 +29,5 @@ def flush(timeout: float = 10.0) -> bool:
         raise ValueError(f"`timeout` must be a number of seconds >= 0, not {timeout}")
     dispatcher = current()
     REGISTRY.flush_all()
-    dispatcher.metadata.seal_all()
+    dispatcher.pack_metadata()
     return dispatcher.flush(timeout)

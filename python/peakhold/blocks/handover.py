@@ -13,7 +13,7 @@ from peakhold.roboflow.api_key import ApiKey, without_locals
 
 if TYPE_CHECKING:
     from peakhold.delivery.cache import Cache
-    from peakhold.delivery.lanes import Schedule
+    from peakhold.delivery.dispatcher import HostSchedule
     from peakhold.roboflow.operations import PlatformClient
 
 SINK_DISABLED = "Sink was disabled by workflow execution policy"
@@ -47,7 +47,7 @@ def missing_key(block: str) -> ValueError:
     return ValueError(_NO_KEY.format(block))
 
 
-def failure(what: str, error: Exception, sender: Sender) -> SinkResult:
+def failure(what: str, error: BaseException, sender: Sender) -> SinkResult:
     """Return the result of a failed attempt; its text holds no api key."""
     return result(
         f"{what} Error type: {type(error)}. Details: {sender.describe(error)}",
@@ -152,13 +152,15 @@ class Sink:
         ]
 
 
-def _schedule_of(background_tasks: Any, thread_pool_executor: Any) -> Schedule | None:
+def _schedule_of(
+    background_tasks: Any, thread_pool_executor: Any
+) -> HostSchedule | None:
     """Return how to give the host a task; None if there is no host to take one."""
     if background_tasks:
-        add_task: Schedule = background_tasks.add_task
+        add_task: HostSchedule = background_tasks.add_task
         return add_task
     if thread_pool_executor:
-        submit: Schedule = thread_pool_executor.submit
+        submit: HostSchedule = thread_pool_executor.submit
         return submit
     return None
 

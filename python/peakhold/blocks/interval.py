@@ -7,18 +7,20 @@ import re
 import reprlib
 from contextlib import suppress
 from datetime import datetime
+from enum import Enum
 from operator import index
 from time import monotonic
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
-from peakhold.delivery import current
-from peakhold.delivery.cache import store
+from peakhold.delivery.cache import Write
 from peakhold.texts import text_of
 
 if TYPE_CHECKING:
-    from peakhold.delivery.cache import Cache
+    from peakhold.delivery.cache import Cache, HostCaches
 
 _KEPT = 600
+_LONGEST_KEPT = 24 * 3600
 
 _CACHE_KEY = (
     "workflows:steps_cache:"
@@ -61,20 +63,41 @@ def whole_seconds(frequency: Any) -> int:
     )
 
 
-def time_kept(period: int) -> int:
-    """Return for how many seconds without use a window and its cache key are kept.
+def expiry(period: int) -> int:
+    """Return for how many seconds a host's cache is to keep the last report's time.
 
     Whole seconds: a host's Redis takes no other expiry.
     """
     return max(_KEPT, 3 * period)
 
 
-WRITTEN_HERE: dict[str, str] = {}
-"""What this process wrote last, by cache key.
+def time_kept(period: int) -> float:
+    """Return for how many seconds without use a window is kept; a day at most."""
+    return min(max(_KEPT, 3 * period), _LONGEST_KEPT)
 
-Windows of two api keys or endpoints have one cache key, which is a contract. Neither
-takes the other for another process.
-"""
+
+class Due(Enum):
+    """What a window's interval says: to report, that it begins now, or to wait."""
+
+    REPORT = "report"
+    BEGINS = "begins"
+    LATER = "later"
+
+
+class _Written:
+    """What this process wrote last under a cache key, for all windows that share it.
+
+    Windows of two api keys or endpoints have one cache key, which is a contract.
+    Neither takes the other for another process.
+    """
+
+    __slots__ = ("__weakref__", "text")
+
+    def __init__(self) -> None:
+        self.text: str | None = None
+
+
+_written: WeakValueDictionary[str, _Written] = WeakValueDictionary()
 
 
 class ReportInterval:
@@ -89,61 +112,84 @@ class ReportInterval:
         """Start without knowing of a report."""
         self.cache_key = _CACHE_KEY.format(unique_aggregator_key)
         self.last_report = -math.inf
+        self._written = _written.setdefault(self.cache_key, _Written())
 
-    def is_over(self, cache: Cache, period: int) -> bool:
-        """Whether a report is due, given that own time says ``period`` seconds passed.
+    def start_anew(self) -> None:
+        """Know of no report, as in a forked child."""
+        self.last_report = -math.inf
+        self._written.text = None
+
+    def read(self, caches: HostCaches, cache: Cache) -> object:
+        """Return what a host's cache says of the last report, None if it says nothing.
+
+        A cache that kept its readers waiting lately is not read.
+        """
+        if caches.avoids(cache):
+            caches.warn(
+                "it took longer than 50 ms to answer, and is asked once a minute"
+            )
+            return None
+        try:
+            return caches.read(cache, self.cache_key)
+        except Exception as error:  # noqa: BLE001 - a host's cache may raise anything
+            caches.warn(f"{type(error).__name__} on reading the last report's time")
+            return None
+
+    def now(self, caches: HostCaches, value: object, period: int) -> Due:
+        """Say what is to be done, given that own time says ``period`` seconds passed.
 
         A report of another process is adopted. No time before the first report, and a
-        time in the future count as now; no time later on tells of a cache that does not
+        time in the future count as now; no time later on means that the cache does not
         keep it.
-        """
-        try:
-            value = cache.get(self.cache_key)
-        except Exception as error:  # noqa: BLE001 - a host's cache may raise anything
-            _trouble(f"{type(error).__name__} on reading the last report's time")
-            return self._by_own_time(cache, period)
-        if value is None:
-            return self._by_own_time(cache, period)
-        known = self.last_report > -math.inf
-        if known and value == WRITTEN_HERE.get(self.cache_key):
-            # Nobody else reported, and own time does not jump as the wall clock does.
-            return True
-        age = _age(value)
-        if age is None:
-            _trouble("the last report's time there is not a time")
-            return self._by_own_time(cache, period)
-        if age < 0:
-            self.restart(cache, period)
-        elif age < period:
-            self.last_report = monotonic() - age
-        return age >= period
-
-    def restart(self, cache: Cache, period: int) -> None:
-        """Count the interval from now on, here and for other processes."""
-        self.last_report = monotonic()
-        self.tell(cache, period, datetime.now())  # noqa: DTZ005 - see `tell`
-
-    def tell(self, cache: Cache, period: int, last_report: datetime) -> None:
-        """Tell other processes of a report, which may take a host's cache its time.
 
         Args:
+            caches: Where trouble is counted.
+            value: What the host's cache says.
+            period: Seconds between reports.
+        """
+        known = self.last_report > -math.inf
+        # Nobody else reported, and own time does not jump as the wall clock does.
+        if known and value == self._written.text:
+            return Due.REPORT
+        age = None if value is None else _age(value)
+        if age is None:
+            if value is not None:
+                caches.warn("the last report's time there is not a time")
+            if known:
+                return Due.REPORT
+        if age is None or age < 0:
+            self.last_report = monotonic()
+            return Due.BEGINS
+        if age < period:
+            self.last_report = monotonic() - age
+            return Due.LATER
+        return Due.REPORT
+
+    def publish(
+        self,
+        caches: HostCaches,
+        cache: Cache,
+        period: int,
+        last_report: datetime,
+        *,
+        at_once: bool = False,
+    ) -> None:
+        """Have a host's cache know the time of a report.
+
+        Args:
+            caches: Which writes it.
             cache: The host's.
             period: Seconds between reports.
             last_report: Time of the report; local and without offset, as hosts read
                 and write it.
+            at_once: Whether it is written on the caller's thread.
         """
-        written = last_report.isoformat()
-        WRITTEN_HERE[self.cache_key] = written
-        try:
-            store(cache, self.cache_key, written, time_kept(period))
-        except Exception as error:  # noqa: BLE001 - a host's cache may raise anything
-            _trouble(f"{type(error).__name__} on writing the last report's time")
-
-    def _by_own_time(self, cache: Cache, period: int) -> bool:
-        if self.last_report > -math.inf:
-            return True
-        self.restart(cache, period)
-        return False
+        text = self._written.text = last_report.isoformat()
+        write = Write(cache, self.cache_key, text, expiry(period))
+        if at_once:
+            caches.write_now(write)
+        else:
+            caches.write(write)
 
 
 def _age(value: object) -> float | None:
@@ -157,7 +203,3 @@ def _age(value: object) -> float | None:
         return (datetime.now(then.tzinfo) - then).total_seconds()
     except (ValueError, OverflowError):
         return None
-
-
-def _trouble(what: str) -> None:
-    current().notices.warn("cache", "The cache is unusable, going on without: %s", what)

@@ -23,7 +23,7 @@ from peakhold.outbox.schema import explained
 from peakhold.records import seal_report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Hashable
     from pathlib import Path
 
     from peakhold._peakhold import WindowSnapshot
@@ -128,7 +128,6 @@ class Journals:
         destination: Destination,
         window: Hashable,
         snapshot: WindowSnapshot,
-        on_first_success: Callable[[], None] | None = None,
         closed_at: datetime | None = None,
     ) -> Record:
         """Return the record of a window that was closed just now, or at a local time.
@@ -140,9 +139,7 @@ class Journals:
         if self._state is not None and snapshot.peaks:
             self._state.stay_alive(self._notices)
         closed_at = closed_at or datetime.now()  # noqa: DTZ005 - as in the request
-        record = seal_report(
-            destination, window, snapshot, on_first_success, closed_at=closed_at
-        )
+        record = seal_report(destination, window, snapshot, closed_at=closed_at)
         journal = snapshot.journal
         if journal is None:
             return record

@@ -33,6 +33,9 @@ IN_BACKGROUND = "Reporting happens in the background task"
 SENT = "Data sent successfully"
 FAILED = "Error while uploading inference data."
 
+_FEW = 16
+"""Windows up to which a block does not look for those that were given up."""
+
 
 class ModelMonitoringInferenceAggregatorBlockV1(Sink):
     """Collects predictions and reports the best of each class every few seconds.
@@ -69,6 +72,7 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
         if not self._disabled:
             PeakAggregator()  # complains about its environment here, not in a stream
         self._windows: dict[str, Window] = {}
+        self._sweep_at = _FEW
         # As given, in seconds, and as a float: floats compare with floats much faster.
         # One tuple, for threads may call with frequencies of their own.
         self._frequency: tuple[object, int, float] = (object(), 0, 0.0)
@@ -130,8 +134,10 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
 
     def _open(self, unique_aggregator_key: str, sender: Sender, period: int) -> Window:
         # Threads may share a block. What one loses here it finds in the registry again.
-        known = list(self._windows.items())
-        self._windows = {key: window for key, window in known if not window.released}
+        if len(self._windows) >= self._sweep_at:
+            known = list(self._windows.items())
+            self._windows = {key: each for key, each in known if not each.released}
+            self._sweep_at = max(_FEW, 2 * len(self._windows))
         destination = sender.destination
         key = WindowKey(
             destination.endpoint,
@@ -153,13 +159,13 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
             offline = sender.offline
             if fire_and_forget or offline:
                 schedule = self._schedule if fire_and_forget and not offline else None
-                current().deliver_later(closed[0].record, sender, schedule)
+                current().deliver(closed[0], sender, schedule=schedule)
                 return result(OFFLINE if offline else IN_BACKGROUND)
-            error = current().deliver_now(closed[0].record(), sender, closed)
+            error = current().deliver_now(closed[0], sender, closed)
         except BaseException:
             # Of a signal handler's, for example. The frames of the window were
-            # accepted: its record, of which there is one, goes out all the same.
+            # accepted: it goes out, once, all the same.
             for window_closed in closed:
-                current().deliver_later(window_closed.record, sender)
+                current().deliver(window_closed, sender)
             raise
         return result(SENT) if error is None else failure(FAILED, error, sender)

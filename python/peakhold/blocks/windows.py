@@ -6,27 +6,35 @@ import math
 import os
 import threading
 from collections import Counter
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from datetime import datetime
-from functools import partial
+from heapq import nsmallest
 from itertools import starmap
+from operator import attrgetter
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from peakhold.blocks.adoption import Adoption
-from peakhold.blocks.interval import WRITTEN_HERE, ReportInterval, time_kept
+from peakhold.blocks.interval import Due, ReportInterval, time_kept
 from peakhold.blocks.journal import Journals
 from peakhold.delivery import current
-from peakhold.locks import is_free
+from peakhold.delivery.cache import SLOW
+from peakhold.locks import is_free, shared
+from peakhold.records import HEAD_BYTES, ReportContent
 
 if TYPE_CHECKING:
-    from peakhold._peakhold import WindowSnapshot
+    from peakhold._peakhold import WindowJournal, WindowSnapshot
     from peakhold.delivery import Dispatcher, Sender
+    from peakhold.notices import Notices
     from peakhold.records import Record
 
 CLOCK_GRACE = 1.0
 """Seconds past its deadline after which the clock closes a window."""
 
+MOST = 10_000
+"""Windows that may be open: a server's clients may name as many as they like."""
+_RELEASED = 100
+"""Windows that are closed early at a time, so that looking for them costs little."""
 _LONGEST_SLEEP = 60.0
 _PATIENCE = 0.1
 
@@ -72,6 +80,7 @@ class Window:
         self.aggregator = journals.aggregator(sender.destination, astuple(key))
         self.interval = ReportInterval(key.unique_aggregator_key)
         self.lock = threading.Lock()
+        self._closing = threading.Lock()
         self.last_used = monotonic()
         self.released = False
         self._sender = sender
@@ -93,22 +102,34 @@ class Window:
                 closing. It is not returned: an exception that a signal handler raises
                 would lose it.
         """
-        # Once a window, with cold caches: each Python function called takes some 5 us.
-        if self.lock.locked():
+        # No function is called for what a statement does: once a window, with cold
+        # caches, each takes some 5 us.
+        if self._closing.locked():
             return
-        with self.lock:
-            dispatcher = current()
-            if self._watcher is not dispatcher:
-                self._watch(dispatcher)
-            self._sender, self.period = sender, period
-            if monotonic() - self.interval.last_report < period:
-                return
-            if self.interval.is_over(sender.cache, period):
-                self._goes_on = True
-                self._close(closed)
+        with self._closing:
+            with self.lock:
+                dispatcher = current()
+                if self._watcher is not dispatcher:
+                    self._watch(dispatcher)
+                self._sender, self.period = sender, period
+                if monotonic() - self.interval.last_report < period:
+                    return
+            # Without the lock, for the cache may hang.
+            value = self.interval.read(dispatcher.caches, sender.cache)
+            with self.lock:
+                if monotonic() - self.interval.last_report < period:
+                    return  # the clock was faster
+                due = self.interval.now(dispatcher.caches, value, period)
+                if due is Due.REPORT:
+                    self._goes_on = True
+                    self._close(closed)
+                elif due is Due.BEGINS:
+                    self._publish_begin(dispatcher)
 
     def check(self, now: float) -> float | None:
         """Close the window if its stream stopped, release it if that was long ago.
+
+        The host's cache is read without the lock, for it may hang.
 
         Args:
             now: Monotonic time.
@@ -116,22 +137,30 @@ class Window:
         Returns:
             When to check again, None after the release.
         """
+        is_due = now >= self._deadline() and self.aggregator.peaks
+        dispatcher = self._watcher or current()
+        if is_due and dispatcher.caches.is_read(self._sender.cache):
+            return now + SLOW  # so that a cache that hangs keeps one thread
+        value = None
+        if is_due:
+            value = self.interval.read(dispatcher.caches, self._sender.cache)
         if self.lock.locked():
             return now + CLOCK_GRACE
+        closed: list[ClosedWindow] = []
         with self.lock:
             if now - self.last_used > time_kept(self.period):
                 self._release()
                 return None
-            if now >= self._deadline():
-                if self.aggregator.peaks and self.interval.is_over(
-                    self._sender.cache, self.period
-                ):
+            if is_due and now >= self._deadline():
+                due = self.interval.now(dispatcher.caches, value, self.period)
+                if due is Due.REPORT:
                     self._goes_on = False
-                    closed: list[ClosedWindow] = []
                     self._close(closed)
-                    current().deliver_later(closed[0].record, self._sender)
-                if now >= self._deadline():
-                    return now + min(self.period, _LONGEST_SLEEP)
+                    dispatcher.deliver(closed[0], self._sender)
+                elif due is Due.BEGINS:
+                    self._publish_begin(dispatcher)
+            if now >= self._deadline():
+                return now + min(self.period, _LONGEST_SLEEP)
             # A caller with a shorter frequency may come along any time.
             return min(self._deadline(), now + _LONGEST_SLEEP)
 
@@ -152,8 +181,10 @@ class Window:
             self._sender.destination, astuple(self.key)
         )
         self.lock = threading.Lock()
+        self._closing = threading.Lock()
+        self._watcher = None
         # Unknown, so that the next run looks closely and has the clock watch again.
-        self.interval = ReportInterval(self.key.unique_aggregator_key)
+        self.interval.start_anew()
 
     def _deadline(self) -> float:
         return self.interval.last_report + self.period + CLOCK_GRACE
@@ -171,24 +202,27 @@ class Window:
         # Taken and kept in one call of C, in which no signal handler raises.
         window.snapshots.extend(starmap(self.aggregator.snapshot, [()]))
 
-    def seal(self, closed: ClosedWindow) -> Record:
-        """Do what closing need not wait for: tell the cache, and make the record."""
-        if not closed.snapshots:  # interrupted just before
-            closed.snapshots.append(self.aggregator.snapshot())
-        (snapshot,) = closed.snapshots
-        self.interval.tell(closed.sender.cache, closed.period, closed.at)
+    def seal(self, closed: ClosedWindow, snapshot: WindowSnapshot) -> Record:
+        """Return the record of what was closed, and make the next window's journal."""
         record = self._journals.seal(
-            closed.sender.destination,
-            self.key,
-            snapshot,
-            partial(self._reported, closed.number, closed.sender, closed.period),
-            closed.at,
+            closed.sender.destination, self.key, snapshot, closed.at
         )
         if snapshot.journal is None:
             sender = closed.sender
             self._journals.begin(self.aggregator, sender.destination, astuple(self.key))
         self._prepare()
         return record
+
+    def _publish_begin(self, dispatcher: Dispatcher) -> None:
+        # Local and without offset, as cache and request have it.
+        now = datetime.now()  # noqa: DTZ005
+        self.interval.publish(dispatcher.caches, self._sender.cache, self.period, now)
+
+    def publish(self, closed: ClosedWindow, at: datetime, *, at_once: bool) -> None:
+        """Have the host's cache know the time of a report."""
+        caches = (self._watcher or current()).caches
+        cache, period = closed.sender.cache, closed.period
+        self.interval.publish(caches, cache, period, at, at_once=at_once)
 
     def _prepare(self) -> None:
         """Make the next window's journal, which else its first record waits for.
@@ -200,23 +234,33 @@ class Window:
                 if self._goes_on:
                     self.aggregator.prepare_journal()
 
-    def _reported(self, closed: int, sender: Sender, period: int) -> None:
+    def reported(self, closed: ClosedWindow, *, at_once: bool) -> None:
         """Count the interval from the successful send, unless a newer close did."""
         if self.lock.locked():
             return
         with self.lock:
-            if closed == self._closed:
-                self.interval.restart(sender.cache, period)
+            if closed.number != self._closed:
+                return
+            self.interval.last_report = monotonic()
+        now = datetime.now()  # noqa: DTZ005 - as above
+        self.publish(closed, now, at_once=at_once)
 
     def _flush(self) -> None:
         self._goes_on = False
         # Taken out first: what comes between a look and the swap would be lost.
         snapshot = self.aggregator.snapshot()
-        record = self._journals.seal(self._sender.destination, self.key, snapshot)
         if snapshot.peaks:
-            current().deliver(record, self._sender)
-        elif record.on_committed is not None:  # it has a journal, made ahead
-            current().notices.guarded(record.on_committed)
+            closed = ClosedWindow(self, self._sender, self.period, 0)
+            closed.snapshots.append(snapshot)
+            (self._watcher or current()).deliver(closed, self._sender)
+        elif snapshot.journal is not None:  # made ahead
+            (self._watcher or current()).notices.guarded(snapshot.journal.remove)
+
+    def release(self) -> None:
+        """Deliver what is there, and have the registry forget the window."""
+        if not self.lock.locked():
+            with self.lock:
+                self._release()
 
     def _release(self) -> None:
         # In this order: an observation after the flush sees the mark, see `run`.
@@ -236,11 +280,12 @@ class ClosedWindow:
         at: When it was closed; local and without offset, as cache and request have it.
         sender: Who reports it.
         period: Seconds between reports.
-        number: Of the closings of its window.
+        number: Of the closings of its window; 0 if its time concerns nobody.
     """
 
     __slots__ = (
-        *("_lock", "_record", "_window"),
+        *("__weakref__", "_absorbed", "_at_once", "_lock", "_merged", "_record"),
+        *("_window",),
         *("at", "number", "period", "sender", "snapshots"),
     )
 
@@ -255,14 +300,76 @@ class ClosedWindow:
         self.number = number
         self._window = window
         self._record: Record | None = None
+        self._merged: WindowSnapshot | None = None
+        self._absorbed: list[WindowJournal | None] = []
+        self._at_once = False
         self._lock = threading.Lock()
+
+    @property
+    def key(self) -> WindowKey:
+        """The key of the window."""
+        return self._window.key
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in memory, estimated without emptying the window."""
+        snapshots = [*self.snapshots, self._merged] if self._merged else self.snapshots
+        return HEAD_BYTES + sum(each.nbytes for each in snapshots)
 
     def record(self) -> Record:
         """Return the record of the window, which is made once."""
         with self._lock:
             if self._record is None:
-                self._record = self._window.seal(self)
+                self._record = self._make()
             return self._record
+
+    def absorb(self, later: ClosedWindow) -> bool:
+        """Take a later window of the same key in, which is not delivered by itself.
+
+        Returns:
+            Whether it was; not if the record of one of them was made.
+        """
+        with self._lock:
+            if self._record or later._record or not self.snapshots:
+                return False
+            mine = self._merged or self.snapshots[0]
+            its = later._merged or later.snapshots[0]
+            self._merged = mine.merge(its)
+            self._absorbed += [later.snapshots[0].journal, *later._absorbed]
+            self.at, self.sender = later.at, later.sender
+            self.period, self.number = later.period, later.number
+            return True
+
+    def publish(self, *, at_once: bool = False) -> None:
+        """Have the host's cache know the time of closing, at once or soon."""
+        self._at_once = at_once
+        if self.number:
+            self._window.publish(self, self.at, at_once=at_once)
+
+    def reported(self) -> None:
+        """Count the interval from now on: the first attempt succeeded."""
+        if self.number:
+            self._window.reported(self, at_once=self._at_once)
+
+    def _make(self) -> Record:
+        if not self.snapshots:  # interrupted just before
+            self.snapshots.append(self._window.aggregator.snapshot())
+        record = self._window.seal(self, self.snapshots[0])
+        if self._merged is None:
+            return record
+        journals = [self.snapshots[0].journal, *self._absorbed]
+
+        def remove() -> None:
+            for journal in journals:
+                if journal is not None:
+                    journal.remove()
+
+        return replace(
+            record,
+            content=ReportContent(self.key, self._merged, self.at.isoformat()),
+            seals=len(journals),
+            on_committed=remove,
+        )
 
 
 class _Bound(NamedTuple):
@@ -279,14 +386,15 @@ class WindowRegistry:
     def __init__(self) -> None:
         """Start empty."""
         self._windows: dict[WindowKey, Window] = {}
-        self._lock = threading.Lock()
         self._bound: _Bound | None = None
 
     def acquire(self, key: WindowKey, sender: Sender, period: int) -> Window:
         """Return the window of a key, a new one if there is none."""
         bound = self._bind(current())
         bound.adoption.lend(sender)
-        with self._lock:
+        if len(self._windows) >= MOST and key not in self._windows:
+            self._release_unused(bound.dispatcher.notices)
+        with shared("windows"):
             window = self._windows.get(key)
             if window is None:
                 window = self._windows[key] = Window(
@@ -294,6 +402,18 @@ class WindowRegistry:
                 )
             window.last_used = monotonic()
             return window
+
+    def _release_unused(self, notices: Notices) -> None:
+        """Close some windows early: those that were not used for the longest time."""
+        windows = list(self._windows.values())
+        for window in nsmallest(_RELEASED, windows, key=attrgetter("last_used")):
+            notices.warn(
+                "windows",
+                "There are %d open windows: those unused for longest are closed "
+                "early. Are values of unique_aggregator_key made anew each time?",
+                len(windows),
+            )
+            window.release()
 
     def close_with(self, dispatcher: Dispatcher) -> Journals:
         """Have every window flushed when ``dispatcher`` closes.
@@ -306,7 +426,7 @@ class WindowRegistry:
         return self._bind(dispatcher).journals
 
     def _bind(self, dispatcher: Dispatcher) -> _Bound:
-        with self._lock:
+        with shared("windows"):
             if self._bound is None or self._bound.dispatcher is not dispatcher:
                 dispatcher.at_close(self.flush_all)
                 dispatcher.rejected = self.rejected
@@ -324,7 +444,7 @@ class WindowRegistry:
 
     def forget(self, window: Window) -> None:
         """Give a window up, so that its key gets a new one."""
-        with self._lock:
+        with shared("windows"):
             if self._windows.get(window.key) is window:
                 del self._windows[window.key]
 
@@ -336,8 +456,6 @@ class WindowRegistry:
 
     def start_anew(self) -> None:
         """Empty every window in a forked child, which keeps its blocks."""
-        self._lock = threading.Lock()
-        WRITTEN_HERE.clear()
         for window in self._windows.values():
             window.start_anew()
 

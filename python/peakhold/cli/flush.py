@@ -108,7 +108,7 @@ def deliver_what_waits(
     dispatcher.warn_if_exposed()
     # In this order: the flush waits for what the second one makes due.
     Adoption(dispatcher).lend(sender)
-    dispatcher.lend(sender, at_once=True)
+    dispatcher.register(sender, at_once=True)
     dispatcher.flush(timeout)
     return {
         "endpoint": sender.destination.endpoint,

@@ -1,8 +1,8 @@
-"""Delivery of sealed records: lanes, retry policy and the workers.
+"""Delivery: from closed windows and metadata to acknowledged requests.
 
-A block seals what it collected into a ``Record`` and hands it to the process-wide
-``Dispatcher`` (see ``current``). What happens to the record after that, however often
-and by whichever thread, is decided here and nowhere else.
+A block hands a closed window to the process-wide ``Dispatcher`` (see ``current``). Its
+``Committer`` writes what was handed over to the outbox and passes it on to a
+``Destination``, which sends it through an ``Exporter``, now or later.
 """
 
 from __future__ import annotations

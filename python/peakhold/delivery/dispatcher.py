@@ -1,57 +1,76 @@
-"""The process's one deliverer: its lanes, and whose turn it is."""
+"""The process's one deliverer: what is handed over to it, when what is due, the end."""
 
 from __future__ import annotations
 
+import queue
 import random
 import threading
 import time
-from contextlib import nullcontext
+import weakref
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from peakhold.delivery.attempt import Attempts
-from peakhold.delivery.collecting import MetadataCollector
-from peakhold.delivery.errands import Errands
-from peakhold.delivery.intake import Intake
-from peakhold.delivery.lanes import HostTasks, Lanes
+from peakhold.delivery.cache import HostCaches
+from peakhold.delivery.committer import Committer
+from peakhold.delivery.destination import IDLE, Destination, Leased, Shared
+from peakhold.delivery.handover import Handover
+from peakhold.delivery.metadata import (
+    BATCHES_OFFERED,
+    FRAMES_OFFERED,
+    HOST_LOOK,
+    Offers,
+)
 from peakhold.delivery.policy import LONGEST_RETRY_AFTER
+from peakhold.delivery.schedule import Schedule
 from peakhold.delivery.settings import DeliverySettings
-from peakhold.delivery.timers import Timers
-from peakhold.delivery.workers import Workers
-from peakhold.interpreter import give_way
+from peakhold.delivery.threads import Threads
 from peakhold.notices import Notices
 from peakhold.outbox import Counts, Limits
 from peakhold.outbox.outbox import PATIENCE, Outbox
-from peakhold.records import Destination
-from peakhold.records.encode import UnencodableError, split
+from peakhold.records import Destination as Key
+from peakhold.records import Record
+from peakhold.records.encode import UnencodableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from peakhold.delivery.lane import Lane
-    from peakhold.delivery.lanes import Schedule
+    from peakhold.delivery.exporter import Exporter
+    from peakhold.delivery.handover import Window
     from peakhold.delivery.sender import Sender
     from peakhold.delivery.settings import Durability
-    from peakhold.delivery.timers import Timer
     from peakhold.outbox import StateDirectory
-    from peakhold.records import Kind, Record
+    from peakhold.records import Kind
 
+    HostTask = Callable[[], None]
+    HostSchedule = Callable[[HostTask], object]
+    """Hands a task to the host: ``add_task`` or ``submit``."""
+    Check = Callable[[float], float | None]
+    """Called with the monotonic time; returns when to be called again, or None."""
+
+HOST_GRACE = 5.0
+"""Seconds a host's task has to start before a thread of ours delivers in its place."""
 HOST_PATIENCE = 1.0
-"""Seconds that the host's task waits for what is just being sealed; longer takes what
-hangs, and then the worker delivers it."""
-TENDING = 15.0
+"""Seconds that the host's task waits for what is just being committed."""
+UPKEEP = 15.0
 """Seconds after which the outbox is looked through again: for what dead processes
 left, what somebody at the command line wants tried, and what is too old."""
 LEAST_PATIENCE = 0.2
 """Seconds that the end of a process waits, whatever it is allowed, for a thread that is
 writing to the outbox: what that has taken is written nowhere else."""
+_PATIENCE = 1.0
+_AFTER_FAILURE = 60.0
+_PAUSE = 1.0
 _POLL = 0.01
+_FEW = 64
 
 
 class Dispatcher:
-    """Delivers sealed records, on a worker's thread, the host's or the caller's.
+    """Delivers what it is handed, on threads of its own, the host's or the caller's.
 
-    A lane is worked on by one deliverer at a time, except that a synchronous caller
-    sends its own record at once. The lock is never held while anything is sent.
+    One thread keeps the time and commits; what may hang is done by others
+    (``Threads``). The lock covers the destinations, and is never held while anything is
+    sent or written.
     """
 
     def __init__(
@@ -75,6 +94,7 @@ class Dispatcher:
         self.state = state
         self.settings = settings or DeliverySettings()
         self.notices = Notices(clock)
+        self.caches = HostCaches(self.notices, self._start_soon)
         self.outbox = Outbox(
             self.notices,
             Limits(
@@ -86,34 +106,33 @@ class Dispatcher:
             sync="FULL" if self.settings.durability == "power" else "OFF",
             clock=clock,
         )
-        self._intake = Intake(self.outbox, self.notices, clock)
-        self._lock = threading.RLock()
-        self._attempts = Attempts(self.outbox, self.notices, clock, self._lock)
+        self.rejected: Callable[[], dict[str, int]] = dict
+        self.jitter = jitter
+        self.committer = Committer(self.outbox, self.notices, clock, self._look_through)
         self._clock = clock
-        self._errands = Errands(self.notices, wanted=worker)
-        self._workers = Workers(self.step, self._lock, self.notices, wanted=worker)
-        self._timers = Timers(self.notices, clock)
-        self._lanes = Lanes(
+        self._worker = worker
+        self._lock = threading.RLock()
+        self._shared = Shared(
+            self.outbox,
+            self.committer,
             self.notices,
             self.settings,
-            clock=clock,
-            jitter=jitter,
-            look=self._look_through,
-        )
-        self._host_tasks = HostTasks(
-            self._deliver_due, self._workers, self.notices, clock
-        )
-        self.metadata = MetadataCollector(
-            self._lanes,
-            self._intake,
-            self._host_tasks,
-            self._workers,
+            self._lock,
             clock,
-            self._commit,
+            self._draw,
+            self._arrange,
         )
-        self._commits = 0
-        self.rejected: Callable[[], dict[str, int]] = dict
+        self._destinations: dict[Key, Destination] = {}
+        self._sweep_at = _FEW
+        self._schedule: Schedule[Destination | Check] = Schedule()
+        self._threads = Threads(self.notices, wanted=worker)
+        self._thread: threading.Thread | None = None
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._closers: list[Callable[[], None]] = []
+        self._deadline = float("inf")
+        self._committing = False
+        self._exiting = False
+        self._closed = False
 
     def warn_if_exposed(self) -> None:
         """Warn if somebody else may change what waits in the state directory.
@@ -131,273 +150,431 @@ class Dispatcher:
 
     # Handing over -----------------------------------------------------------------
 
-    def deliver(self, record: Record, sender: Sender) -> None:
-        """Take a record for delivery in the background.
-
-        Args:
-            record: What to send.
-            sender: Who sends it, and from now on everything to its destination.
-        """
-        self._intake.put(record, sender)
-        with self._lock:
-            self._lanes.of(sender).ready.add(record.kind)
-        if not self._workers.signal():
-            self._commit()
-
-    def lend(self, sender: Sender, *, at_once: bool = False) -> None:
-        """Have a sender from now on for what waits in the outbox for its destination.
-
-        Args:
-            sender: Who sends it.
-            at_once: Whether it is tried now, whatever it was told to wait for.
-        """
-        with self._lock:
-            lane = self._lanes.of(sender)
-            if at_once:
-                lane.backoff.not_before = 0.0
-        self._workers.signal()
-
-    def deliver_later(
+    def deliver(
         self,
-        seal: Callable[[], Record],
-        sender: Sender,
-        schedule: Schedule | None = None,
+        content: Window | Record,
+        *exporters: Exporter,
+        schedule: HostSchedule | None = None,
     ) -> None:
-        """Take what will be a report for delivery in the background.
+        """Take a closed window, or a record, for delivery in the background.
 
         Args:
-            seal: Makes the record, on a thread of the dispatcher's.
-            sender: Who sends it, and from now on everything to its destination.
+            content: What to send.
+            exporters: Who send it, and from now on everything to their destinations.
             schedule: Hands a task to the host, if the host is to deliver.
         """
-        task = None
-        if schedule:  # first of all, for from then on the workers leave it to the host
-            with self._lock:
-                lane = self._lanes.of(sender)
-                lane.ready.add("report")  # as good as
-                task = self._host_tasks.make(lane)
-        free = self._errands.leave(lambda: self.deliver(seal(), sender))
-        if not free and not self._workers.signal():
-            self._errands.run()
+        destinations = [self.register(each) for each in exporters]
+        task = self._host_task(destinations[0]) if schedule else None
+        self.committer.put(Handover(content, *destinations))
+        self._signal()
         if schedule and task:
-            self._host_tasks.hand(task, lane, schedule)
+            self._hand(task, destinations[0], schedule)
 
     def deliver_now(
-        self, record: Record, sender: Sender, pending: list[Any] | None = None
-    ) -> Exception | None:
-        """Commit a record and make one attempt, on the caller's thread.
+        self,
+        content: Window | Record,
+        exporter: Exporter,
+        pending: list[Any] | None = None,
+    ) -> BaseException | None:
+        """Commit something and make one attempt, on the caller's thread.
 
         What fails stays in the outbox, and so does what is interrupted.
 
         Args:
-            record: What to send.
-            sender: Who sends it.
-            pending: Emptied as soon as the record is not the caller's to deliver any
+            content: What to send.
+            exporter: Who sends it.
+            pending: Emptied as soon as the content is not the caller's to deliver any
                 more, whatever interrupts the call.
 
         Returns:
             Why it failed, or None.
         """
-        with self._lock:
-            lane = self._lanes.of(sender)
-        failed: Exception | None = None
+        destination = self.register(exporter)
+        handover = Handover(content, destination)
         parts: list[Record] = []
-        committed = False
+        failed: BaseException | None = None
         try:
             if pending:
                 pending.clear()
-            # Whoever waits sends every entry now, by a client of one a call as well.
-            apart = not sender.sends_bodies
-            parts = self._intake.encoded(record, sender, apart=apart)
-            self.outbox.add(parts, leased=True)
-            committed = True
-            self._note(parts)
+            parts = self.committer.encoded(handover, apart=exporter.one_entry)
+            self.outbox.add(parts, leased={part.id for part in parts})
+            handover.committed = True
+            if handover.window is not None:
+                handover.window.publish(at_once=True)
             while parts and failed is None:
-                failed = self._attempts.attempt(parts[0], lane, sender)
+                window = handover.window if len(parts) == 1 else None  # its last part
+                failed = destination.export([Leased(parts[0], window)], exporter)
                 del parts[0]
-            self._give_back(parts, lane, record.kind)
         except UnencodableError as error:
             return error
         except BaseException as error:
-            self._give_back(parts, lane, record.kind)
-            if committed:
+            if handover.committed:
                 raise
-            self.deliver(record, sender)  # of which the outbox takes what it has not
+            self.deliver(content, exporter)  # the outbox takes no part of it twice
             if not isinstance(error, Exception):  # of an injected client
                 raise
             return error
+        finally:
+            # A thread may have found nothing to send while these were on lease here.
+            destination.give_back([Leased(part, None) for part in parts])
+            self._arrange(destination)
         return failed
 
-    def _give_back(self, parts: Iterable[Record], lane: Lane, kind: Kind) -> None:
-        """Leave to the workers what was on lease, at which they may have looked."""
-        for part in parts:
-            self.outbox.release(part)
+    def register(self, exporter: Exporter, *, at_once: bool = False) -> Destination:
+        """Have an exporter from now on for all that goes to its destination.
+
+        Args:
+            exporter: Who sends it.
+            at_once: Whether it is tried now, whatever it was to wait for.
+
+        Returns:
+            The destination.
+        """
         with self._lock:
-            lane.ready.add(kind)
-        self._workers.signal()
+            destination = self._destinations.get(exporter.destination)
+            if destination is None:
+                destination = self._open(exporter)
+            else:
+                destination.use(exporter)
+            if at_once:
+                destination.backoff.not_before = 0.0
+        if at_once:
+            self._arrange(destination)
+        return destination
 
-    def _deliver_due(self, lane: Lane) -> None:
-        """Deliver what may be sent on a lane now, on the host's thread."""
-        self._errands.finish(HOST_PATIENCE)
-        self._commit(patience=HOST_PATIENCE)
-        while self._turn(lane):
-            pass
+    def _open(self, exporter: Exporter) -> Destination:
+        if len(self._destinations) >= self._sweep_at:
+            self._forget_idle()
+        destination = Destination(exporter, self._shared)
+        self._destinations[exporter.destination] = destination
+        self._look_through()  # others may have left something for it
+        return destination
 
-    # Timers -----------------------------------------------------------------------
+    def _forget_idle(self) -> None:
+        """Forget the destinations that have had nothing to send for long."""
+        oldest = self._clock() - IDLE
+        for key, destination in list(self._destinations.items()):
+            if destination.used < oldest and destination.is_idle:
+                del self._destinations[key]
+        self._sweep_at = max(_FEW, 2 * len(self._destinations))
 
-    def watch(self, timer: Timer, at: float) -> None:
-        """Have ``timer`` called by the worker at monotonic time ``at``.
+    # Metadata ---------------------------------------------------------------------
+
+    def add_metadata(
+        self,
+        inference_ids: Iterable[str],
+        field_name: str,
+        field_value: str,
+        sender: Sender,
+        schedule: HostSchedule | None = None,
+    ) -> None:
+        """Take metadata for delivery in the background, together with what else comes.
+
+        Args:
+            inference_ids: Ids of the inferences it belongs to.
+            field_name: Name of the field.
+            field_value: Its value.
+            sender: Who sends it, and from now on everything to its destination.
+            schedule: Hands a task to the host, if the host is to deliver.
+        """
+        offers = sender.offers
+        if offers is None or offers.owner is not self:
+            offers = sender.offers = Offers(self)
+        offers.frames.append((inference_ids, field_name, field_value))
+        if (
+            not offers.noticed
+            or len(offers.frames) % FRAMES_OFFERED == 0
+            or (schedule and self._clock() >= offers.host_at)
+            or self._closed
+        ):
+            self._notice(offers, sender, schedule)
+
+    def _notice(
+        self, offers: Offers, sender: Sender, schedule: HostSchedule | None
+    ) -> None:
+        """Do what need not be done for each frame with metadata."""
+        try:
+            with self._lock:
+                destination = self.register(sender)
+                destination.metadata.notice(offers, self._clock())
+                offers.host_at = self._clock() + HOST_LOOK
+            task = self._host_task(destination) if schedule else None
+            if self._closed or len(offers.frames) >= FRAMES_OFFERED * BATCHES_OFFERED:
+                destination.pack(whole=self._closed)  # no thread comes to it
+            self._arrange(destination)
+            self._signal()
+        except BaseException:
+            offers.noticed = False  # so that the next frame does what was not done
+            raise
+        if schedule and task:
+            self._hand(task, destination, schedule)
+
+    # The host's tasks -------------------------------------------------------------
+
+    def _host_task(self, destination: Destination) -> HostTask | None:
+        """Make a task for the host, unless there is one or nothing may be sent now.
+
+        From then on our own threads leave the destination to it for a while.
+        """
+        with self._lock:
+            now = self._clock()
+            if destination.host_task and destination.host_task() is not None:
+                return None
+            if destination.exporter.offline or destination.backoff.not_before > now:
+                return None
+            task = partial(self._run_host_task, destination)
+            # Weak: a host that throws the task away makes room for the next one.
+            destination.host_task = weakref.ref(task)
+            destination.host_until = now + HOST_GRACE
+        return task
+
+    def _hand(
+        self, task: HostTask, destination: Destination, schedule: HostSchedule
+    ) -> None:
+        try:
+            schedule(task)
+        except Exception as error:  # noqa: BLE001 - a pool shut down, and the like
+            self.notices.warn(
+                "host",
+                "The host took no task (%s); peakhold's own thread delivers",
+                type(error).__name__,
+            )
+            self._host_is_done(destination)
+
+    def _run_host_task(self, destination: Destination) -> None:
+        # From now on the threads leave it alone, between its turns as well.
+        with self._lock:
+            destination.host_until = self._clock() + HOST_GRACE
+        try:
+            self.committer.commit(patience=HOST_PATIENCE)
+            while destination.turn(as_host=True):
+                pass
+        finally:
+            self._host_is_done(destination)
+
+    def _host_is_done(self, destination: Destination) -> None:
+        with self._lock:
+            destination.host_task = None
+            destination.host_until = float("-inf")
+        self._arrange(destination)
+        self._ring()
+
+    # Time -------------------------------------------------------------------------
+
+    def watch(self, check: Check, at: float) -> None:
+        """Have ``check`` called at monotonic time ``at``, on a thread that may hang.
 
         It gets the monotonic time and returns when to be called again, or None.
         """
-        self._timers.set(timer, at)
-        self._errands.start()
-        self._workers.signal()
+        if self._schedule.add(check, at) or self._thread is None:
+            self._signal()
+
+    def _start_soon(self, function: Callable[[], None]) -> None:
+        def check(_now: float) -> None:
+            function()
+
+        self.watch(check, self._clock())
 
     def at_close(self, closer: Callable[[], None]) -> None:
         """Have ``closer`` called before the last delivery, when the process exits."""
         self._closers.append(closer)
 
-    # Working ----------------------------------------------------------------------
-
     def step(self, until: float = float("inf")) -> float | None:
-        """Do what is due; returns the seconds until there is more, None if nothing.
+        """Do what is due on the caller's thread; nothing from monotonic ``until`` on.
 
-        Nothing more is sent from monotonic time ``until`` on.
+        Returns:
+            The seconds until there is more to do, None if nothing.
         """
-        if len(self._errands):
-            with self._workers.engaged():  # one may hang in a host's cache
-                self._errands.run()
-        self.metadata.seal_due()
-        if self._intake.due_at <= self._clock():
-            with self._workers.engaged():  # a disk may hang, or a client
-                self._commit()
-        if self._timers.next_at() <= self._clock():
-            with self._workers.engaged():  # one may read the host's cache
-                self._timers.run()
-            self._workers.signal()  # another may have looked meanwhile
-        for lane in list(self._lanes.values()):
-            if self._clock() < until:
-                self._turn(lane, as_worker=True)
-        with self._lock:
-            now = self._clock()
-            self._lanes.forget_idle()
-            lanes = self._lanes.values()
-            dues = [at for at in map(self._due, lanes) if at is not None]
-            times = [*dues, *(lane.seal_at() for lane in lanes)]
-            soonest = min([*times, self._timers.next_at(), self._intake.due_at])
-            return max(0.0, soonest - now) if soonest < float("inf") else None
+        self.committer.commit()
+        self._each_due(self._do, until)
+        return self._delay()
 
-    def _commit(self, *, patience: float = 0.0) -> None:
-        """Have the outbox take in what was sealed.
-
-        A thread that is at it already, which may hang, is waited for so many seconds.
-        """
+    def _each_due(
+        self, act: Callable[[Destination | Check], object], until: float = float("inf")
+    ) -> None:
+        due = self._schedule.take_due(self._clock())
         try:
-            self._note(self._intake.commit(patience=patience))
-        except BaseException:
-            self._look_through()  # for what was committed, and no lane knows of
-            raise
-        if self._intake.next_at <= self._clock():  # it came at the very end
-            self._workers.signal()
+            while due and self._clock() < until:
+                act(due.pop(0))
+        finally:  # what is left after an exception that is not an ``Exception``, too
+            for task in due:
+                self._schedule.add(task, self._clock())
+                self._schedule.done(task)
 
-    def _note(self, committed: Iterable[Record]) -> None:
-        """Let the lanes know what is in the outbox now."""
+    def _delay(self) -> float | None:
+        # Who commits has this looked at again when that is done.
+        busy = self._committing or self.committer.busy
+        commit_at = float("inf") if busy else self.committer.next_at()
+        next_at = min(self._schedule.next_at(), commit_at)
+        return None if next_at == float("inf") else max(0.0, next_at - self._clock())
+
+    def _signal(self) -> None:
+        """Have the thread that keeps the time look for work; commit if it cannot be."""
+        if self._thread is None:
+            self._start()
+        if self._thread is not None:
+            self._bell.put(None)
+        elif self._worker:
+            self.committer.commit()
+            if self._closed and self._clock() < self._deadline:
+                self.step(self._deadline)  # in what is left of the exit's time
+
+    def _start(self) -> None:
+        failed: RuntimeError | None = None
         with self._lock:
-            self._commits += 1
-            for record in committed:
-                if lane := self._lanes.get(record.destination):
-                    lane.committed(record)
+            if self._thread is not None or not self._worker or self._exiting:
+                return
+            thread = threading.Thread(
+                target=self._keep_time, name="peakhold-clock", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError as error:  # what is due is done by who flushes, then
+                failed = error
+            else:
+                self._thread = thread
+        if failed is not None:  # without the lock: a logging handler may want it
+            self.notices.warn("thread", "No thread could be started: %s", failed)
+
+    def _keep_time(self) -> None:
+        self._threads.submit(self._ring)  # Python 3.12 starts no thread at exit
+        while not self._exiting:
+            try:
+                self._round()
+                delay = self._delay()
+            except BaseException as error:  # noqa: BLE001 - it would end all deliveries
+                self.notices.warn(
+                    "worker",
+                    "A thread goes on after an unexpected %s",
+                    type(error).__name__,
+                )
+                delay = _PAUSE
+            with suppress(queue.Empty):
+                self._bell.get(timeout=delay)
+                while True:
+                    self._bell.get_nowait()
+        self._threads.work()
+
+    def _round(self) -> None:
+        """Have the threads commit what waits, and do what is due.
+
+        What was committed makes the turn of its destination due.
+        """
+        busy = self._committing or self.committer.busy
+        if not busy and self.committer.next_at() <= self._clock():
+            self._committing = True
+            if self._threads.is_full or not self._threads.submit(self._commit):
+                self._commit()
+        self._each_due(self._submit)
+
+    def _commit(self) -> None:
+        try:
+            self.committer.commit()
+        finally:
+            self._committing = False
+            self._ring()
+
+    def _submit(self, task: Destination | Check) -> None:
+        if not self._threads.submit(partial(self._do, task)):
+            self._do(task)
+
+    def _do(self, task: Destination | Check) -> None:
+        """Do what was due, and arrange the next time."""
+        try:
+            if isinstance(task, Destination):
+                task.turn()
+            else:
+                self._call(task)
+        finally:
+            if isinstance(task, Destination):
+                self._arrange(task)
+            if self._schedule.done(task) or self.committer.next_at() < float("inf"):
+                self._ring()
+
+    def _call(self, check: Check) -> None:
+        now = self._clock()
+        again: float | None = now + _AFTER_FAILURE
+        try:
+            again = check(now)
+        except Exception as error:  # noqa: BLE001 - one must not stop the others
+            self.notices.warn("timer", "A timer failed: %s", type(error).__name__)
+        finally:
+            if again is not None:
+                self._schedule.add(check, again)
+
+    def _arrange(self, destination: Destination) -> None:
+        """Have a destination's turn come when it has something to do."""
+        rings = False
+        for task, at in (
+            (destination, destination.next_at()),
+            (destination.pack_due, destination.pack_at()),
+        ):
+            if at < float("inf"):
+                rings |= self._schedule.add(task, at)
+        if rings:
+            self._ring()
+
+    def _ring(self) -> None:
+        """Have the thread that keeps the time look again, if there is one."""
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._bell.put(None)
+
+    def _draw(self, low: float, high: float) -> float:
+        return self.jitter(low, high)
+
+    # Upkeep -----------------------------------------------------------------------
 
     def _look_through(self) -> None:
-        self._timers.set(self._tend, self._clock())
+        if self._schedule.add(self._upkeep, self._clock()):
+            self._ring()
 
-    def _tend(self, now: float) -> float | None:
+    def _upkeep(self, now: float) -> float | None:
         """Look through the outbox, for what is this process's to deliver."""
         if self.state is not None:
             self.state.stay_alive(self.notices)
         with self._lock:
-            commits, destinations = self._commits, list(self._lanes)
-        found = self.outbox.tend(destinations)
+            destinations = dict(self._destinations)
+        before = {key: each.stored_changes for key, each in destinations.items()}
+        found = self.outbox.tend(list(destinations))
+        kinds: dict[Key, set[Kind]] = {key: set() for key in destinations}
+        for key, kind, at_once, not_before in found:
+            if destination := destinations.get(key):
+                kinds[key].add(kind)
+                with self._lock:
+                    destination.backoff.resume(not_before)
+                    destination.wanted |= at_once
+        whole = self.outbox.disk_error is None
+        for key, destination in destinations.items():
+            destination.found(kinds[key], before[key] if whole else None)
+            self._arrange(destination)
         with self._lock:
-            if self._commits == commits and self.outbox.disk_error is None:
-                for lane in self._lanes.values():
-                    lane.ready.clear()
-            for destination, kind, at_once, not_before in found:
-                if lane_found := self._lanes.get(destination):
-                    lane_found.ready.add(kind)
-                    lane_found.backoff.resume(not_before)
-                    lane_found.wanted |= at_once
+            self._forget_idle()
         if self.state is None:
             return None
-        return now + (PATIENCE if self.outbox.disk_error else TENDING)
+        return now + (PATIENCE if self.outbox.disk_error else UPKEEP)
 
-    def _due(self, lane: Lane) -> float | None:
-        """Return when the worker may next send on a lane; None: nothing to send."""
-        due = lane.next_kind()
-        return max(due[0], lane.host_until, 0.0) if due else None
-
-    def _turn(self, lane: Lane, *, as_worker: bool = False) -> bool:
-        """Send one request on a lane if that may be now; returns whether it was."""
-        mine = False
-        try:
-            with self._lock:
-                now = self._clock()
-                due = lane.next_kind()
-                if due is None or due[0] > now:
-                    return False
-                if as_worker and lane.host_until > now:
-                    return False
-                kind, sender = due[1], lane.sender
-                mine = lane.busy = True
-                lane.wanted = False
-            with self._workers.engaged() if as_worker else nullcontext():
-                record = self._next_record(lane, kind, sender)
-                if record is None:
-                    return False
-                error = self._attempts.attempt(record, lane, sender)
-        finally:
-            if mine:
-                lane.busy = False
-                self._workers.signal()
-        return error is None
-
-    def _next_record(self, lane: Lane, kind: Kind, sender: Sender) -> Record | None:
-        """Lease what is sent next on a lane, if there is something after all."""
-        with self._lock:
-            lane.ready.discard(kind)
-        self._commit()
-        give_way()
-        record = self.outbox.lease(sender.destination, kind)
-        if record is None and kind == "metadata":
-            self.metadata.seal(lane)
-            self._commit()
-            record = self.outbox.lease(sender.destination, kind)
-        by_call = kind == "metadata" and not sender.sends_bodies
-        if record and by_call and (parts := split(record, after_entry="first")):
-            # The client takes one entry a call: the others wait for their turn.
-            self.outbox.replace(record, parts)
-            record = self.outbox.lease(sender.destination, kind)
-        if record is not None:
-            try:
-                with self._lock:
-                    lane.ready.add(kind)
-                    lane.sent(kind, self._clock())
-            except BaseException:
-                self.outbox.release(record)
-                raise
-        return record
-
-    # Ending -----------------------------------------------------------------------
+    # Figures ----------------------------------------------------------------------
 
     def counts(self) -> Counts:
         """Return what became of the records so far."""
-        return self.uncommitted() + self.outbox.counts()
+        return self._counted(self.outbox.counts)
+
+    def _counted(self, of_outbox: Callable[[], Counts]) -> Counts:
+        """Return figures of the outbox and of what it has not got, at one moment."""
+        until = time.monotonic() + _PATIENCE
+        while True:
+            commits = self.committer.commits
+            if commits % 2 == 0:
+                counts = self.committer.counts() + of_outbox()
+                if commits == self.committer.commits:
+                    return counts
+            if time.monotonic() > until or self.committer.is_mine:
+                return self.committer.counts() + of_outbox()
+            time.sleep(_POLL / 10)
 
     def uncommitted(self) -> Counts:
         """Return the figures of what the outbox has not got yet."""
-        closing = len(self._errands)
-        return Counts(closing, pending=closing) + self._intake.counts()
+        return self.committer.counts()
 
     @property
     def durability(self) -> Durability:
@@ -411,13 +588,14 @@ class Dispatcher:
         with self._lock:
             now = self._clock()
             for row in rows:
-                destination = Destination(
-                    row["endpoint"], row["api_key_fingerprint"], row["client"]
-                )
-                lane = self._lanes.get(destination)
-                at = self._due(lane) if lane else None
-                row["next_attempt_in"] = None if at is None else max(0.0, at - now)
+                key = Key(row["endpoint"], row["api_key_fingerprint"], row["client"])
+                destination = self._destinations.get(key)
+                at = destination.next_at() if destination else float("inf")
+                waits = at < float("inf")
+                row["next_attempt_in"] = max(0.0, at - now) if waits else None
         return rows
+
+    # Ending -----------------------------------------------------------------------
 
     def flush(self, timeout: float) -> bool:
         """Wait until this process has nothing to deliver, for ``timeout`` seconds.
@@ -430,52 +608,73 @@ class Dispatcher:
             through. Early False means that nothing more can go out in time.
         """
         deadline = self._clock() + timeout
-        self._workers.signal()
+        if self._thread is None:
+            self._start()
+        # What an exception of a signal handler may have left undone.
+        self.caches.start()
+        for destination in list(self._destinations.values()):
+            with self._lock:  # nor is a host waited for
+                destination.host_until = float("-inf")
+            self._arrange(destination)
+        self._ring()
         while True:
-            with self._lock:
-                # In this order: what was under way at the first look may have become
-                # what is left, or nothing, by the second one.
-                may_progress = self._may_progress(deadline)
-                if not self._anything_left():
-                    return True
-            now = self._clock()
-            if now >= deadline or not may_progress:
+            # In this order: what was under way at the first look may have become what
+            # is left, or nothing, by the second one.
+            may_progress = self._may_progress(deadline)
+            if not self._anything_left():
+                return True
+            if self._clock() >= deadline or not may_progress:
                 return False
-            if not self._workers.threads and not self._workers.signal():
+            if not self._threads.running and self._thread is None:
                 self.step(deadline)
+            elif self._exiting:  # the thread that kept the time sends now
+                self._round()
             time.sleep(max(0.0, min(_POLL, deadline - self._clock())))
 
     def close(self, timeout: float | None = None) -> None:
-        """Seal and commit what is open, then deliver what there is time for.
+        """Commit what is open, then deliver what there is time for.
+
+        What is accepted afterwards is committed and sent on the caller's thread.
 
         Args:
             timeout: Seconds to deliver; None for those of the settings.
         """
         budget = self.settings.exit_seconds if timeout is None else timeout
-        deadline = self._clock() + budget
-        self._workers.exiting = True
+        self._deadline = self._clock() + budget
+        self._threads.exiting = True
         for closer in self._closers:
             closer()
-        self.metadata.seal_all()
-        self._commit(patience=max(0.0, deadline - self._clock()))
+        self.pack_metadata()
+        self.committer.commit(patience=max(0.0, self._deadline - self._clock()))
         with self._lock:
-            for lane in self._lanes.values():
-                lane.backoff.not_before = 0.0
-                lane.host_until = float("-inf")
-        self._workers.signal()  # one errand may hang until the end
-        self._errands.finish(max(0.0, deadline - self._clock()))
-        self.metadata.seal_all()
-        self._commit(patience=max(LEAST_PATIENCE, deadline - self._clock()))
-        if self._workers.stopped:
-            return  # closed before, and nobody delivers what came since
-        if not self.flush(max(0.0, deadline - self._clock())):
-            self._tell_what_is_left()
+            destinations = list(self._destinations.values())
+            for destination in destinations:
+                destination.backoff.not_before = 0.0
+                destination.host_until = float("-inf")
+        for destination in destinations:
+            self._arrange(destination)
+        if self._closed:
+            return
+        self._exiting = True
+        self._bell.put(None)
+        self.committer.commit(
+            patience=max(LEAST_PATIENCE, self._deadline - self._clock())
+        )
+        if not self.flush(max(0.0, self._deadline - self._clock())):
+            self._warn_of_what_is_left()
         self.outbox.tell_committed()  # else delivered windows leave journals
-        self._errands.stop()
-        self._workers.stop()
+        self._closed = True
+        self._thread = None
+        self._threads.stop()
+        self.committer.commit()  # what another thread handed over just now
 
-    def _tell_what_is_left(self) -> None:
-        counts = self.uncommitted() + self.outbox.counts(patient=False)
+    def pack_metadata(self) -> None:
+        """Make records of all metadata that frames left."""
+        for destination in list(self._destinations.values()):
+            destination.pack()
+
+    def _warn_of_what_is_left(self) -> None:
+        counts = self._counted(partial(self.outbox.counts, patient=False))
         if waiting := counts.pending + counts.parked:
             self.notices.warn(
                 "exit",
@@ -487,27 +686,30 @@ class Dispatcher:
             )
 
     def _anything_left(self) -> bool:
-        return (
-            self._timers.at(self._tend) <= self._clock()
-            or self._timers.running  # in this order: those that run are not listed
-            or len(self._errands) > 0
+        # In this order: what is under way moves from the front to the back, and what a
+        # destination hands over to be committed it commits in its turn.
+        commits = self.committer.commits
+        return bool(
+            self.committer.counts().pending
+            or self.caches.is_writing
+            or self._schedule.at(self._upkeep) <= self._clock()
+            or any(not isinstance(each, Destination) for each in self._schedule.taken())
             or not self.outbox.looked_through  # then nobody knows
-            or self._intake.counts().pending > 0
-            or any(
-                lane.busy or lane.ready or lane.has_metadata
-                for lane in list(self._lanes.values())
-            )
+            or any(not each.is_idle for each in list(self._destinations.values()))
+            or self.committer.counts().pending
+            or commits % 2
+            or commits != self.committer.commits
         )
 
     def _may_progress(self, deadline: float) -> bool:
         return (
-            self._timers.at(self._tend) < deadline
-            or self._timers.running  # likewise
-            or len(self._errands) > 0
-            or self._intake.busy
-            or self._intake.next_at < deadline
+            self.committer.busy
+            or self.caches.is_writing
+            or self.committer.next_at() < deadline
+            or self._schedule.at(self._upkeep) < deadline
+            or any(not isinstance(each, Destination) for each in self._schedule.taken())
             or any(
-                lane.busy or ((at := self._due(lane)) is not None and at < deadline)
-                for lane in self._lanes.values()
+                each.busy or each.next_at() < deadline
+                for each in list(self._destinations.values())
             )
         )

@@ -25,8 +25,9 @@ _CLIENT_ERRORS = range(400, 500)
 
 
 class Verdict(Enum):
-    """What to do with a record whose attempt failed."""
+    """What to do with a record after an attempt."""
 
+    DELIVERED = "delivered"
     RETRY = "retry"
     PARK = "park"
     TOO_LARGE = "too_large"
@@ -39,7 +40,7 @@ def status_of(error: BaseException) -> int | None:
     return status if isinstance(status, int) else None
 
 
-def _attribute(error: BaseException, name: str) -> object:
+def _attribute(error: BaseException | None, name: str) -> object:
     """Return an attribute of an exception, None if it has none that can be read."""
     try:
         return getattr(error, name, None)
@@ -99,7 +100,7 @@ class Backoff:
         if self.not_before == float("-inf"):
             self.not_before = not_before
 
-    def failed(self, now: float, error: BaseException, judged: Verdict) -> None:
+    def failed(self, now: float, error: BaseException | None, judged: Verdict) -> None:
         """Plan the next attempt after a failed one."""
         self.failures += 1
         if judged is Verdict.PARK:

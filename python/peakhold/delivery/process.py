@@ -5,14 +5,13 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-import threading
 
 from peakhold.delivery.dispatcher import Dispatcher
 from peakhold.delivery.settings import DeliverySettings, NoStateDirectoryError
+from peakhold.locks import shared
 from peakhold.outbox import StateDirectory
 from peakhold.outbox.schema import NoSQLiteError, check_sqlite
 
-_lock = threading.Lock()
 _current: Dispatcher | None = None
 
 
@@ -25,7 +24,7 @@ def current() -> Dispatcher:
     global _current  # noqa: PLW0603 - one per process is the point
     if _current is not None:
         return _current
-    with _lock:
+    with shared("dispatcher"):
         if _current is not None:
             return _current
         dispatcher, trouble = _make(DeliverySettings.from_environment())
@@ -65,8 +64,7 @@ def _close_at_exit() -> None:
 
 def _after_fork_in_child() -> None:
     """Start anew: what the parent sealed is the parent's to deliver."""
-    global _lock, _current  # noqa: PLW0603 - see current
-    _lock = threading.Lock()
+    global _current  # noqa: PLW0603 - see current
     _current = None
 
 

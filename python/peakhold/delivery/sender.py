@@ -1,14 +1,26 @@
-"""The api key's only home, and the calls that use it."""
+"""Model Monitoring and custom metadata: the api key's only home, and what uses it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from peakhold.delivery.exporter import DELIVERED, Exporter, Outcome
+from peakhold.delivery.policy import (
+    NOT_FOUND,
+    Verdict,
+    status_of,
+    verdict,
+    verdict_of_others,
+)
+from peakhold.delivery.workspace import Workspace, is_workspace
 from peakhold.errors import PeakholdError
+from peakhold.interpreter import give_way
+from peakhold.notices import Notices
 from peakhold.records import Destination
-from peakhold.records.encode import metadata_entries
+from peakhold.records.encode import metadata_entries, split
 from peakhold.roboflow.api_key import ApiKey, without_locals
 from peakhold.roboflow.operations import sends_bodies
 from peakhold.roboflow.redaction import redact
@@ -16,17 +28,22 @@ from peakhold.roboflow.settings import Settings
 from peakhold.texts import printable, text_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from peakhold.delivery.cache import Cache
-    from peakhold.delivery.lane import Lane
+    from peakhold.delivery.metadata import Offers
     from peakhold.records import Record
     from peakhold.roboflow.operations import PlatformClient
+
+
+_UNREADABLE = {400, 422}
 
 
 class EmptyWorkspaceError(PeakholdError):
     """The client answered the workspace lookup with something that is no workspace."""
 
 
-class Sender:
+class Sender(Exporter):
     """One client with one api key; makes the requests of a destination.
 
     Injected clients of one type and endpoint are one destination: a host may make one
@@ -38,7 +55,7 @@ class Sender:
         destination: Where everything it sends goes.
         sends_bodies: Whether the client gets bodies as they are, several metadata
             entries in one, rather than calls of its named operations.
-        lane: Where a dispatcher collects metadata for it.
+        offers: Metadata of frames, on its way to a dispatcher.
         offline: Whether the client was told to keep off the network.
     """
 
@@ -56,9 +73,11 @@ class Sender:
         self._api_key = api_key = ApiKey.of(api_key)
         self.client = client
         self.cache = cache
-        self.lane: Lane | None = None
+        self.offers: Offers | None = None
+        self.workspace = Workspace(self.workspace_cache_key, Notices())
         self.offline = getattr(self.settings, "offline", False) is True
         self.sends_bodies = sends_bodies(client)
+        self.one_entry = not self.sends_bodies
         how = "by body" if self.sends_bodies else "by call"
         self.destination = Destination(
             endpoint=text_of(endpoint) if isinstance(endpoint, str) else kind,
@@ -106,6 +125,48 @@ class Sender:
             **(self.client.get_system_info() or {}),
         }
 
+    def begin(self, notices: Notices, previous: Exporter | None) -> bool:
+        """Take over with what is known of the workspace."""
+        if isinstance(previous, Sender):
+            self.workspace = previous.workspace
+            return self.settings != previous.settings
+        self.workspace = Workspace(self.workspace_cache_key, notices)
+        return False
+
+    def export(self, records: Sequence[Record]) -> list[Outcome]:
+        """Make the request of each record."""
+        return [self._export(record) for record in records]
+
+    def _export(self, record: Record) -> Outcome:
+        outcome = DELIVERED
+        for look_up in (self.workspace.get, self.workspace.refresh):
+            try:
+                name = look_up(self.cache, self.look_up_workspace)
+            except Exception as error:  # noqa: BLE001 - a client may raise anything
+                return self.failed(error, verdict_of_others(error))
+            give_way()
+            try:
+                self.send(record, name)
+            except Exception as error:  # noqa: BLE001 - likewise
+                outcome = self._refused(record, error)
+                if status_of(error) != NOT_FOUND:
+                    break
+                # Else it may have been renamed since it was looked up.
+            else:
+                return DELIVERED
+        return outcome
+
+    def _refused(self, record: Record, error: Exception) -> Outcome:
+        """Return what a failed request means; records in its place, if that helps."""
+        judged = verdict(error)
+        parts: Sequence[Record] = ()
+        if judged is Verdict.TOO_LARGE:
+            parts = split(record)
+        elif record.kind == "metadata" and status_of(error) in _UNREADABLE:
+            # Entries of many frames share a request; one that is refused spoils none.
+            parts = split(record, after_entry="middle")
+        return replace(self.failed(error, judged), parts=parts)
+
     @without_locals
     def look_up_workspace(self) -> str:
         """Ask the API for the workspace.
@@ -143,7 +204,7 @@ class Sender:
                 self._api_key.reveal(), workspace, json.loads(body)
             )
         else:
-            for entry in metadata_entries(record):  # of which there is one, see attempt
+            for entry in metadata_entries(record):  # one, see ``one_entry``
                 client.add_custom_metadata(
                     api_key=self._api_key.reveal(),
                     workspace_id=workspace,
@@ -160,11 +221,6 @@ class Sender:
         except Exception:  # noqa: BLE001 - of an injected client
             return "(its text cannot be read)"
         return printable(redact(text, self._api_key))
-
-
-def is_workspace(value: object) -> bool:
-    """Whether a value can be the name of a workspace."""
-    return isinstance(value, str) and bool(value)
 
 
 def _bytes(api_key: ApiKey) -> bytes:

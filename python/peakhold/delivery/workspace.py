@@ -7,12 +7,13 @@ import time
 from typing import TYPE_CHECKING
 
 from peakhold.delivery.cache import store
-from peakhold.delivery.sender import is_workspace
 from peakhold.locks import is_free
 from peakhold.texts import text_of
 
 if TYPE_CHECKING:
-    from peakhold.delivery.sender import Sender
+    from collections.abc import Callable
+
+    from peakhold.delivery.cache import Cache
     from peakhold.notices import Notices
 
 WORKSPACE_TTL = 900
@@ -24,44 +25,50 @@ _LOOKUP_PATIENCE = 1.0
 class Workspace:
     """The workspace of a destination, kept in the host's cache for 900 s."""
 
-    def __init__(self, notices: Notices) -> None:
-        """Start knowing nothing."""
+    def __init__(self, cache_key: str, notices: Notices) -> None:
+        """Start knowing nothing.
+
+        Args:
+            cache_key: Where the host's cache has it.
+            notices: Where trouble is counted.
+        """
+        self._cache_key = cache_key
         self._notices = notices
         self._lookup = threading.Lock()
         self._known: tuple[str, float] | None = None
 
-    def get(self, sender: Sender) -> str:
+    def get(self, cache: Cache, look_up: Callable[[], str]) -> str:
         """Return the workspace, from the cache or by a lookup.
 
         Raises:
-            Exception: Whatever the client raises.
+            Exception: Whatever ``look_up`` raises.
         """
-        if known := self._cached(sender):
+        if known := self._cached(cache):
             return known
-        # Deliverers that need it at once share one lookup; behind a lookup that hangs
-        # they do not queue up.
+        # Threads that need it at once share one lookup; behind a lookup that hangs they
+        # do not queue up.
         if is_free(self._lookup, _LOOKUP_PATIENCE):
             with self._lookup:
-                return self._cached(sender) or self.refresh(sender)
-        return self._cached(sender) or self.refresh(sender)
+                return self._cached(cache) or self.refresh(cache, look_up)
+        return self._cached(cache) or self.refresh(cache, look_up)
 
-    def refresh(self, sender: Sender) -> str:
+    def refresh(self, cache: Cache, look_up: Callable[[], str]) -> str:
         """Look the workspace up, whatever the cache says, and remember it.
 
         Raises:
-            Exception: Whatever the client raises.
+            Exception: Whatever ``look_up`` raises.
         """
-        workspace = sender.look_up_workspace()
+        workspace = look_up()
         self._known = (workspace, time.monotonic() + WORKSPACE_TTL)
         try:
-            store(sender.cache, sender.workspace_cache_key, workspace, WORKSPACE_TTL)
+            store(cache, self._cache_key, workspace, WORKSPACE_TTL)
         except Exception as error:  # noqa: BLE001 - a host's cache may raise anything
             self._trouble(f"{type(error).__name__} on writing the workspace")
         return workspace
 
-    def _cached(self, sender: Sender) -> str | None:
+    def _cached(self, cache: Cache) -> str | None:
         try:
-            value = sender.cache.get(sender.workspace_cache_key)
+            value = cache.get(self._cache_key)
         except Exception as error:  # noqa: BLE001 - a host's cache may raise anything
             self._trouble(f"{type(error).__name__} on reading the workspace")
         else:
@@ -77,3 +84,8 @@ class Workspace:
 
     def _trouble(self, what: str) -> None:
         self._notices.warn("cache", "The cache is unusable, going on without: %s", what)
+
+
+def is_workspace(value: object) -> bool:
+    """Whether a value can be the name of a workspace."""
+    return isinstance(value, str) and bool(value)

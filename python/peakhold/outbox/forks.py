@@ -8,14 +8,14 @@ them back are not in the child, which could wait for ever, or write without a lo
 from __future__ import annotations
 
 import os
-import threading
 import weakref
+from operator import methodcaller
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from threading import Lock
 
-_acquire = type(threading.Lock()).acquire
+_acquire = methodcaller("acquire")
 _locks: weakref.WeakSet[Lock] = weakref.WeakSet()
 _taken: list[Lock] = []
 

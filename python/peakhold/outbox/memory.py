@@ -56,20 +56,27 @@ class MemoryStore:
         forks.wait_for(self._lock)
 
     def add(
-        self, records: Sequence[Record], *, leased: bool = False, moved: bool = False
-    ) -> None:
+        self,
+        records: Sequence[Record],
+        *,
+        leased: Collection[str] = (),
+        moved: bool = False,
+    ) -> set[str]:
         """Take encoded records in, and make room for them."""
         del moved  # from nowhere: there is no other store
-        now = self._clock()
+        now, added = self._clock(), set[str]()
         with self._lock:
             for record in records:
                 if record.id not in self._entries:
-                    kept = replace(record, merge_key=None) if leased else record
-                    self._entries[record.id] = _Entry(kept, now, leased)
+                    is_leased = record.id in leased
+                    kept = replace(record, merge_key=None) if is_leased else record
+                    self._entries[record.id] = _Entry(kept, now, is_leased)
                     self._totals["sealed"] += record.seals
+                    added.add(record.id)
             self._expire(now)
             self._make_room()
         self._tell_drops()
+        return added
 
     def make_room(self) -> bool:
         """Drop what is too old; returns False, for ``add`` has made room."""

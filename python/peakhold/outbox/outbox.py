@@ -102,24 +102,36 @@ class Outbox:
         self._uncommitted: list[Callable[[], None]] = []
 
     def add(
-        self, records: Sequence[Record], *, leased: bool = False, moved: bool = False
-    ) -> None:
+        self,
+        records: Sequence[Record],
+        *,
+        leased: Collection[str] = (),
+        moved: bool = False,
+    ) -> set[str]:
         """Take encoded records in; calls ``on_committed`` of each when it is safe.
 
         What is too much then goes by one short step, and the rest in ``tend``.
+
+        Args:
+            records: The records.
+            leased: The ids of those that the caller has on lease from now on.
+            moved: Whether they come from memory, maybe after other parts of windows.
+
+        Returns:
+            The ids of those that were not here before.
         """
-
-        def add(store: _AnyStore) -> _AnyStore:
-            store.add(records, leased=leased, moved=moved)
-            return store
-
-        store = self._on_disk(add, None) or add(self._memory)
-        if store is self._memory:
+        store: _AnyStore | None = self._disk
+        added = self._on_disk(
+            lambda disk: disk.add(records, leased=leased, moved=moved), None
+        )
+        if added is None:
+            store = self._memory
+            added = store.add(records, leased=leased, moved=moved)
             store.make_room()
         elif self._disk and self._disk.needs_room:
             self._on_disk(Store.make_room, otherwise=False)
-        if leased:
-            self._homes.update((record.id, store) for record in records)
+        if store is not None:
+            self._homes.update(dict.fromkeys(leased, store))
         tell = [record.on_committed for record in records if record.on_committed]
         if store is self._disk or self._disk is None:
             for committed in tell:
@@ -127,6 +139,7 @@ class Outbox:
         else:
             with self._telling:
                 self._uncommitted += tell
+        return added
 
     def lost(self, reason: str, seals: int) -> None:
         """Count seals that were dropped on their way here."""
@@ -186,10 +199,6 @@ class Outbox:
             if not self._on_disk(Store.make_room, otherwise=False):
                 break
             time.sleep(STEP)  # for the threads and processes that wait for the file
-        on_disk = self._on_disk(lambda disk: disk.adopt(destinations), None)
-        self.looked_through = on_disk is not None or not (
-            self._disk and self._disk.is_there()
-        )
         with self._moving:
             while (
                 self._disk
@@ -198,6 +207,11 @@ class Outbox:
                 and (moving := self._memory.take())
             ):
                 self.add(moving, moved=True)
+        # Last, for it is to find what was moved.
+        on_disk = self._on_disk(lambda disk: disk.adopt(destinations), None)
+        self.looked_through = on_disk is not None or not (
+            self._disk and self._disk.is_there()
+        )
         waiting = [*(on_disk or ()), *self._memory.adopt(destinations)]
         self.tell_committed()
         return waiting

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE_NAME = "outbox.sqlite3"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x706B6864
 """The letters pkhd in the header of the file: it is ours."""
 
@@ -177,6 +177,8 @@ def _prepare(database: sqlite3.Connection, path: Path | None, sync: str) -> None
             f"{path} was made by a later version of peakhold: use that version, or "
             "another PEAKHOLD_STATE_DIR"
         )
+    if not new and version < SCHEMA_VERSION:
+        raise DamagedError("its format is of before the first release")
     database.execute(f"PRAGMA synchronous = {sync}")
     # Not WAL: with several writers it could damage a file until SQLite 3.51.3.
     database.execute("PRAGMA journal_mode = TRUNCATE").fetchone()

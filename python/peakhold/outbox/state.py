@@ -15,11 +15,11 @@ import re
 import secrets
 import stat
 import sys
-import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from peakhold.locks import shared
 from peakhold.outbox.schema import FILE_NAME
 
 if TYPE_CHECKING:
@@ -51,7 +51,6 @@ _JOURNAL_NAME = re.compile(
 
 _T = TypeVar("_T")
 
-_lock = threading.Lock()
 _held: dict[Path, int] = {}
 """The locks of this process and their descriptors. A POSIX lock does not keep its own
 process out, and goes when any descriptor of the file is closed."""
@@ -166,7 +165,7 @@ class StateDirectory:
         Raises:
             OSError: If the directory cannot be written, or locks do not work there.
         """
-        with _lock:
+        with shared("state directory"):
             if self._claimed is None or self._claimed[0] != os.getpid():
                 self._claimed = (os.getpid(), self._claim())
             return self._claimed[1]
@@ -178,7 +177,7 @@ class StateDirectory:
             OSError: If its file cannot be opened for another reason than being gone, or
                 locks do not work there.
         """
-        with _lock:
+        with shared("state directory"):
             return _is_locked(self._path_of(owner_id))
 
     def stay_alive(self, notices: Notices) -> None:
@@ -186,7 +185,7 @@ class StateDirectory:
 
         Others take a process without a file for dead, and deliver what it has open.
         """
-        with _lock:
+        with shared("state directory"):
             if self._claimed is None or self._claimed[0] != os.getpid():
                 return
             path = self._path_of(self._claimed[1])
@@ -213,7 +212,7 @@ class StateDirectory:
 
     def release(self) -> None:
         """Count as dead from now on, as after the end of the process."""
-        with _lock:
+        with shared("state directory"):
             claimed, self._claimed = self._claimed, None
             if claimed is None or claimed[0] != os.getpid():
                 return
@@ -231,7 +230,7 @@ class StateDirectory:
             OSError: If another one is inside, the directory cannot be written, or locks
                 do not work there.
         """
-        with _lock:
+        with shared("state directory"):
             descriptor = self._open_alone()
             try:
                 if not _try_lock(descriptor):
@@ -340,8 +339,6 @@ def _is_locked(path: Path) -> bool:
 
 def _after_fork_in_child() -> None:
     """Forget the parent's locks, which closing their descriptors here leaves alone."""
-    global _lock  # noqa: PLW0603 - a thread of the parent may hold it
-    _lock = threading.Lock()
     for descriptor in _held.values():
         os.close(descriptor)
     _held.clear()

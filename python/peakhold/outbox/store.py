@@ -101,23 +101,31 @@ class Store:
     # What becomes of a record -----------------------------------------------------
 
     def add(
-        self, records: Sequence[Record], *, leased: bool = False, moved: bool = False
-    ) -> None:
+        self,
+        records: Sequence[Record],
+        *,
+        leased: Collection[str] = (),
+        moved: bool = False,
+    ) -> set[str]:
         """Take encoded records in, whether or not there is room for them.
 
         Args:
             records: The records.
-            leased: Whether the caller has them on lease from now on.
+            leased: The ids of those that the caller has on lease from now on.
             moved: Whether they come from another store, maybe after other parts of
                 their windows.
+
+        Returns:
+            The ids of those that were not here before.
         """
 
-        def act(database: sqlite3.Connection) -> None:
-            self._insert(database, records, leased=leased, moved=moved)
+        def act(database: sqlite3.Connection) -> set[str]:
+            added = self._insert(database, records, leased=leased, moved=moved)
             self._room.may_merge = True
             self.needs_room = self._room.is_needed(database, self._database.now())
+            return added
 
-        self.transaction(act)
+        return self.transaction(act)
 
     def make_room(self) -> bool:
         """Drop what is too old, and merge or drop what is too much, for a moment.
@@ -322,9 +330,9 @@ class Store:
         database: sqlite3.Connection,
         records: Sequence[Record],
         *,
-        leased: bool,
+        leased: Collection[str],
         moved: bool,
-    ) -> None:
+    ) -> set[str]:
         """Add records that were not added before, and note their leases."""
         now, number = self._database.now(), rows.last_number(database)
         # All are looked at first, for the parts of a window come together.
@@ -336,7 +344,7 @@ class Store:
         for record in new_ones:
             number += rows.SPACING
             new = record
-            if leased:
+            if record.id in leased:
                 new = replace(record, merge_key=None)  # about to be sent: it is final
                 self._lease(record.id, number)
             rows.insert(database, new, self._database.owner, number, now)
@@ -347,6 +355,7 @@ class Store:
             "INSERT OR REPLACE INTO totals VALUES ('clock', ?), ('wall', ?)",
             (now, time.time()),
         )
+        return {record.id for record in new_ones}
 
     def _lease_of(self, record: Record) -> tuple[int, str]:
         """Return the number and the id of a record; no record has the number 0."""

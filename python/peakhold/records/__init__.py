@@ -7,6 +7,7 @@ it.
 from __future__ import annotations
 
 from peakhold.records.record import (
+    HEAD_BYTES,
     Destination,
     Kind,
     MetadataEntry,
@@ -17,6 +18,7 @@ from peakhold.records.record import (
 )
 
 __all__ = [
+    "HEAD_BYTES",
     "Destination",
     "Kind",
     "MetadataEntry",

@@ -146,7 +146,6 @@ def _with_bodies(record: Record, bodies: list[bytes]) -> list[Record]:
             body=body,
             size=len(body),
             seals=1 if at else record.seals,
-            on_first_success=record.on_first_success if at == last else None,
             on_committed=record.on_committed if at == last else None,
         )
         for at, body in enumerate(bodies)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections import deque
 from typing import TYPE_CHECKING
 
 from peakhold.records.record import MetadataEntry
@@ -21,63 +19,15 @@ _ENTRY_BYTES = len('{"inference_ids":[],"field_name":,"field_value":},')
 
 
 class MetadataBatch:
-    """The metadata of a destination that is not sealed yet.
-
-    ``offer`` may be called by any thread at any time, and all a frame does is that.
-    Whoever does the rest holds ``sealing``.
-    """
+    """Metadata that becomes one request: as few entries as its ids allow."""
 
     def __init__(self) -> None:
         """Start empty."""
-        self.sealing = threading.Lock()
-        self._offered: deque[tuple[Iterable[str], str, str]] = deque()
-        self._known = False
         self._start()
 
     def __len__(self) -> int:
-        """Return the number of ids and frames that it holds."""
-        return self._ids + len(self._offered)
-
-    @property
-    def is_new(self) -> bool:
-        """Whether nothing in it is older than what was offered since the last time."""
-        return not self._ids
-
-    def offer(
-        self, inference_ids: Iterable[str], field_name: str, field_value: str
-    ) -> int:
-        """Take the ids of a frame as they are.
-
-        Returns:
-            How many frames wait; 0 if the caller has to tell a worker of them.
-        """
-        self._offered.append((inference_ids, field_name, field_value))
-        if self._known:
-            return len(self._offered)
-        self._known = True
-        return 0
-
-    def offer_to(self, other: MetadataBatch) -> None:
-        """Pass what was offered on to another batch."""
-        while self._offered:
-            other.offer(*self._offered.popleft())
-
-    def absorb(self) -> Iterator[tuple[MetadataEntry, ...]]:
-        """Add what was offered; yields the entries of every request filled."""
-        # First, so that somebody is told of what is offered from here on; and last, for
-        # what was offered in between is gone, and nobody was told of the next one.
-        self._known = False
-        for _ in range(len(self._offered)):  # what comes meanwhile is for the next time
-            if self._offered:  # not passed on to another batch
-                yield from self.add(*self._offered.popleft())
-        if not self._offered:
-            self._known = False
-
-    def seal_all(self) -> Iterator[tuple[MetadataEntry, ...]]:
-        """Yield the entries of as few requests as hold everything, and start anew."""
-        yield from self.absorb()
-        if self._ids:
-            yield from self._sealed()
+        """Return the number of ids that it holds."""
+        return self._ids
 
     def add(
         self, inference_ids: Iterable[str], field_name: str, field_value: str
@@ -100,7 +50,7 @@ class MetadataBatch:
                 self._ids == METADATA_IDS_LIMIT
                 or self._size + size > METADATA_BODY_LIMIT
             ):
-                yield from self._sealed()
+                yield from self.sealed()
                 begins = True
                 size = self._size_of(key, inference_id, begins=True)
             if begins:
@@ -113,10 +63,10 @@ class MetadataBatch:
 
     def seal(self) -> tuple[MetadataEntry, ...]:
         """Return what the batch holds, in the order it came, and start a new one."""
-        (entries,) = self._sealed()
+        (entries,) = self.sealed()
         return entries
 
-    def _sealed(self) -> Iterator[tuple[MetadataEntry, ...]]:
+    def sealed(self) -> Iterator[tuple[MetadataEntry, ...]]:
         """Yield what the batch holds, and start a new one once that has been taken.
 
         Interrupted before, as by a signal handler, it holds them still.

@@ -81,9 +81,8 @@ class Record:
         seals: How many seals it stands for; merging and splitting change them.
         merge_key: Reports with the same one are of one window and may be merged; None
             once the record may have been sent.
-        on_first_success: Called if the very first attempt succeeds. Lives in memory
-            only, as the next one; a stored record comes back without them.
         on_committed: Called once the record is safe in the outbox, or settled before.
+            Lives in memory only; a stored record comes back without it.
     """
 
     destination: Destination
@@ -96,15 +95,13 @@ class Record:
     encoding_version: int = ENCODING_VERSION
     seals: int = 1
     merge_key: str | None = None
-    on_first_success: Callable[[], None] | None = field(
-        default=None, repr=False, compare=False
-    )
     on_committed: Callable[[], None] | None = field(
         default=None, repr=False, compare=False
     )
 
 
-_REPORT_HEAD_BYTES = 700
+HEAD_BYTES = 700
+"""Bytes of a report that has no result, estimated."""
 _ENTRY_BYTES = 60
 
 
@@ -112,7 +109,6 @@ def seal_report(
     destination: Destination,
     window: Hashable,
     snapshot: WindowSnapshot,
-    on_first_success: Callable[[], None] | None = None,
     on_committed: Callable[[], None] | None = None,
     closed_at: datetime | None = None,
 ) -> Record:
@@ -124,7 +120,6 @@ def seal_report(
         "report",
         ReportContent(window, snapshot, closed_at.isoformat()),
         size=_report_size(snapshot),
-        on_first_success=on_first_success,
         on_committed=on_committed,
     )
 
@@ -144,4 +139,4 @@ def seal_metadata(
 
 
 def _report_size(snapshot: WindowSnapshot) -> int:
-    return _REPORT_HEAD_BYTES + snapshot.nbytes
+    return HEAD_BYTES + snapshot.nbytes

@@ -18,8 +18,11 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
+from peakhold.locks import shared
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from threading import Lock
 
 _logger = logging.getLogger("peakhold.roboflow")
 
@@ -98,7 +101,9 @@ class Gathering:
         for name in sorted(self._sources, key=IDENTIFYING.__contains__):
             try:
                 # Not around what may wait for DNS: a fork waits for the lock.
-                with contextlib.nullcontext() if name in IDENTIFYING else _asking:
+                with (
+                    contextlib.nullcontext() if name in IDENTIFYING else shared(_ASKING)
+                ):
                     self._facts[name] = self._sources[name]()
             except (OSError, UnicodeError) as error:  # noqa: PERF203 - eight rounds
                 # A host that cannot resolve its own name is common in containers.
@@ -112,19 +117,21 @@ FORK_PATIENCE = 0.5
 
 # ``platform`` takes a lock for the processor up to Python 3.11. A process that forks
 # while the gathering holds it has a child that can never ask again.
-_asking = threading.Lock()
-_forking = threading.local()
+_ASKING = "platform"
+_held: dict[int, Lock] = {}
 
 
 def _let_finish() -> None:
     """Wait before a fork until nobody is inside ``platform``."""
-    _forking.holds = _asking.acquire(timeout=FORK_PATIENCE)
+    lock = shared(_ASKING)
+    if lock.acquire(timeout=FORK_PATIENCE):
+        _held[threading.get_ident()] = lock
 
 
 def _let_go_on() -> None:
     """Undo ``_let_finish`` in the parent."""
-    if _forking.holds:
-        _asking.release()
+    if lock := _held.pop(threading.get_ident(), None):
+        lock.release()
 
 
 # At most one per value of "identifying facts wanted". A dict's setdefault settles a
@@ -154,8 +161,7 @@ def start_gathering(*, identifying: bool) -> Gathering:
 
 def _start_anew() -> None:
     """Forget in a forked child what the thread that is gone has not finished."""
-    global _asking  # noqa: PLW0603 - the parent's may be held by that thread
-    _asking = threading.Lock()
+    _held.clear()
     for identifying, gathering in list(_gatherings.items()):
         if not gathering.complete:
             del _gatherings[identifying]

@@ -87,7 +87,8 @@ class Peer(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         length = int(self.headers.get("Content-Length", 0))
         body = self.rfile.read(length)
-        if len(body) < length:  # its sender was killed
+        has_length = self.command != "POST" or "Content-Length" in self.headers
+        if len(body) < length or not has_length:  # its sender was killed
             self.hang_up()
             return
         target = self.requestline.split(" ")[1]

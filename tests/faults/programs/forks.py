@@ -25,7 +25,18 @@ if MUTANT in {"no_new_start", "keep_windows"}:
 
 from common import observe, say, sink  # noqa: E402 - the hooks come first
 
+from peakhold.blocks.windows import REGISTRY  # noqa: E402 - the same
 from peakhold.delivery import current  # noqa: E402 - the same
+
+
+def keep_windows():
+    """Have a child report its parent's windows, by its own dispatcher."""
+    for window in list(REGISTRY._windows.values()):
+        window._watcher = None
+
+
+if MUTANT == "keep_windows":
+    _register(after_in_child=keep_windows)
 
 FORKS = int(sys.argv[1])
 WINDOWS = 6

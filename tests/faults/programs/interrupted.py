@@ -28,6 +28,7 @@ from mutant import MUTANT
 
 import peakhold
 from peakhold import RoboflowCustomMetadataBlockV1, health
+from peakhold.blocks.interval import Due
 from peakhold.blocks.windows import Window
 from peakhold.delivery import current, dispatcher
 from peakhold.outbox import database
@@ -62,7 +63,10 @@ def acquire_before_try(self, sender, period, closed):
     """Take the lock outside of what would give it back."""
     if self.lock.acquire(blocking=False):
         try:
-            if self.interval.is_over(sender.cache, period):
+            caches = current().caches
+            value = self.interval.read(caches, sender.cache)
+            due = self.interval.now(caches, value, period)
+            if due is Due.REPORT:
                 self._close(closed)
         finally:
             self.lock.release()

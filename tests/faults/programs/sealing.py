@@ -14,20 +14,21 @@ from mutant import MUTANT
 
 from peakhold import PeakAggregator
 from peakhold.blocks.cache import SHARED
-from peakhold.delivery import Sender, attempt, current
+from peakhold.delivery import Sender, current
+from peakhold.delivery.destination import Destination
 from peakhold.outbox import outbox, ownership, store
 from peakhold.records import seal_report
 from peakhold.roboflow import RoboflowClient
 
 _lease, _add = store.Store.lease, outbox.Outbox.add
+_export = Destination.export
 
 
-def take_before_send(self, destination, kind):
-    """Forget a record as soon as it is leased."""
-    record = _lease(self, destination, kind)
-    if record is not None:
-        self.acknowledge(record)
-    return record
+def take_before_send(self, batch, exporter=None):
+    """Forget records before they are sent."""
+    for record, _ in batch:
+        self._outbox.acknowledge(record)
+    return _export(self, batch, exporter)
 
 
 def lease_from_the_living(self, destination, kind):
@@ -43,7 +44,9 @@ def tell_before_commit(self, records, **options):
         if record.on_committed:
             record.on_committed()
     time.sleep(0.005)
-    _add(self, [replace(record, on_committed=None) for record in records], **options)
+    return _add(
+        self, [replace(record, on_committed=None) for record in records], **options
+    )
 
 
 def is_waiting(database, record, **_):
@@ -55,22 +58,22 @@ def is_waiting(database, record, **_):
 if MUTANT == "keep_journals_and_forget":
     ownership.was_added = is_waiting
 if MUTANT == "take_before_send":
-    store.Store.lease = take_before_send
+    Destination.export = take_before_send
 if MUTANT == "tell_before_commit":
     outbox.Outbox.add = tell_before_commit
 if MUTANT == "no_owner":
     store.Store.lease = lease_from_the_living
 if MUTANT == "new_id":  # for each attempt
-    _request = attempt._request
-    attempt._request = lambda record, *rest: _request(
-        replace(record, id=os.urandom(8).hex()), *rest
+    _send = Sender.send
+    Sender.send = lambda self, record, workspace: _send(
+        self, replace(record, id=os.urandom(8).hex()), workspace
     )
 
 
 def prepare():
     """Return the process's dispatcher, which pauses shortly, and a sender."""
     dispatcher = current()
-    dispatcher._lanes._jitter = lambda _low, _high: 0.02
+    dispatcher.jitter = lambda _low, _high: 0.02
     return dispatcher, Sender(RoboflowClient(), KEY, SHARED, injected=False)
 
 

@@ -85,7 +85,7 @@ def show_pickle_of(value):
         show(str(error))
 
 
-current()._lanes._jitter = lambda _low, _high: 0.01
+current().jitter = lambda _low, _high: 0.01
 aggregator = peakhold.ModelMonitoringInferenceAggregatorBlockV1(api_key=CANARY)
 metadata = peakhold.RoboflowCustomMetadataBlockV1(api_key=CANARY)
 for number in range(int(sys.argv[3])):

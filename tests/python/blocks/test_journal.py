@@ -78,7 +78,7 @@ def adopt(dispatcher, sender):
     adoption = Adoption(dispatcher)
     adoption.lend(sender)
     adoption.adopt(0.0)
-    dispatcher._commit()
+    dispatcher.committer.commit()
 
 
 def deliver(dispatcher, clock, sender):
@@ -132,7 +132,7 @@ def test_a_window_that_was_committed_before_the_kill_is_not_sent_twice(
     record = journals.seal(sender.destination, WINDOW, aggregator.snapshot())
     assert record.id == kept.stem
     dispatcher.deliver(record, sender)
-    dispatcher._commit()
+    dispatcher.committer.commit()
     assert not kept.exists()
     kept.write_bytes(data)  # as if the kill had come before the deletion
     dispatcher.state.release()
@@ -159,6 +159,7 @@ def test_what_may_have_been_sent_before_the_kill_is_sent_anew_as_it_was(
         os.utime(newest(state), (1_700_000_000, 1_700_000_000))
     dispatcher.state.release()
     heir = process()
+    sender.offline = True  # so that it is not sent at once
     adopt(heir, sender)
     again = heir.outbox.lease(sender.destination, "report")
     assert again.id == encoded.id
@@ -424,7 +425,7 @@ def test_a_deleted_lock_file_is_noticed(process, sender, clock, when):
     elif when == "adoption":
         adopt(dispatcher, sender)
     else:
-        dispatcher.lend(sender)
+        dispatcher.register(sender)
         dispatcher.step()
     assert lock.exists()
     assert dispatcher.notices.counts["owner"] == 1

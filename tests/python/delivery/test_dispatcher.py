@@ -10,7 +10,7 @@ import pytest
 from stand_ins import StatusError, conserved, eventually, report, sent
 
 from peakhold.delivery import Dispatcher, Sender
-from peakhold.delivery.lane import BATCH_AGE
+from peakhold.delivery.metadata import BATCH_AGE
 from peakhold.delivery.settings import DeliverySettings
 from peakhold.testing import RecordingClient
 
@@ -38,7 +38,7 @@ def test_injected_operations_get_exactly_their_arguments(
     assert data["inference_server_version"] == "1.2.3"
     assert data["hostname"] == "camera"
     assert client.named("get_roboflow_workspace") == [((api_key,), {})]
-    stepped.metadata.add(["i", "j"], "f", "v", sender)
+    stepped.add_metadata(["i", "j"], "f", "v", sender)
     stepped.step()
     assert client.named("add_custom_metadata") == [
         (
@@ -84,22 +84,21 @@ def test_a_failing_destination_does_not_hold_up_another(stepped, sender, client,
     assert stepped.counts().delivered == 1
 
 
-def test_metadata_is_collected_from_the_moment_it_came(stepped, sender, clock):
-    stepped.lend(sender)
-    (lane,) = stepped._lanes.values()
-    lane.backoff.not_before = float("inf")  # nothing can be sent: it is collected
-    waiting = lane.batch.offer(["i"], "f", "v")
-    clock.advance(1.0)  # the frame has told nobody so far, and a worker comes by
+def test_metadata_that_cannot_be_sent_is_stored_after_5_seconds(
+    stepped, sender, client, clock
+):
+    client.lookup_failures = [StatusError(503, retry_after=60)]
+    stepped.add_metadata(["first"], "f", "v", sender)
     stepped.step()
-    assert stepped.counts().sealed == 0
-    stepped.metadata.look(lane, sender, waiting, None)
+    assert stepped.counts().sealed == 1  # it was to be sent
+    stepped.add_metadata(["i"], "f", "v", sender)
     clock.advance(BATCH_AGE - 0.1)
     stepped.step()
-    assert stepped.counts().sealed == 0
+    assert stepped.counts().sealed == 1
     # The control: that old, it goes to the outbox.
     clock.advance(0.2)
     stepped.step()
-    assert stepped.counts().sealed == 1
+    assert stepped.counts().sealed == 2
 
 
 def test_a_timer_is_called_until_it_returns_none(stepped, clock):
@@ -142,35 +141,34 @@ def test_a_timer_that_raises_does_not_stop_the_worker(stepped, sender, clock):
     assert stepped.notices.counts["timer"] == 1
 
 
-def test_a_destination_that_has_nothing_to_send_is_forgotten(stepped, sender, clock):
-    stepped.deliver(report(sender), sender)
-    stepped.step()
-    assert len(stepped._lanes) == 1
-    clock.now += 601
-    stepped.step()
-    assert stepped._lanes == {}
+def destinations_after(dispatcher, clock, cache, pause):
+    """How many destinations are known after one more than those of 20 clients."""
+    for number in range(20):
+        client = RecordingClient()
+        client.lookup_failures = [StatusError(503, retry_after=3_600)] * 5
+        each = Sender(client, f"key{number}", cache, injected=True)
+        dispatcher.add_metadata(["id"], "f", "v", each)
+        cache.values.clear()
+        dispatcher.step()
+        dispatcher.add_metadata(["id2"], "f", "v", each)
+    for _ in range(2):
+        clock.now += pause
+        dispatcher.step()
+        dispatcher.step()
+    dispatcher.register(Sender(RecordingClient(), "one more", cache, injected=True))
+    dispatcher.step()
+    return len(dispatcher._destinations)
 
 
 def test_destinations_that_cannot_be_reached_stay_bounded(clock, cache):
     tiny = DeliverySettings(outbox_mib=0.001)
     dispatcher = Dispatcher(settings=tiny, clock=clock, worker=False)
-    for number in range(20):
-        client = RecordingClient()
-        client.lookup_failures = [StatusError(503, retry_after=3_600)] * 5
-        each = Sender(client, f"key{number}", cache, injected=True)
-        dispatcher.metadata.add(["id"], "f", "v", each)
-        cache.values.clear()
-        dispatcher.step()
-        dispatcher.metadata.add(["id2"], "f", "v", each)
-    assert len(dispatcher._lanes) == 20
-    for _ in range(2):
-        clock.now += 601
-        dispatcher.step()
-        dispatcher.step()
-    assert len(dispatcher._lanes) == 1
+    assert destinations_after(dispatcher, clock, cache, 601) == 2
     counts = dispatcher.counts()
     assert (counts.sealed, counts.pending) == (40, 1)
     assert conserved(counts)
+    other = Dispatcher(settings=tiny, clock=clock, worker=False)
+    assert destinations_after(other, clock, cache, 6) == 21  # the control: used lately
 
 
 def test_eight_threads_lose_nothing(working, sender, client):
@@ -184,16 +182,16 @@ def test_eight_threads_lose_nothing(working, sender, client):
             else:
                 working.deliver(report(sender, name, **{name: 0.5}), sender)
 
-    working._lanes.clear()
+    working._destinations.clear()
     threads = [threading.Thread(target=seal, args=(n,)) for n in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    # The pace of reports would take seconds: the worker's lanes may go faster here.
-    for lane in working._lanes.values():
-        lane._pace._seconds = 0.0
-    working.flush(0)  # wakes the workers
+    # The pace of reports would take seconds: it may go faster here.
+    for destination in working._destinations.values():
+        destination.pace._seconds = 0.0
+        working._arrange(destination)
     assert eventually(lambda: working.counts().pending == 0)
     assert working.counts().delivered == working.counts().sealed == 48
     names = {x["class_name"] for r in client.reports() for x in r["inference_results"]}

@@ -14,7 +14,7 @@ import peakhold
 from peakhold import notices
 from peakhold._peakhold import rejected_inference_ids
 from peakhold.delivery import Dispatcher
-from peakhold.delivery.dispatcher import TENDING
+from peakhold.delivery.dispatcher import UPKEEP
 from peakhold.delivery.health import health
 from peakhold.outbox import admin
 
@@ -41,7 +41,7 @@ def troubled(durable, sender, client):
     durable.deliver(report(sender, "y"), sender)
     durable.step()
     durable.deliver(metadata(sender, "v"), sender)
-    durable._commit()
+    durable.committer.commit()
     return durable
 
 
@@ -74,7 +74,7 @@ def test_health_tells_what_is_not_committed_yet(troubled, sender):
     found = health(troubled)
     assert (found["counts"]["sealed"], found["counts"]["pending"]) == (4, 2)
     assert (found["committed"]["sealed"], found["committed"]["pending"]) == (3, 1)
-    troubled._commit()
+    troubled.committer.commit()
     assert health(troubled)["committed"] == found["counts"]
 
 
@@ -144,11 +144,11 @@ def test_what_is_retried_by_hand_goes_out_within_15_seconds(
     troubled, state, sender, client, clock
 ):
     assert sent(client) == 2
-    clock.now += TENDING
+    clock.now += UPKEEP
     troubled.step()
     assert sent(client) == 2  # the control: parked for 15 minutes
     assert admin.retry(state) == 2
-    clock.now += TENDING
+    clock.now += UPKEEP
     while troubled.counts().pending:
         clock.now += troubled.step()
     assert sent(client) == 4
@@ -165,9 +165,9 @@ def test_a_failure_that_may_pass_is_not_taken_for_a_retry_by_hand(
     while sent(client) < 4:
         clock.now += durable.step()
     (destination,) = durable.destinations()
-    assert destination["next_attempt_in"] > 2 * TENDING
+    assert destination["next_attempt_in"] > 2 * UPKEEP
     for _ in range(2):
-        clock.now += TENDING
+        clock.now += UPKEEP
         durable.step()
     assert sent(client) == 4
 
@@ -204,7 +204,7 @@ def long(durable, sender):
     """An outbox of more records than are read at once."""
     for index in range(admin._PAGE + 50):
         durable.deliver(report(sender, f"w{index}"), sender)
-    durable._commit()
+    durable.committer.commit()
     return durable
 
 
@@ -212,7 +212,7 @@ def test_who_reads_an_export_slowly_keeps_nobody_from_committing(long, state, se
     lines = admin.exported(state)
     next(lines)
     long.deliver(report(sender, "late"), sender)
-    long._commit()
+    long.committer.commit()
     assert long.durability == "process"
     assert len(list(lines)) == admin._PAGE + 50
 
@@ -222,7 +222,7 @@ def test_who_reads_all_at_once_would(long, state, sender):
         rows = database.execute("SELECT body FROM records")
         next(rows)
         long.deliver(report(sender, "late"), sender)
-        long._commit()
+        long.committer.commit()
         rows.close()
     assert long.durability == "memory"
 

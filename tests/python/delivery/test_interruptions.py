@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from stand_ins import eventually, report, sent
+from stand_ins import PlainWindow, eventually, report, sent
 
 from peakhold.blocks.custom_metadata import SENT as ATTACHED
 from peakhold.blocks.model_monitoring import SENT
@@ -82,7 +82,7 @@ def test_a_report_whose_making_was_interrupted_is_made_again(working, sender, cl
         return report(sender)
 
     working.watch(lambda now: None, 0.0)
-    working.deliver_later(seal, sender)
+    working.deliver(PlainWindow(seal), sender)
     assert eventually(lambda: sent(client) == 1)
     assert working.flush(5)
 

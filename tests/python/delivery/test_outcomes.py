@@ -8,6 +8,7 @@ import time
 
 import pytest
 from stand_ins import (
+    PlainWindow,
     StatusError,
     conserved,
     eventually,
@@ -49,7 +50,7 @@ def test_retry_after_is_waited_for_by_the_next_process(
     dead.state.release()
     clock.advance(10.0)
     heir = start()
-    heir.lend(own_sender)
+    heir.register(own_sender)
     assert heir.step() <= 590.0
     assert len(api.posts()) == 1
     clock.advance(589.0)
@@ -159,7 +160,7 @@ def test_of_several_values_the_last_one_wins_across_batches_splits_and_retries(
     for index in range(400):
         inference_id, value = f"id{index % 3}", "xyz"[index * 7 % 5 % 3]
         expected[inference_id] = value
-        dispatcher.metadata.add([inference_id], "f", value, own_sender)
+        dispatcher.add_metadata([inference_id], "f", value, own_sender)
         if index == 200:
             assert dispatcher.flush(10)  # what comes now is in other batches
     assert dispatcher.flush(10)
@@ -226,16 +227,23 @@ def test_a_body_and_its_id_stay_the_same_for_every_attempt(stepped, sender, clie
     assert bodies[0][0] == record.id
 
 
-def test_first_success_is_told_and_a_later_one_is_not(stepped, sender, client, clock):
-    told = []
-    stepped.deliver(report(sender, "w", lambda: told.append("first")), sender)
+def closed(sender, **best):
+    return PlainWindow(lambda: report(sender, "w", **best))
+
+
+def test_the_interval_counts_from_a_first_success_and_from_no_later_one(
+    stepped, sender, client, clock
+):
+    first, second = closed(sender), closed(sender)
+    stepped.deliver(first, sender)
     stepped.step()
     client.failures = [StatusError(503)]
-    stepped.deliver(report(sender, "w", lambda: told.append("second")), sender)
+    stepped.deliver(second, sender)
     clock.now += stepped.step()
     stepped.step()
     assert stepped.counts().delivered == 2
-    assert told == ["first"]
+    assert first.said == ["published", "reported"]
+    assert second.said == ["published"]
 
 
 def test_warnings_are_one_a_minute_and_cause_and_recovery_is_told_once(
@@ -374,10 +382,11 @@ def test_a_failure_that_cannot_be_read_is_tried_again(
 
 
 def test_what_fails_after_a_delivery_is_no_failure_of_it(stepped, sender, client):
-    record = report(sender, "w", Exploding())
-    assert stepped.deliver_now(record, sender) is None
+    window = closed(sender)
+    window.reported = Exploding()
+    assert stepped.deliver_now(window, sender) is None
     assert stepped.counts().delivered == sent(client) == 1
-    assert stepped.notices.counts["attempt"] == 1
+    assert stepped.notices.counts["callback"] == 1
 
 
 @pytest.mark.parametrize("end", [SystemExit, KeyboardInterrupt])

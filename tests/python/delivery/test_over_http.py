@@ -33,7 +33,7 @@ def test_a_report_goes_to_the_contract_s_address(working, own_sender, api, api_k
 
 
 def test_metadata_goes_to_the_contract_s_address(working, own_sender, api, api_key):
-    working.metadata.add(["i"], "f", "v", own_sender)
+    working.add_metadata(["i"], "f", "v", own_sender)
     assert working.flush(5)
     (post,) = api.posts()
     assert post.path == "/spaceship/inference-stats/metadata"
@@ -128,7 +128,7 @@ def test_after_an_outage_everything_arrives_once(working, own_sender, api):
     api.always = Answer(503)
     for index in range(8):
         working.deliver(report(own_sender, **{f"c{index}": 0.5}), own_sender)
-        working.metadata.add([f"id{index}"], "f", "v", own_sender)
+        working.add_metadata([f"id{index}"], "f", "v", own_sender)
     assert eventually(lambda: len(api.posts()) >= 3)
     assert api.accepted() == []
     api.always = None
@@ -153,7 +153,7 @@ def test_metadata_of_many_frames_uses_one_connection_and_4_requests_a_second(
     started = time.monotonic()
     for index in range(500):
         ids.append(f"id{index}")
-        working.metadata.add([ids[-1]], "line", str(index % 3), own_sender)
+        working.add_metadata([ids[-1]], "line", str(index % 3), own_sender)
         stop.wait(0.002)
     assert working.flush(5)
     posts = api.posts(kind="metadata")
@@ -206,7 +206,7 @@ def test_offline_nothing_is_sent_and_records_stay_pending(working, api, api_key,
     settings = Settings(api_base_url=api.url, offline=True, system_info=False)
     offline = Sender(RoboflowClient(settings), api_key, cache, injected=False)
     working.deliver(report(offline), offline)
-    working.metadata.add(["i"], "f", "v", offline)
+    working.add_metadata(["i"], "f", "v", offline)
     assert not working.flush(0.3)
     assert api.requests == []
     assert working.counts().pending == 1

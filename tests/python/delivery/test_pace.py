@@ -31,7 +31,7 @@ def test_metadata_goes_out_at_4_requests_a_second_at_most(
     times, ids = [], []
     for index in range(1_000):  # 500 frames a second for 2 seconds
         ids.append(f"id{index}")
-        stepped.metadata.add([ids[-1]], "f", "v", sender)
+        stepped.add_metadata([ids[-1]], "f", "v", sender)
         before = len(client.named("add_custom_metadata"))
         stepped.step()
         times.extend([clock.now] * (len(client.named("add_custom_metadata")) - before))
@@ -49,7 +49,7 @@ def test_a_failing_destination_keeps_metadata_bounded(sender, client, clock):
     dispatcher = Dispatcher(settings=tiny, clock=clock, worker=False)
     client.lookup_failures = [StatusError(503)] * 10
     for _ in range(100_000):
-        dispatcher.metadata.add([uuid.uuid4().hex], "f", "v", sender)
+        dispatcher.add_metadata([uuid.uuid4().hex], "f", "v", sender)
     dispatcher.step()
     counts = dispatcher.counts()
     assert counts.pending < 20
@@ -77,11 +77,11 @@ def test_clients_that_take_one_entry_a_call_get_4_calls_a_second_at_most(
 ):
     values = [f"v{index}" for index in range(200)]
     for value in values:
-        stepped.metadata.add(["id"], "f", value, sender)
+        stepped.add_metadata(["id"], "f", value, sender)
     times = []
     while (wait := stepped.step()) is not None:
-        times.append(clock.now)
-        assert len(values_sent(client)) == len(times)
+        assert 0 <= len(values_sent(client)) - len(times) <= 1
+        times += [clock.now] * (len(values_sent(client)) - len(times))
         clock.now += wait
     assert values_sent(client) == values
     assert all(after - before >= 0.25 for before, after in zip(times, times[1:]))  # noqa: B905, RUF007 - of Python 3.10
@@ -102,7 +102,7 @@ def test_the_package_s_client_takes_many_entries_in_one_request(
 
 def test_a_synchronous_caller_sends_its_own_entries_at_once(stepped, sender, client):
     values = [f"v{index}" for index in range(20)]
-    stepped.metadata.add(["id"], "f", "of others", sender)
+    stepped.add_metadata(["id"], "f", "of others", sender)
     assert stepped.deliver_now(metadata(sender, *values), sender) is None
     assert values_sent(client) == values
     assert conserved(stepped.counts())
@@ -128,7 +128,7 @@ def test_the_backlog_of_a_client_that_takes_one_entry_a_call_is_bounded(
     dispatcher = Dispatcher(settings=tiny, clock=clock, worker=False)
     dispatcher.deliver(report(sender), sender)
     for index in range(20_000):  # 20 full batches, and a call for every entry
-        dispatcher.metadata.add(["id"], "f", f"v{index}", sender)
+        dispatcher.add_metadata(["id"], "f", f"v{index}", sender)
         if index % 1_000 == 0:
             dispatcher.step()
             clock.now += 0.25

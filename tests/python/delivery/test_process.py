@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from stand_ins import PlainSnapshot
+from stand_ins import PlainSnapshot, eventually
 
 from peakhold.delivery import process
 from peakhold.delivery.settings import METADATA_RATE_VARIABLE
@@ -43,11 +43,11 @@ def test_the_metadata_rate_comes_from_the_environment(
 ):
     nobody_yet.setenv(METADATA_RATE_VARIABLE, value)
     dispatcher = process.current()
-    dispatcher.metadata.add(["i"], "f", "v", sender)
-    (lane,) = dispatcher._lanes.values()
+    dispatcher.add_metadata(["i"], "f", "v", sender)
+    (destination,) = dispatcher._destinations.values()
     assert dispatcher.flush(5)
-    sent_at = lane._metadata_pace._sent[0]
-    assert lane._metadata_pace.next_at() - sent_at == pytest.approx(seconds)
+    sent_at = destination.metadata_pace._sent[0]
+    assert destination.metadata_pace.next_at() - sent_at == pytest.approx(seconds)
     dispatcher.close(0)
 
 
@@ -60,12 +60,12 @@ def test_a_metadata_rate_that_is_none_is_an_error_with_the_remedy(nobody_yet, va
 
 def test_nothing_starts_a_thread_before_there_is_work(nobody_yet, sender):
     dispatcher = process.current()
-    assert dispatcher._workers.threads == set()
+    assert dispatcher._threads.running == set()
     dispatcher.deliver(
         seal_report(sender.destination, "w", PlainSnapshot({"a": 0.5})), sender
     )
-    threads = set(dispatcher._workers.threads)
-    assert threads
+    assert eventually(lambda: dispatcher._threads.running)
+    threads = {*dispatcher._threads.running, dispatcher._thread}
     assert all(thread.daemon for thread in threads)
     dispatcher.close(5)
     assert dispatcher.counts().delivered == 1

@@ -117,7 +117,7 @@ def test_overridden_operations_are_called(stepped, api, api_key, cache, injected
     assert client.taken["inference_results"][0]["class_name"] == "a"
     client = made(AddsMetadataItself, api.url)
     lent = Sender(client, api_key, cache, injected=injected)
-    stepped.metadata.add(["i"], "f", "v", lent)
+    stepped.add_metadata(["i"], "f", "v", lent)
     stepped.step()
     assert client.taken["inference_ids"] == ["i"]
     assert client.taken["api_key"] == api_key
@@ -134,7 +134,7 @@ def test_a_mock_has_its_named_operations_called(stepped, api_key, cache, spec):
     client.get_system_info.return_value = {}
     lent = Sender(client, api_key, cache, injected=True)
     assert stepped.deliver_now(report(lent), lent) is None
-    stepped.metadata.add(["i"], "f", "v", lent)
+    stepped.add_metadata(["i"], "f", "v", lent)
     stepped.step()
     client.send_inference_results_to_model_monitoring.assert_called_once()
     client.add_custom_metadata.assert_called_once_with(
@@ -157,8 +157,8 @@ def test_a_client_per_request_makes_one_lane_and_the_last_one_sends(
     clients = [RecordingClient() for _ in range(100)]
     for number, client in enumerate(clients):
         lent = Sender(client, api_key, cache, injected=True)
-        stepped.metadata.add([f"id{number}"], "f", "v", lent)
-    assert len(stepped._lanes) == 1
+        stepped.add_metadata([f"id{number}"], "f", "v", lent)
+    assert len(stepped._destinations) == 1
     stepped.step()
     assert [len(client.named("add_custom_metadata")) for client in clients] == (
         [0] * 99 + [1]
@@ -198,7 +198,10 @@ def test_a_subclass_of_str_counts_as_its_own_characters(client):
     assert type(sender.destination.endpoint) is str
     assert sender.workspace_cache_key == plain.workspace_cache_key
     cache.set(sender.workspace_cache_key, Named.WORKSPACE)
-    for name in (sender.look_up_workspace(), Workspace(Notices()).get(sender)):
+    for name in (
+        sender.look_up_workspace(),
+        Workspace(sender.workspace_cache_key, Notices()).get(cache, list),
+    ):
         assert (type(name), name) == (str, "acme")
     client.calls.clear()
     sender.look_up_workspace()

@@ -55,7 +55,7 @@ def troubled(dispatcher, sender, client):
     dispatcher.deliver(report(sender, "y"), sender)
     dispatcher.step()
     dispatcher.deliver(report(sender, "z"), sender)
-    dispatcher._commit()
+    dispatcher.committer.commit()
     return dispatcher
 
 
@@ -90,6 +90,6 @@ def newer_version(troubled, state):
     def make(newer):
         troubled.outbox._disk.close()
         with closing(sqlite3.connect(state.outbox)) as database:
-            database.execute(f"PRAGMA user_version = {99 if newer else 1}")
+            database.execute(f"PRAGMA user_version = {99 if newer else 2}")
 
     return make

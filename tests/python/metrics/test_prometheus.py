@@ -16,7 +16,7 @@ from stand_ins import StatusError, report
 import peakhold
 from peakhold import ModelMonitoringInferenceAggregatorBlockV1
 from peakhold.delivery import Dispatcher, process
-from peakhold.delivery.dispatcher import TENDING
+from peakhold.delivery.dispatcher import UPKEEP
 from peakhold.delivery.settings import METADATA_RATE_VARIABLE
 from peakhold.metrics.figures import MOST_ENDPOINTS, OTHER
 from peakhold.metrics.prometheus import register
@@ -107,7 +107,7 @@ def test_what_happens_between_two_scrapes_shows(troubled, state, sender, scrape)
         ("peakhold_destination_records", where, "parked"): -1,
         ("peakhold_outbox_records", "uncommitted"): 1,
     }
-    troubled._commit()
+    troubled.committer.commit()
     admin.retry(state)
     assert scrape()["peakhold_records_sealed_total",] == 5
 
@@ -148,7 +148,7 @@ def test_destinations_that_differ_in_key_only_are_one_series(dispatcher, lend, s
     for key in ("one", "two"):
         sender = lend(RecordingClient(), key)
         dispatcher.deliver(report(sender), sender)
-    dispatcher._commit()
+    dispatcher.committer.commit()
     assert len(peakhold.health()["destinations"]) == 2  # the control
     where = "http://recording.invalid"
     assert scrape()["peakhold_destination_records", where, "pending"] == 2
@@ -160,7 +160,7 @@ def test_the_series_are_bounded(dispatcher, lend, scrape):
         client.endpoint = f"http://host-{number}.invalid"
         sender = lend(client)
         dispatcher.deliver(report(sender), sender)
-    dispatcher._commit()
+    dispatcher.committer.commit()
     pending = {
         name[1]: value
         for name, value in scrape().items()
@@ -192,7 +192,7 @@ def test_an_outbox_that_cannot_be_read_leaves_a_gap(
     newer_version(False)
     troubled.deliver(report(sender, "late"), sender)
     clock.now += PATIENCE
-    troubled._commit()
+    troubled.committer.commit()
     after = scrape()
     assert after["peakhold_outbox_disk_failing",] == 0
     name = ("peakhold_records_sealed_total",)
@@ -205,13 +205,13 @@ def test_a_full_disk_leaves_no_gap(troubled, sender, scrape, clock):
     database.execute(f"PRAGMA max_page_count = {pages}")
     for index in range(200):
         troubled.deliver(report(sender, f"w{index}", **{f"c{index}": 0.5}), sender)
-    troubled._commit()
+    troubled.committer.commit()
     found = scrape()
     assert found["peakhold_outbox_disk_failing",] == 1
     assert found["peakhold_records_sealed_total",] == 204
     database.execute("PRAGMA max_page_count = 1000000")
-    clock.now += max(PATIENCE, TENDING)
-    troubled._tend(clock.now)
+    clock.now += max(PATIENCE, UPKEEP)
+    troubled._upkeep(clock.now)
     found = scrape()
     assert found["peakhold_outbox_disk_failing",] == 0  # the control: all has moved
     assert found["peakhold_records_sealed_total",] == 204
@@ -226,7 +226,7 @@ def test_a_record_on_its_way_to_the_outbox_is_sealed_once(dispatcher, sender, sc
     record = report(sender)
     record = record.__class__(**{**record.__dict__, "on_committed": look})
     dispatcher.deliver(record, sender)
-    dispatcher._commit()
+    dispatcher.committer.commit()
     ((everything, found),) = seen
     assert found["peakhold_records_sealed_total",] == 1
     # The control: while it is handed over it is in two places, so that the sum falls.
@@ -253,7 +253,7 @@ def test_a_scrape_that_waits_for_the_disk_holds_up_no_frame(
         block.run(predictions=predictions, fire_and_forget=True, **window)
 
     frame()
-    working._commit()
+    working.committer.commit()
     answers = []
     scraping = threading.Thread(target=lambda: answers.append(scrape()))
     with working.outbox._disk._database._lock:
@@ -265,7 +265,7 @@ def test_a_scrape_that_waits_for_the_disk_holds_up_no_frame(
             slowest = max(slowest, time.monotonic() - begun)
             time.sleep(0.002)
         assert answers == []  # the control: the scrape hangs
-        assert len(working._errands) + working._intake.counts().pending > 0
+        assert working.committer.counts().pending > 0
     scraping.join(10)
     assert slowest < 0.5
     assert answers[0]["peakhold_outbox_disk_failing",] == 0

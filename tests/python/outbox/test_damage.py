@@ -45,7 +45,7 @@ def test_a_damaged_file_never_stops_anything(state, sender, client, file):
     original = Dispatcher(state, worker=False)
     for index in range(40):
         original.deliver(report(sender, f"w{index}"), sender)
-    original._commit()
+    original.committer.commit()
     data = file.read_bytes()
     slowest = 0.0  # of its own work, whatever else the machine does
     for _ in range(150):
@@ -75,7 +75,7 @@ def test_a_damaged_file_is_put_aside_and_a_new_one_is_begun(
     state.outbox.write_bytes(b"foreign" * 1_000)
     dispatcher = Dispatcher(state, worker=False)
     dispatcher.deliver(report(sender), sender)
-    dispatcher._commit()
+    dispatcher.committer.commit()
     (put_aside,) = state.path.glob("outbox.sqlite3.corrupt-*Z")
     assert put_aside.read_bytes() == b"foreign" * 1_000
     assert len(caplog.records) == 1
@@ -130,7 +130,7 @@ def test_damage_that_a_check_of_pages_does_not_find_costs_no_later_window(
 ):
     dead = Dispatcher(state, worker=False)
     dead.deliver(report(sender, "dead"), sender)
-    dead._commit()
+    dead.committer.commit()
     dead.outbox._disk.close()
     change(file)
     dispatcher = Dispatcher(state, worker=False)
@@ -151,7 +151,7 @@ def test_a_file_that_another_process_has_just_begun_is_completed(state, sender, 
     assert file.stat().st_size > 0
     dispatcher = Dispatcher(state, worker=False)
     dispatcher.deliver(report(sender), sender)
-    dispatcher._commit()
+    dispatcher.committer.commit()
     assert dispatcher.outbox.disk_error is None
     assert dispatcher.outbox._disk.counts().pending == 1
     assert list(state.path.glob("*.corrupt-*")) == []
@@ -166,7 +166,7 @@ def waiting(state, sender):
         records = [report(sender, f"w{index}") for index in range(count)]
         for record in records:
             dead.deliver(record, sender)
-        dead._commit()
+        dead.committer.commit()
         dead.outbox._disk.close()
         return [record.id for record in records]
 
@@ -174,7 +174,7 @@ def waiting(state, sender):
 
 
 def delivering(dispatcher, sender, steps=30):
-    dispatcher.lend(sender)
+    dispatcher.register(sender)
     for _ in range(steps):
         dispatcher.step()
         dispatcher.outbox._next_trial = 0.0
@@ -276,7 +276,7 @@ def test_a_damaged_column_of_one_record_stops_no_other(
     execute(f"UPDATE records SET {damaged}{first}")(file)
     dispatcher = Dispatcher(state, clock=clock, worker=False)
     dispatcher.deliver(report(sender, "later"), sender)
-    dispatcher._commit()
+    dispatcher.committer.commit()
     # The others are of the same window, and there is no room for all of them.
     dispatcher.outbox._disk._room.limits = Limits(1)
     dispatcher.deliver(report(sender, "later"), sender)
@@ -306,7 +306,7 @@ def test_what_is_written_to_a_file_while_it_is_put_aside_is_kept(
     room.is_needed = meanwhile
     record = replace(report(sender), on_committed=lambda: told.append("committed"))
     dispatcher.deliver(record, sender)
-    dispatcher._commit()
+    dispatcher.committer.commit()
     room.is_needed = is_needed
     assert told == []
     assert "moved while it was used" in caplog.text

@@ -50,12 +50,13 @@ def blocked(dispatcher, sender, client, count):
     """Seal reports that nobody sends yet."""
     for index in range(count):
         dispatcher.deliver(report(sender, f"w{index}", **{f"c{index}": 0.5}), sender)
-    dispatcher._commit()
+    dispatcher.committer.commit()
 
 
 def test_a_full_disk_leaves_reports_in_memory_until_it_has_room(
     durable, sender, client, clock, caplog
 ):
+    sender.offline = True  # so that nothing is sent at once
     blocked(durable, sender, client, 1)
     heal = full(durable)
     told = []
@@ -66,14 +67,14 @@ def test_a_full_disk_leaves_reports_in_memory_until_it_has_room(
             late.__class__(**{**late.__dict__, "on_committed": lambda: told.append(1)}),
             sender,
         )
-        durable._commit()
+        durable.committer.commit()
         assert durable.durability == "memory"
         counts = durable.counts()
         assert (counts.sealed, counts.pending) == (202, 202)
         assert told == []
         heal()
         clock.now += PATIENCE
-        durable._tend(clock.now)
+        durable._upkeep(clock.now)
     assert durable.durability == "process"
     assert told == [1]
     assert durable.outbox._memory.counts().pending == 0
@@ -101,12 +102,12 @@ def test_the_figures_never_miss_what_is_moving_to_the_disk(
         )
         asking[-1].start()
         asking[-1].join(0.1)
-        original(records, **arguments)
+        return original(records, **arguments)
 
     monkeypatch.setattr(outbox._disk, "add", add)
     heal()
     clock.now += PATIENCE
-    durable._tend(clock.now)
+    durable._upkeep(clock.now)
     for thread in asking:
         thread.join(5)
     assert together == [201, 201]
@@ -172,7 +173,7 @@ def test_without_a_writable_directory_memory_does_and_one_warning_says_so(
 def test_a_newer_file_is_left_alone(state, sender, client, file, caplog):
     dispatcher = Dispatcher(state, worker=False)
     dispatcher.deliver(report(sender), sender)
-    dispatcher._commit()
+    dispatcher.committer.commit()
     dispatcher.outbox._disk.close()
     with sqlite3.connect(file) as database:
         database.execute("PRAGMA user_version = 99")
@@ -198,7 +199,7 @@ def test_the_frame_s_thread_never_touches_the_disk(state, sender, client):
         started = time.monotonic()
         for index in range(200):
             dispatcher.deliver(report(sender, f"w{index}"), sender)
-            dispatcher.metadata.add([f"{index}"], "f", "v", sender)
+            dispatcher.add_metadata([f"{index}"], "f", "v", sender)
         assert time.monotonic() - started < 0.5
         assert not eventually(lambda: sent(client) > 1, 0.2)  # the control: it hangs
     assert eventually(lambda: sent(client) > 1)
@@ -212,7 +213,7 @@ def test_nobody_says_that_nothing_is_left_of_a_file_that_is_locked(
     blocked(dead, sender, client, 1)
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        durable.lend(sender)
+        durable.register(sender)
         durable.step()
         assert not durable.flush(0)
     clock.advance(PATIENCE + 1)
@@ -240,6 +241,7 @@ def test_a_record_whose_lease_was_just_given_is_not_moved(
     state, durable, sender, client, clock
 ):
     """Somebody looks through the outbox as soon as the store can be used again."""
+    sender.offline = True  # so that it is not sent at once
     add = durable.outbox._disk.add
     durable.outbox._disk.add = full_disk
     blocked(durable, sender, client, 1)
@@ -268,6 +270,7 @@ def test_a_record_is_safe_on_the_disk_before_its_maker_is_told(
 ):
     """One comes while it is asked whether memory is empty."""
     told = []
+    sender.offline = True  # so that nothing is sent at once
     add, memory = durable.outbox._disk.add, durable.outbox._memory
     is_empty = memory.is_empty
 
@@ -275,7 +278,7 @@ def test_a_record_is_safe_on_the_disk_before_its_maker_is_told(
         durable.outbox._disk.add = full_disk
         committed = partial(told.append, name)
         durable.deliver(replace(report(sender), on_committed=committed), sender)
-        durable._commit()
+        durable.committer.commit()
         durable.outbox._disk.add = add
 
     def asked():
@@ -304,6 +307,8 @@ def test_a_maker_is_told_at_exit_of_what_was_delivered_from_memory(
     durable, sender, client, delivered
 ):
     told = []
+    durable.register(sender)
+    durable.step()  # the outbox is looked through later
     durable.outbox._disk.add = full_disk
     if not delivered:  # the control
         client.failures = [StatusError(503)] * 10
@@ -325,7 +330,7 @@ def test_what_is_wanted_by_hand_during_an_attempt_is_tried_after_it(
 
     def send(*arguments, **options):
         if admin.retry(state):
-            durable._tend(clock.now)
+            durable._upkeep(clock.now)
         return sending(*arguments, **options)
 
     monkeypatch.setattr(client, "send_inference_results_to_model_monitoring", send)
@@ -346,14 +351,14 @@ def test_the_end_of_a_process_waits_for_a_commit_whatever_it_is_allowed(state, s
     def slow(records, **options):
         adding.set()
         assert eventually(lambda: closing_down)
-        add(records, **options)
+        return add(records, **options)
 
     dispatcher.outbox.add = slow
     dispatcher.at_close(lambda: closing_down.append("now"))
-    dispatcher.metadata.add(["id"], "f", "v", sender)
+    dispatcher.add_metadata(["id"], "f", "v", sender)
     assert adding.wait(10)
     dispatcher.close(0)
-    assert dispatcher._intake.counts().pending == 0
+    assert dispatcher.committer.counts().pending == 0
     assert dispatcher.outbox._disk.counts().sealed == 1
 
 

@@ -147,7 +147,7 @@ def test_destinations_and_kinds_are_kept_apart(store):
 
 def test_a_record_added_as_leased_is_not_waiting(store):
     record = report()
-    store.add([record], leased=True)
+    store.add([record], leased={record.id})
     assert store.lease(HERE, "report") is None
     assert store.counts().pending == 1
     store.release(record)

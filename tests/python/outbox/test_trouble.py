@@ -31,7 +31,7 @@ def durable(state, sender, clock):
     """A dispatcher whose outbox has a record."""
     dispatcher = Dispatcher(state, clock=clock, worker=False)
     dispatcher.deliver(report(sender), sender)
-    dispatcher._commit()
+    dispatcher.committer.commit()
     return dispatcher
 
 
@@ -51,7 +51,7 @@ def said(dispatcher, sender, caplog):
     """Return what log and health say once something is to be written."""
     with caplog.at_level(logging.WARNING, "peakhold.delivery"):
         dispatcher.deliver(report(sender, "w" * 10_000), sender)
-        dispatcher._commit()
+        dispatcher.committer.commit()
     (record,) = caplog.records
     error = health(dispatcher)["disk_error"]
     assert error in record.getMessage()

@@ -1,4 +1,4 @@
-"""The threads: whoever hangs, there is one for the others."""
+"""The threads: where one hangs, there is another for the rest."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import threading
 import time
 
 import pytest
-from stand_ins import StatusError, eventually, report, sent
+from stand_ins import PlainWindow, StatusError, eventually, report, sent
 
-from peakhold.delivery import Dispatcher, Sender, workers
+from peakhold.delivery import Dispatcher, Sender, threads
 from peakhold.testing import RecordingClient
 
 
@@ -104,40 +104,51 @@ def test_a_timer_is_never_called_by_two_workers_at_once(working, hang):
     assert overlaps == []
 
 
-def test_workers_end_when_they_are_not_needed_any_more(
+def test_threads_end_when_they_are_not_needed_any_more(
     working, hang, let_go, monkeypatch
 ):
-    monkeypatch.setattr(workers, "IDLE", 0.1)
+    monkeypatch.setattr(threads, "IDLE", 0.1)
     for number in range(4):
         hang(number)
-    assert len(working._workers.threads) >= 5
-    assert eventually(lambda: len(working._workers.threads) == 5)
+    assert len(working._threads.running) >= 4
+    assert eventually(lambda: len(working._threads.running) == 4)
     time.sleep(0.3)
-    assert len(working._workers.threads) == 5  # the control: needed, however idle
+    assert len(working._threads.running) == 4  # the control: needed, however idle
     let_go.set()
-    assert eventually(lambda: len(working._workers.threads) == workers.FEWEST)
+    assert eventually(lambda: len(working._threads.running) == threads.KEPT)
     assert working.flush(5)
 
 
 def test_there_are_not_more_workers_than_are_good(working, hang, cache, monkeypatch):
-    monkeypatch.setattr(workers, "MOST", 3)
+    monkeypatch.setattr(threads, "MOST", 3)
     for number in range(3):
         hang(number)
     late = RecordingClient()
     lent = Sender(late, "late", cache, injected=True)
     working.deliver(report(lent), lent)
     assert not eventually(lambda: sent(late), 0.2)
-    assert len(working._workers.threads) == 3
+    assert len(working._threads.running) == 3
+
+
+def test_what_comes_is_committed_though_all_threads_hang(
+    working, sender, hang, monkeypatch
+):
+    monkeypatch.setattr(threads, "MOST", 2)
+    for number in range(2):
+        hang(number)
+    before = working.outbox.counts().sealed
+    working.deliver(report(sender), sender)
+    assert eventually(lambda: working.outbox.counts().sealed == before + 1)
 
 
 @pytest.mark.parametrize("end", [SystemExit, KeyboardInterrupt, StatusError])
-def test_no_exception_ends_a_worker(working, sender, client, end):
+def test_no_exception_ends_a_thread(working, sender, client, end):
     client.failures = [end()]
     working.deliver(report(sender), sender)
     assert working.flush(10)
     assert working.counts().delivered == 1
     assert sent(client) == 2
-    assert len(working._workers.threads) >= workers.FEWEST
+    assert len(working._threads.running) >= threads.KEPT
     expected = 0 if end is StatusError else 1  # the control is a common failure
     assert working.notices.counts["attempt"] == expected
     assert working.notices.counts["worker"] == expected
@@ -147,14 +158,22 @@ def no_more_threads(thread):
     raise RuntimeError("can't create new thread at interpreter shutdown")
 
 
-def test_a_worker_that_cannot_be_started_is_told_and_the_others_go_on(
+class Sleeping:
+    """A check that keeps its thread for a while."""
+
+    def __call__(self, now):
+        time.sleep(0.3)
+
+
+def test_a_thread_that_cannot_be_started_is_logged_and_the_others_go_on(
     sender, client, monkeypatch
 ):
     dispatcher = Dispatcher()
     dispatcher.deliver(report(sender), sender)
     assert dispatcher.flush(5)
-    monkeypatch.setattr(workers, "FEWEST", 9)
     monkeypatch.setattr(threading.Thread, "start", no_more_threads)
+    for _ in range(len(dispatcher._threads.running) + 1):
+        dispatcher.watch(Sleeping(), 0.0)
     dispatcher.deliver(report(sender), sender)
     assert dispatcher.flush(5)
     assert sent(client) == 2
@@ -218,14 +237,14 @@ def test_without_threads_what_waits_is_sent_by_the_caller_that_flushes(
     working, sender, client, without_threads, ending
 ):
     working.watch(lambda now: None, time.monotonic())
-    working.deliver_later(lambda: report(sender), sender)
-    working.metadata.add(["i"], "f", "v", sender)
+    working.deliver(PlainWindow(lambda: report(sender)), sender)
+    working.add_metadata(["i"], "f", "v", sender)
     assert client.calls == []  # the control: there is nobody else
     started = time.monotonic()
     getattr(working, ending)(10.0)
     assert time.monotonic() - started < 5.0
     assert working.counts().delivered == 2
-    assert working._workers.threads == set()
+    assert working._threads.running == set()
 
 
 def test_without_threads_a_flush_begins_no_request_after_its_time(
@@ -247,20 +266,6 @@ def test_without_threads_a_flush_begins_no_request_after_its_time(
     dispatcher.close(0)
 
 
-def test_without_threads_a_look_makes_what_it_commits_deliverable(
-    working, sender, client, without_threads
-):
-    working.metadata.add(["i"], "f", "v", sender)
-    working.metadata.seal_all()
-    lane = next(iter(working._lanes.values()))
-    working._note([])
-    before = working._commits
-    working.metadata.add(["j"], "f", "v", sender)  # commits what was sealed
-    assert working.outbox.counts().pending == 1
-    assert working._commits == before + 1
-    assert "metadata" in lane.ready
-
-
 @pytest.mark.parametrize("how", ["report", "window", "metadata"])
 def test_without_threads_the_caller_commits_and_later_ones_send(
     working, sender, client, without_threads, how
@@ -269,11 +274,11 @@ def test_without_threads_the_caller_commits_and_later_ones_send(
     if how == "report":
         working.deliver(report(sender), sender)
     elif how == "window":
-        working.deliver_later(lambda: report(sender), sender)
+        working.deliver(PlainWindow(lambda: report(sender)), sender)
     else:
-        working.metadata.add(["i"], "f", "v", sender)
-        working.metadata.seal_all()
-        working.metadata.add(["j"], "f", "v", sender)
+        working.add_metadata(["i"], "f", "v", sender)
+        working.pack_metadata()
+        working.add_metadata(["j"], "f", "v", sender)
     assert working.outbox.counts().pending == 1
     assert client.calls == []
     assert working.notices.counts["thread"] > 0

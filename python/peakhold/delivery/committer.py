@@ -1,0 +1,279 @@
+"""From closed windows and metadata to rows of the outbox, many in one transaction."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import Counter, deque
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from peakhold.delivery.handover import Passed
+from peakhold.interpreter import give_way
+from peakhold.locks import is_free
+from peakhold.outbox import Counts
+from peakhold.records.encode import UnencodableError, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from peakhold.delivery.handover import Handover, Recipient, Window
+    from peakhold.notices import Notices
+    from peakhold.outbox import Outbox
+    from peakhold.records import Record
+
+MAX_BYTES = 16 * 1024 * 1024
+"""What may wait to be committed; beyond it windows of one key merge. Usually it is
+nothing."""
+BATCH = 100
+"""Windows and requests that are committed in one transaction."""
+PAUSE = 5.0
+"""Seconds until a client that could not describe its device is asked again."""
+_NEWEST = 16
+"""Contents that are known when they are handed over again."""
+
+
+class Committer:
+    """Takes what frames hand over, and commits all of it that waits.
+
+    A frame appends to memory. Whoever calls ``commit``, one thread at a time, encodes
+    what waits, has the outbox insert it, and passes it on to its destinations, where it
+    counts before it stops counting here.
+
+    Attributes:
+        commits: Twice the commits so far, odd while one is under way.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        notices: Notices,
+        clock: Callable[[], float],
+        look_through: Callable[[], None],
+    ) -> None:
+        """Start empty.
+
+        Args:
+            outbox: Where everything goes.
+            notices: Where trouble is counted.
+            clock: Monotonic time in seconds.
+            look_through: Has the outbox searched for what there is to send.
+        """
+        self.commits = 0
+        self._look_through = look_through
+        self._outbox = outbox
+        self._notices = notices
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._committing = threading.Lock()
+        self._thread = 0
+        self._waiting: deque[Handover] = deque()
+        self._bytes = 0
+        self._overflowed = 0
+        self._committed: deque[weakref.ref[Window | Record]] = deque(maxlen=_NEWEST)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a thread is committing."""
+        return self._committing.locked()
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether it is the caller's own thread that commits, from a callback."""
+        return self._thread == threading.get_ident()
+
+    def next_at(self) -> float:
+        """Return the monotonic time at which there is something to commit."""
+        with self._lock:
+            return min((each.due for each in self._waiting), default=float("inf"))
+
+    def put(self, handover: Handover) -> None:
+        """Take something; takes microseconds.
+
+        After an interruption, as by a signal handler, the caller puts it again: what is
+        among the newest is not taken twice.
+        """
+        content = handover.content
+        with self._lock:
+            newest = islice(reversed(self._waiting), _NEWEST)
+            if any(each.content is content for each in newest) or any(
+                known() is content for known in self._committed
+            ):
+                return
+            self._bytes += content.size
+            self._waiting.append(handover)
+            if self._bytes > MAX_BYTES:
+                self._shrink()
+
+    def commit(self, *, patience: float = 0.0) -> None:
+        """Have the outbox commit what waits, here or by the thread that is at it.
+
+        Args:
+            patience: Seconds to wait while another thread is doing it.
+        """
+        while is_free(self._committing, patience):
+            with self._committing:
+                self._thread = threading.get_ident()
+                try:
+                    self._count_overflow()
+                    while batch := self._begin():
+                        self._commit(batch)
+                finally:
+                    self._thread = 0
+            if self.next_at() > self._clock():  # else it came at the very end
+                return
+
+    def counts(self) -> Counts:
+        """Return the figures of what is not committed."""
+        with self._lock:
+            pending = sum(each.seals for each in self._waiting)
+            dropped = {"overflow": self._overflowed} if self._overflowed else {}
+            return Counts(pending + self._overflowed, pending=pending, dropped=dropped)
+
+    def encoded(self, handover: Handover, *, apart: bool = False) -> list[Record]:
+        """Return the record of a handover with its body, maybe in parts.
+
+        Asks the client to describe its device, and drops what cannot be encoded.
+
+        Args:
+            handover: What was handed over.
+            apart: Whether each metadata entry is to be a part.
+
+        Raises:
+            UnencodableError: If no JSON can say it; it is dropped and counted.
+            Exception: Whatever the exporter raises that is to describe its device.
+        """
+        record = handover.record
+        exporter = handover.recipients[0].exporter
+        facts = exporter.facts() if record.kind == "report" else {}
+        try:
+            return encode(record, facts, entries_apart=apart)
+        except UnencodableError:
+            self._outbox.lost("unencodable", record.seals)
+            raise
+
+    def _begin(self) -> list[Handover]:
+        with self._lock:
+            now = self._clock()
+            due = (each for each in self._waiting if each.due <= now)
+            batch = list(islice(due, BATCH))
+            for handover in batch:
+                handover.trials += 1
+                handover.begun = True
+            return batch
+
+    def _commit(self, batch: list[Handover]) -> None:
+        encoded: list[tuple[Handover, list[Record]]] = []
+        for handover in batch:
+            if handover.committed:  # interrupted between that and its removal
+                continue
+            try:
+                encoded.append((handover, self.encoded(handover)))
+            except UnencodableError:
+                handover.committed = True
+            except Exception as error:  # noqa: BLE001 - a client may raise anything
+                self._put_off(handover, error)
+            give_way()
+        try:
+            self.commits += 1
+            self._insert(encoded)
+        finally:
+            with self._lock:
+                for handover in batch:
+                    handover.begun = False
+                    if handover.committed:
+                        self._committed.append(weakref.ref(handover.content))
+                        self._waiting.remove(handover)
+                # Counted anew, for an interruption may have left it wrong.
+                self._bytes = sum(each.content.size for each in self._waiting)
+            self.commits += self.commits % 2
+
+    def _put_off(self, handover: Handover, error: Exception) -> None:
+        """Commit something later, whose client could not describe its device."""
+        handover.due = self._clock() + PAUSE
+        self._notices.warn(
+            "commit",
+            "What is accepted cannot be committed yet (%s: %s)",
+            type(error).__name__,
+            handover.recipients[0].exporter.describe(error),
+        )
+
+    def _insert(self, encoded: list[tuple[Handover, list[Record]]]) -> None:
+        """Have the outbox take records, and their destinations those they send now."""
+        at_once, later = self._planned(encoded)
+        records = _records([*at_once, *later])
+        try:
+            if records:
+                leased = {record.id for record in _records(at_once)}
+                added = self._outbox.add(records, leased=leased)
+                for passed in at_once:  # the outbox takes none twice
+                    passed.records[:] = [
+                        each for each in passed.records if each.id in added
+                    ]
+            for handover, _ in encoded:
+                handover.committed = True
+            at_once.reverse()
+            while at_once:
+                at_once[-1].recipient.take(at_once[-1])
+                at_once.pop()
+        except BaseException:
+            for record in _records(at_once):
+                self._outbox.release(record)
+            self._look_through()  # for what was committed all the same
+            raise
+        for passed in later:
+            passed.recipient.note_stored(passed.kind)
+        for handover, _ in encoded:
+            if window := handover.window:
+                window.publish()
+
+    @staticmethod
+    def _planned(
+        encoded: list[tuple[Handover, list[Record]]],
+    ) -> tuple[list[Passed], list[Passed]]:
+        """Return what is sent from memory, and what waits in the outbox."""
+        at_once: list[Passed] = []
+        later: list[Passed] = []
+        planned: Counter[Recipient] = Counter()
+        for handover, parts in encoded:
+            for recipient in handover.recipients:
+                records = [recipient.addressed(part) for part in parts]
+                passed = Passed(recipient, records[0].kind, records, handover.window)
+                planned[recipient] += len(records)
+                # After an interruption nobody knows whether it is there already.
+                fresh = handover.trials == 1
+                if fresh and recipient.admits(records[0].kind, planned[recipient]):
+                    at_once.append(passed)
+                else:
+                    later.append(passed)
+        return at_once, later
+
+    def _count_overflow(self) -> None:
+        with self._lock:
+            overflowed, self._overflowed = self._overflowed, 0
+        self._outbox.lost("overflow", overflowed)
+
+    def _shrink(self) -> None:
+        """Merge the windows of each key, then drop the oldest; not what is begun."""
+        first: dict[tuple[object, ...], Handover] = {}
+        kept: deque[Handover] = deque()
+        for handover in self._waiting:
+            window = handover.window
+            if window is not None and not handover.begun:
+                known = first.setdefault((window.key, *handover.recipients), handover)
+                older = known.window
+                if older and known is not handover and older.absorb(window):
+                    known.seals += handover.seals
+                    continue
+            kept.append(handover)
+        total = sum(each.content.size for each in kept)
+        for handover in list(kept)[:-1]:
+            if total > MAX_BYTES and not handover.begun:
+                kept.remove(handover)
+                total -= handover.content.size
+                self._overflowed += handover.seals
+        self._waiting, self._bytes = kept, total
+
+
+def _records(passed: list[Passed]) -> list[Record]:
+    return [record for each in passed for record in each.records]

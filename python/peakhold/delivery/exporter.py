@@ -1,0 +1,96 @@
+"""What a destination speaks, and what became of the records that it was given."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from peakhold.delivery.policy import Verdict, reason_of, verdict
+from peakhold.texts import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from peakhold.notices import Notices
+    from peakhold.records import Destination, Record
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one record in one request.
+
+    Attributes:
+        verdict: What to do with the record.
+        reason: In a word, a status for example; for those who look at the outbox.
+        text: Type and text of the error, printable and without a secret.
+        error: The exception, from which a pause to wait is read.
+        parts: Records to send in place of this one, which may be too large.
+    """
+
+    verdict: Verdict
+    reason: str = ""
+    text: str = ""
+    error: BaseException | None = None
+    parts: Sequence[Record] = ()
+
+
+DELIVERED = Outcome(Verdict.DELIVERED)
+
+
+class Exporter(ABC):
+    """Makes the requests of one destination.
+
+    An output of another kind is a subclass in a file of its own; nothing else has to
+    know of it.
+
+    Attributes:
+        destination: Where everything it exports goes.
+        most: Records that it takes in one call of ``export``.
+        offline: Whether it is to keep off the network for now.
+        one_entry: Whether a metadata record of several entries is to come in parts.
+    """
+
+    destination: Destination
+    most = 1
+    offline = False
+    one_entry = False
+
+    @abstractmethod
+    def export(self, records: Sequence[Record]) -> Sequence[Outcome]:
+        """Send records; a synchronous caller may do so beside another thread.
+
+        Args:
+            records: One to ``most`` records, the oldest first.
+
+        Returns:
+            An outcome for each of them. What is raised instead means that all are to
+            be tried again.
+        """
+
+    def facts(self) -> Mapping[str, object]:
+        """Return what a report says about this device, beside its results."""
+        return {}
+
+    def describe(self, error: BaseException) -> str:
+        """Return the text of an exception, printable and without a secret."""
+        return printable(str(error))
+
+    def begin(self, notices: Notices, previous: Exporter | None) -> bool:
+        """Take the destination over; called before the first ``export``.
+
+        Args:
+            notices: Where trouble is counted.
+            previous: What exported there before, of the same class; None at first.
+
+        Returns:
+            Whether it is configured anew, so that it is worth a trial at once.
+        """
+        del notices, previous
+        return False
+
+    def failed(self, error: BaseException, judged: Verdict | None = None) -> Outcome:
+        """Return the outcome of a request that ended in an exception."""
+        judged = judged or verdict(error)
+        text = f"{type(error).__name__}: {self.describe(error)}"
+        return Outcome(judged, reason_of(error, judged), text, error)

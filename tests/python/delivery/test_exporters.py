@@ -1,0 +1,128 @@
+"""Outputs of other kinds: each in a class of its own, several for one window."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from stand_ins import PlainWindow, StatusError, conserved, report
+
+from peakhold.delivery import Dispatcher
+from peakhold.delivery.exporter import DELIVERED, Exporter
+from peakhold.delivery.policy import Verdict
+from peakhold.records import Destination
+
+
+class Printer(Exporter):
+    """Takes one record at a time."""
+
+    destination = Destination("printer:", "none", "Printer")
+
+    def __init__(self):
+        self.printed = []
+
+    def export(self, records):
+        self.printed.append([classes(each) for each in records])
+        return [DELIVERED] * len(records)
+
+
+class Batching(Exporter):
+    """Takes up to three records in a request, of which some may be refused."""
+
+    destination = Destination("batching:", "none", "Batching")
+    most = 3
+
+    def __init__(self, refused=()):
+        self.refused = dict(refused)
+        self.requests = []
+
+    def export(self, records):
+        self.requests.append([classes(each)[0] for each in records])
+        outcomes = []
+        for each in records:
+            error = self.refused.pop(classes(each)[0], None)
+            outcomes.append(self.failed(error) if error else DELIVERED)
+        return outcomes
+
+
+def classes(record):
+    body = json.loads(record.body)
+    return [each["class_name"] for each in body["inference_results"]]
+
+
+def window(exporter, name):
+    return PlainWindow(lambda: report(exporter, name, **{name: 0.5}), name)
+
+
+def drain(dispatcher, clock):
+    while (wait := dispatcher.step()) is not None:
+        clock.now += wait
+
+
+def test_one_window_goes_to_every_output_once(stepped, sender, client, clock):
+    printer, batching = Printer(), Batching()
+    closed = window(sender, "car")
+    stepped.deliver(closed, sender, printer, batching)
+    drain(stepped, clock)
+    assert printer.printed == [[["car"]]]
+    assert batching.requests == [["car"]]
+    assert len(client.reports()) == 1
+    counts = stepped.counts()
+    assert (counts.sealed, counts.delivered) == (3, 3)  # deliveries are counted
+
+
+def test_an_output_that_is_down_holds_up_no_other(stepped, sender, client, clock):
+    printer = Printer()
+    client.failures = [StatusError(503)]
+    stepped.deliver(window(sender, "car"), sender, printer)
+    stepped.step()
+    stepped.step()
+    assert printer.printed == [[["car"]]]
+    assert stepped.counts().pending == 1  # the control: the other one is down
+    drain(stepped, clock)
+    assert stepped.counts().delivered == 2
+
+
+def test_of_a_batch_what_fails_is_tried_again_and_the_rest_is_not(clock):
+    dispatcher = Dispatcher(clock=clock, jitter=lambda low, high: high, worker=False)
+    batching = Batching({"b": StatusError(503), "c": StatusError(400)})
+    for name in "abcd":
+        dispatcher.deliver(window(batching, name), batching)
+    drain(dispatcher, clock)
+    assert batching.requests == [["a", "b", "c"], ["b", "d"]]
+    counts = dispatcher.counts()
+    assert (counts.delivered, counts.dead, counts.pending) == (3, 1, 0)
+    assert conserved(counts)
+
+
+def test_an_exporter_that_raises_has_everything_tried_again(stepped, clock):
+    batching = Batching()
+    export, failures = batching.export, [RuntimeError("no")]
+
+    def raises_once(records):
+        if failures:
+            raise failures.pop()
+        return export(records)
+
+    batching.export = raises_once
+    for name in "ab":
+        stepped.deliver(window(batching, name), batching)
+    drain(stepped, clock)
+    assert batching.requests == [["a", "b"]]
+    assert stepped.counts().delivered == 2
+    assert stepped.notices.counts[Verdict.RETRY.value] > 0
+
+
+@pytest.mark.parametrize("names", ["a", "abcde"])
+def test_what_waited_is_sent_in_batches_too(stepped, clock, names):
+    batching = Batching()
+    batching.offline = True
+    for name in names:
+        stepped.deliver(window(batching, name), batching)
+    stepped.step()
+    assert batching.requests == []
+    batching.offline = False
+    stepped.register(batching, at_once=True)
+    drain(stepped, clock)
+    assert [name for each in batching.requests for name in each] == list(names)
+    assert len(batching.requests) == (len(names) + 2) // 3

@@ -131,7 +131,7 @@ class Outbox:
         elif self._disk and self._disk.needs_room:
             self._on_disk(Store.make_room, otherwise=False)
         if store is not None:
-            self._homes.update(dict.fromkeys(leased, store))
+            self._homes.update(dict.fromkeys(added & {*leased}, store))
         tell = [record.on_committed for record in records if record.on_committed]
         if store is self._disk or self._disk is None:
             for committed in tell:

@@ -300,6 +300,33 @@ def test_a_cache_that_hangs_for_the_clock_holds_up_no_other_window(
     hanging.let_go.set()
 
 
+@pytest.mark.parametrize("meets", [True, False])
+def test_a_frame_that_meets_the_clock_closes_no_second_window(
+    aggregator, run, client, frame, dispatcher, meets
+):
+    """The clock closes the window while a frame reads the cache."""
+
+    class Meeting(Hanging):
+        def enter(self, call):
+            if call == self.call and meets:
+                self.call = None
+                time.sleep(0.06)  # so long that the clock does without the cache
+                only_window(block).check(time.monotonic())
+
+    cache = Meeting(None)
+    block = aggregator(platform_client=client, cache=cache)
+    run(block, frame("first"), fire_and_forget=True)
+    assert dispatcher.flush(5)
+    make_due(block)
+    cache.call = "get"
+    answer = run(block, frame("second"), fire_and_forget=True)
+    # The control: without the clock the frame closes it.
+    assert (answer["message"] == NOT_IN_RANGE) is meets
+    assert dispatcher.flush(5)
+    found = [len(each["inference_results"]) for each in client.reports()]
+    assert found == [1, 1]
+
+
 def test_a_cache_that_was_slow_is_not_read_by_frames_for_a_minute(
     aggregator, run, client, dispatcher, monkeypatch
 ):

@@ -97,6 +97,23 @@ def test_what_does_not_merge_is_dropped_the_oldest_first_and_counted(
     assert classes_stored(stepped, sender) == names[30:]
 
 
+def test_what_cannot_be_committed_is_bounded_too(stepped, sender, client, monkeypatch):
+    """A client that cannot describe its device keeps its windows from the outbox."""
+
+    def refuse():
+        raise RuntimeError
+
+    monkeypatch.setattr(committer, "MAX_BYTES", 20_000)
+    monkeypatch.setattr(client, "get_system_info", refuse)
+    for number in range(100):
+        stepped.deliver(Closed(sender, f"k{number}", "c"), sender)
+        stepped.step()
+    counts = stepped.counts()
+    assert counts.pending == 20
+    assert counts.dropped == {"overflow": 80}
+    assert conserved(counts)
+
+
 def test_10000_keys_leave_nothing_behind():
     """Neither the times of reports nor the senders of what dead processes left."""
     dispatcher = Dispatcher(worker=False)

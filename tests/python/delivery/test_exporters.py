@@ -95,6 +95,43 @@ def test_of_a_batch_what_fails_is_tried_again_and_the_rest_is_not(clock):
     assert conserved(counts)
 
 
+def test_a_destination_that_takes_a_part_of_a_batch_is_left_alone_for_a_while(clock):
+    dispatcher = Dispatcher(clock=clock, jitter=lambda low, high: high, worker=False)
+    batching = Batching({"a": StatusError(503)})
+    for name in "ab":
+        dispatcher.deliver(window(batching, name), batching)
+    assert dispatcher.step() == 3.0
+    dispatcher.step()
+    assert batching.requests == [["a", "b"]]
+    # The control: after the pause it is tried.
+    clock.now += 3.0
+    dispatcher.step()
+    assert batching.requests == [["a", "b"], ["a"]]
+
+
+def test_what_comes_while_the_backlog_is_leased_is_sent_after_it(
+    stepped, clock, monkeypatch
+):
+    batching = Batching()
+    batching.most, batching.offline = 1, True
+    for name in "abc":
+        stepped.deliver(window(batching, name), batching)
+    stepped.step()
+    batching.offline = False
+    lease, late = stepped.outbox.lease, ["d"]
+
+    def meet(*arguments):
+        if late:
+            stepped.deliver(window(batching, late.pop()), batching)
+            stepped.committer.commit()
+        return lease(*arguments)
+
+    monkeypatch.setattr(stepped.outbox, "lease", meet)
+    stepped.register(batching, at_once=True)
+    drain(stepped, clock)
+    assert batching.requests == [["a"], ["b"], ["c"], ["d"]]
+
+
 def test_an_exporter_that_raises_has_everything_tried_again(stepped, clock):
     batching = Batching()
     export, failures = batching.export, [RuntimeError("no")]

@@ -110,6 +110,11 @@ class Notices:
             args = (*args, unseen)
         _logger.warning(message, *map(_loggable, args))
 
+    def count(self, cause: str, occurrences: int) -> None:
+        """Count what is common on a busy machine and no reason for a warning."""
+        with self._lock:
+            self.counts[cause] += occurrences
+
     def info(self, message: str, *args: object) -> None:
         """Log a recovery."""
         _logger.info(message, *map(_loggable, args))

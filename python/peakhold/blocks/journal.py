@@ -154,12 +154,7 @@ class Journals:
                 journal.error,
             )
         if journal.slow_writes:
-            self._notices.warn(
-                "slow_disk",
-                "%d writes to the journals of a window took over 5 ms, for which "
-                "frames had to wait: is PEAKHOLD_STATE_DIR on a local disk?",
-                journal.slow_writes,
-            )
+            self._notices.count("slow_disk", journal.slow_writes)
         record = replace(record, on_committed=journal.remove)
         return replace(record, id=journal.name) if there else record
 

@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from stand_ins import DictCache, conserved, report
@@ -429,3 +430,17 @@ def test_a_deleted_lock_file_is_noticed(process, sender, clock, when):
         dispatcher.step()
     assert lock.exists()
     assert dispatcher.notices.counts["owner"] == 1
+
+
+def test_slow_writes_are_counted_and_no_reason_for_a_warning(process, sender, caplog):
+    dispatcher = process()
+    journal = SimpleNamespace(name="a-0-0", error=None, slow_writes=3, remove=None)
+    snapshot = SimpleNamespace(peaks=1, nbytes=100, journal=journal)
+    journals = Journals.of(dispatcher)
+    journals.seal(sender.destination, WINDOW, snapshot)
+    assert dispatcher.notices.counts["slow_disk"] == 3
+    assert caplog.records == []
+    # The control: a journal that could not be written is warned of.
+    journal.error = "no room"
+    journals.seal(sender.destination, WINDOW, snapshot)
+    assert len(caplog.records) == 1

@@ -192,6 +192,17 @@ impl Observation<'_> {
         self.unwritten.iter().any(|unwritten| unwritten.window.journal().is_some_and(|journal| journal.may_block()))
     }
 
+    /// Writes what was raised; kept out of the way of the many frames that raise nothing.
+    #[cold]
+    fn write(&mut self) {
+        for Unwritten { window, record } in self.unwritten.drain(..) {
+            if let Some(journal) = window.journal() {
+                // SAFETY: the window that this was raised in is pinned, and this is its journal.
+                unsafe { record.write(journal) };
+            }
+        }
+    }
+
     /// Publishes the winners of a frame; returns the number of rows that found a place.
     #[inline]
     fn publish(
@@ -221,11 +232,8 @@ impl Observation<'_> {
 impl Drop for Observation<'_> {
     #[inline]
     fn drop(&mut self) {
-        for Unwritten { window, record } in self.unwritten.drain(..) {
-            if let Some(journal) = window.journal() {
-                // SAFETY: the window that this was raised in is pinned, and this is its journal.
-                unsafe { record.write(journal) };
-            }
+        if !self.unwritten.is_empty() {
+            self.write();
         }
     }
 }

@@ -303,7 +303,7 @@ pub(crate) struct Highs<'a> {
     model: u64,
     model_id: &'a str,
     /// None as long as there are none, as in most frames.
-    record: Option<Record>,
+    record: &'a mut Option<Record>,
 }
 
 /// How much a [`Highs`] held at some moment.
@@ -316,15 +316,14 @@ pub(crate) struct Mark {
 impl<'a> Highs<'a> {
     /// Nothing so far, and for ever if there is no journal or it was given up.
     #[inline]
-    pub(crate) fn new(journal: Option<&'a WindowJournal>, model: u64, model_id: &'a str) -> Self {
+    pub(crate) fn new(
+        journal: Option<&'a WindowJournal>,
+        model: u64,
+        model_id: &'a str,
+        record: &'a mut Option<Record>,
+    ) -> Self {
         let journal = journal.filter(|journal| journal.error.get().is_none());
-        Self { journal, model, model_id, record: None }
-    }
-
-    /// What was added, to be written while the window is alive; `None` if nothing was.
-    #[inline]
-    pub(crate) fn into_record(self) -> Option<Record> {
-        self.record
+        Self { journal, model, model_id, record }
     }
 
     /// Whether the file does not have the class at `confidence` or above.
@@ -367,7 +366,7 @@ impl<'a> Highs<'a> {
 
     /// Takes back what was added since, before the observation leaves the window.
     pub(crate) fn take_back(&mut self, mark: Mark) {
-        if let Some(record) = &mut self.record {
+        if let Some(record) = self.record {
             record.added.truncate(mark.added);
             record.bytes.truncate(mark.bytes);
         }
@@ -378,8 +377,8 @@ impl<'a> Highs<'a> {
 mod tests {
     use super::*;
 
-    fn highs(journal: &WindowJournal) -> Highs<'_> {
-        Highs::new(Some(journal), 0, "m")
+    fn highs<'a>(journal: &'a WindowJournal, record: &'a mut Option<Record>) -> Highs<'a> {
+        Highs::new(Some(journal), 0, "m", record)
     }
 
     fn journal(prefix: PathBuf) -> WindowJournal {
@@ -393,9 +392,9 @@ mod tests {
         highs.add(class, String::new, 0, &Peak { confidence: 0.5, ..Peak::default() });
     }
 
-    fn write(highs: Highs<'_>, journal: &WindowJournal) {
+    fn write(record: Option<Record>, journal: &WindowJournal) {
         // SAFETY: the classes of these tests live as long.
-        unsafe { highs.into_record().expect("some were added").write(journal) };
+        unsafe { record.expect("some were added").write(journal) };
     }
 
     /// A full disk, which is there on Linux without any arrangement.
@@ -405,13 +404,13 @@ mod tests {
         let journal = journal(PathBuf::new());
         journal.file.set(OpenOptions::new().append(true).open("/dev/full").ok()).expect("not made yet");
         let class = Journaled::new(Some(&journal));
-        assert!(highs(&journal).lack(&class, 0.5), "the control");
-        let mut added = highs(&journal);
-        add(&mut added, &class);
-        write(added, &journal);
+        assert!(highs(&journal, &mut None).lack(&class, 0.5), "the control");
+        let mut record = None;
+        add(&mut highs(&journal, &mut record), &class);
+        write(record, &journal);
         assert_eq!(journal.error().map(io::Error::kind), Some(io::ErrorKind::StorageFull));
         assert_eq!(class.key.load(Ordering::Relaxed), 0, "what is not in the file does not count as written");
-        assert!(!highs(&journal).lack(&class, 0.5), "nobody tries again");
+        assert!(!highs(&journal, &mut None).lack(&class, 0.5), "nobody tries again");
     }
 
     #[test]
@@ -419,18 +418,20 @@ mod tests {
         let prefix = std::env::temp_dir().join(format!("peakhold-taken-back-{}", std::process::id()));
         let journal = journal(prefix);
         let classes = [Journaled::new(Some(&journal)), Journaled::new(Some(&journal))];
-        let mut added = highs(&journal);
+        let mut record = None;
+        let mut added = highs(&journal, &mut record);
         let mark = added.mark();
         add(&mut added, &classes[0]);
         added.take_back(mark);
-        write(added, &journal);
+        write(record, &journal);
         assert!(!journal.path().exists());
-        let mut added = highs(&journal);
+        let mut record = None;
+        let mut added = highs(&journal, &mut record);
         add(&mut added, &classes[0]);
         let mark = added.mark();
         add(&mut added, &classes[1]);
         added.take_back(mark);
-        write(added, &journal);
+        write(record, &journal);
         let written = crate::recover(&fs::read(journal.path()).expect("a file")).expect("a journal");
         assert_eq!((written.snapshot.len(), written.damaged), (1, false));
         assert_eq!(classes.each_ref().map(|class| class.key.load(Ordering::Relaxed) > 0), [true, false]);

@@ -163,7 +163,7 @@ impl Window {
         };
         let before = model.arrivals.fetch_add(rows as u64, Ordering::Relaxed);
         let arrival = Arrival { spelling, before };
-        let mut highs = Highs::new(self.journal.as_deref(), model.ordinal, model_id);
+        let mut highs = Highs::new(self.journal.as_deref(), model.ordinal, model_id, unwritten);
         let mut closed = None;
         while *next < reduction.winners() {
             let (winner, name) = reduction.winner(*next);
@@ -184,7 +184,6 @@ impl Window {
             }
             *next += 1;
         }
-        *unwritten = highs.into_record();
         closed.map_or(Ok(taken), |closed| Err((closed, taken)))
     }
 

@@ -14,6 +14,7 @@ use crate::mutants::mutant;
 use serde::{Deserialize, Serialize};
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 /// Version of [`Snapshot::encode`]'s layout, its first byte.
 const ENCODING: u8 = 1;
@@ -85,6 +86,21 @@ pub struct Representative<'a> {
     pub class_name: &'a str,
     /// The peak.
     pub peak: &'a ClassPeak,
+}
+
+impl Representative<'_> {
+    fn write_json(&self, json: &mut Vec<u8>) {
+        let Self { model_id, class_name, peak } = *self;
+        let line = Line {
+            model_id,
+            class_name,
+            confidence: peak.confidence,
+            inference_id: &peak.inference_id,
+            model_type: &peak.prediction_type,
+        };
+        // Writing to memory cannot fail, and every field is text or a finite number.
+        let _ = serde_json::to_writer(json, &line);
+    }
 }
 
 /// A line of a report as the API takes it.
@@ -209,36 +225,44 @@ impl Snapshot {
         report.into_iter().map(|(_, line)| line).collect()
     }
 
-    /// The report as JSON objects with commas between them, in runs of at most `limit` bytes; one run, and it empty, if nothing was observed.
-    ///
-    /// A line that is longer than that has a run to itself.
+    /// The number of lines in the report.
     #[must_use]
-    pub fn report_json(&self, limit: usize) -> Vec<Vec<u8>> {
-        let mut runs = vec![Vec::new()];
+    pub fn lines(&self) -> usize {
+        self.report().len()
+    }
+
+    /// Lines of the report, from one number to before another, as JSON objects with commas between them.
+    #[must_use]
+    pub fn report_json(&self, lines: Range<usize>) -> Vec<u8> {
+        let report = self.report();
         let mut json = Vec::new();
-        for Representative { model_id, class_name, peak } in self.report() {
-            let line = Line {
-                model_id,
-                class_name,
-                confidence: peak.confidence,
-                inference_id: &peak.inference_id,
-                model_type: &peak.prediction_type,
-            };
-            json.clear();
-            // Writing to memory cannot fail, and every field is text or a finite number.
-            if serde_json::to_writer(&mut json, &line).is_err() {
-                continue;
+        for line in report.get(lines).unwrap_or_default() {
+            if !json.is_empty() {
+                json.push(b',');
             }
-            match runs.last_mut() {
-                Some(run) if !run.is_empty() && run.len() + 1 + json.len() <= limit => {
-                    run.push(b',');
-                    run.extend_from_slice(&json);
-                }
-                Some(run) if run.is_empty() => run.extend_from_slice(&json),
-                _ => runs.push(json.clone()),
-            }
+            line.write_json(&mut json);
         }
-        runs
+        json
+    }
+
+    /// The numbers at which the report is to be divided so that each part takes at most `limit` bytes as JSON, both ends included.
+    ///
+    /// A line that is longer than that is a part by itself.
+    #[must_use]
+    pub fn report_parts(&self, limit: usize) -> Vec<usize> {
+        let report = self.report();
+        let (mut ends, mut json, mut used) = (vec![0], Vec::new(), 0);
+        for (number, line) in report.iter().enumerate() {
+            json.clear();
+            line.write_json(&mut json);
+            if used > 0 && used + 1 + json.len() > limit {
+                ends.push(number);
+                used = 0;
+            }
+            used += json.len() + usize::from(used > 0);
+        }
+        ends.push(report.len());
+        ends
     }
 
     /// The snapshot as bytes, for [`Snapshot::decode`] of this and later versions.

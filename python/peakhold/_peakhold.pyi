@@ -190,16 +190,32 @@ class WindowSnapshot:
     def report(self) -> list[ReportLine]:
         """Return one line per class, in the order of `PeakAggregator.drain`."""
 
-    def report_json(self, limit: int, /) -> list[bytes]:
-        """Return the lines of `report` as JSON, made without the interpreter lock.
+    def report_json(self, first: int, last: int, /) -> bytes:
+        """Return lines of `report` as JSON, made without the interpreter lock.
 
         Args:
-            limit: Bytes of one run; a line that is longer has a run to itself.
+            first: Number of the first line.
+            last: Number of the line after the last one.
 
         Returns:
-            Runs of JSON objects with commas between them, UTF-8; one empty run if
-            there is no line.
+            JSON objects with commas between them, UTF-8; nothing if there are no such
+            lines.
         """
+
+    def report_parts(self, limit: int, /) -> list[int]:
+        """Return where `report` is to be divided for requests of bounded size.
+
+        Args:
+            limit: Bytes that one part may take as JSON; a line that is longer is a part
+                by itself.
+
+        Returns:
+            The number of each part's first line, and the number of lines.
+        """
+
+    @property
+    def lines(self) -> int:
+        """Lines in `report`: classes held, counted once whatever their models."""
 
     @property
     def journal(self) -> WindowJournal | None:

@@ -95,12 +95,26 @@ impl WindowSnapshot {
         report(py, self.get(py)?)
     }
 
-    /// Return the lines of `report` as JSON, in runs of at most `limit` bytes.
-    #[pyo3(signature = (limit, /))]
-    fn report_json<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+    /// Return the number of lines in `report`.
+    #[getter]
+    fn lines(&self, py: Python<'_>) -> PyResult<usize> {
         let snapshot = self.get(py)?;
-        let runs = detached_if_large(py, snapshot.len(), || snapshot.report_json(limit));
-        Ok(runs.iter().map(|run| PyBytes::new(py, run)).collect())
+        Ok(detached_if_large(py, snapshot.len(), || snapshot.lines()))
+    }
+
+    /// Return the lines of `report` from `first` to before `last` as JSON.
+    #[pyo3(signature = (first, last, /))]
+    fn report_json<'py>(&self, py: Python<'py>, first: usize, last: usize) -> PyResult<Bound<'py, PyBytes>> {
+        let snapshot = self.get(py)?;
+        let json = detached_if_large(py, snapshot.len(), || snapshot.report_json(first..last));
+        Ok(PyBytes::new(py, &json))
+    }
+
+    /// Return where `report` is to be divided so that each part takes at most `limit` bytes as JSON.
+    #[pyo3(signature = (limit, /))]
+    fn report_parts(&self, py: Python<'_>, limit: usize) -> PyResult<Vec<usize>> {
+        let snapshot = self.get(py)?;
+        Ok(detached_if_large(py, snapshot.len(), || snapshot.report_parts(limit)))
     }
 
     /// The file of the closed window's record highs; None if it has none.

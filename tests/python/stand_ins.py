@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
 
+from peakhold import PeakAggregator
 from peakhold.records import MetadataEntry, seal_metadata, seal_report
 
 
@@ -18,47 +18,17 @@ class StatusError(Exception):
         self.retry_after = retry_after
 
 
-@dataclass(frozen=True)
-class PlainSnapshot:
-    """A window snapshot in plain Python: the best confidence of each class."""
-
-    best: dict = field(default_factory=dict)
-
-    @property
-    def peaks(self):
-        return len(self.best)
-
-    @property
-    def nbytes(self):
-        return 200 * len(self.best)
-
-    def report(self):
-        return [
-            {
-                "model_id": "m/1",
-                "class_name": name,
-                "confidence": confidence,
-                "inference_id": f"id-{name}",
-                "model_type": "object-detection",
-            }
-            for name, confidence in self.best.items()
-        ]
-
-    def report_json(self, limit):
-        runs = [""]
-        for line in self.report():
-            text = json.dumps(line, separators=(",", ":"))
-            if runs[-1] and len(runs[-1]) + 1 + len(text) > limit:
-                runs.append(text)
-            else:
-                runs[-1] += "," + text if runs[-1] else text
-        return [run.encode() for run in runs]
-
-    def merge(self, other):
-        merged = dict(self.best)
-        for name, confidence in other.best.items():
-            merged[name] = max(confidence, merged.get(name, 0.0))
-        return PlainSnapshot(merged)
+def window_of(best):
+    """A closed window with the best confidence of each class, in this order."""
+    aggregator = PeakAggregator()
+    for name, confidence in best.items():
+        prediction = {
+            "predictions": [{"class": name, "confidence": confidence}],
+            "inference_id": f"id-{name}",
+            "prediction_type": "object-detection",
+        }
+        aggregator.observe(prediction, "m/1")
+    return aggregator.snapshot()
 
 
 class PlainWindow:
@@ -137,7 +107,7 @@ def results_of(request):
 
 def report(sender, window="w", **best):
     """The record of a window with these classes and confidences."""
-    snapshot = PlainSnapshot(best or {"a": 0.5})
+    snapshot = window_of(best or {"a": 0.5})
     return seal_report(sender.destination, window, snapshot)
 
 

@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 from peakhold._peakhold import recover_journal
 from peakhold.outbox.schema import explained
 from peakhold.outbox.state import JournalName
-from peakhold.records import Destination, Record, ReportContent, seal_report
+from peakhold.records import Destination, Record, seal_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,10 +148,9 @@ class _Found:
     ) -> Record:
         """Return the record that the window would have become when last written."""
         created = datetime.fromtimestamp(written, timezone.utc)
-        sealed_at = created.astimezone().replace(tzinfo=None).isoformat()
+        closed_at = created.astimezone().replace(tzinfo=None)
         return replace(
-            seal_report(self.destination, self.window, self.snapshot),
-            content=ReportContent(self.window, self.snapshot, sealed_at),
+            seal_report(self.destination, self.window, self.snapshot, closed_at),
             id=record_id,
             created=created,
             on_committed=on_committed,

@@ -20,7 +20,7 @@ from peakhold.blocks.journal import Journals
 from peakhold.delivery import current
 from peakhold.delivery.cache import SLOW
 from peakhold.locks import is_free, shared
-from peakhold.records import HEAD_BYTES, ReportContent
+from peakhold.records import seal_report, size_of
 
 if TYPE_CHECKING:
     from peakhold._peakhold import WindowJournal, WindowSnapshot
@@ -314,7 +314,7 @@ class ClosedWindow:
     def size(self) -> int:
         """Bytes that it takes in memory, estimated without emptying the window."""
         snapshots = [*self.snapshots, self._merged] if self._merged else self.snapshots
-        return HEAD_BYTES + sum(each.nbytes for each in snapshots)
+        return sum(map(size_of, snapshots))
 
     def record(self) -> Record:
         """Return the record of the window, which is made once."""
@@ -364,9 +364,10 @@ class ClosedWindow:
                 if journal is not None:
                     journal.remove()
 
+        merged = seal_report(record.destination, self.key, self._merged, self.at)
         return replace(
             record,
-            content=ReportContent(self.key, self._merged, self.at.isoformat()),
+            content=merged.content,
             seals=len(journals),
             on_committed=remove,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import Counter, deque
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from peakhold.delivery.handover import Passed
 from peakhold.interpreter import give_way
 from peakhold.locks import is_free
 from peakhold.outbox import Counts
-from peakhold.records.encode import UnencodableError, encode
+from peakhold.records import ReportContent, UnencodableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,27 +131,25 @@ class Committer:
             dropped = {"overflow": self._overflowed} if self._overflowed else {}
             return Counts(pending + self._overflowed, pending=pending, dropped=dropped)
 
-    def encoded(self, handover: Handover, *, apart: bool = False) -> list[Record]:
-        """Return the record of a handover with its body, maybe in parts.
+    def described(self, handover: Handover) -> Record:
+        """Return the record of a handover, with what it says about the device.
 
-        Asks the client to describe its device, and drops what cannot be encoded.
-
-        Args:
-            handover: What was handed over.
-            apart: Whether each metadata entry is to be a part.
+        Asks the client for that, and drops what cannot be encoded.
 
         Raises:
             UnencodableError: If no JSON can say it; it is dropped and counted.
             Exception: Whatever the exporter raises that is to describe its device.
         """
         record = handover.record
-        exporter = handover.recipients[0].exporter
-        facts = exporter.facts() if record.kind == "report" else {}
-        try:
-            return encode(record, facts, entries_apart=apart)
-        except UnencodableError:
-            self._outbox.lost("unencodable", record.seals)
-            raise
+        content = record.content
+        if isinstance(content, ReportContent):
+            facts = handover.recipients[0].exporter.facts()
+            try:
+                record = replace(record, content=content.described(facts))
+            except UnencodableError:
+                self._outbox.lost("unencodable", record.seals)
+                raise
+        return record
 
     def _begin(self) -> list[Handover]:
         with self._lock:
@@ -163,12 +162,12 @@ class Committer:
             return batch
 
     def _commit(self, batch: list[Handover]) -> None:
-        encoded: list[tuple[Handover, list[Record]]] = []
+        described: list[tuple[Handover, Record]] = []
         for handover in batch:
             if handover.committed:  # interrupted between that and its removal
                 continue
             try:
-                encoded.append((handover, self.encoded(handover)))
+                described.append((handover, self.described(handover)))
             except UnencodableError:
                 handover.committed = True
             except Exception as error:  # noqa: BLE001 - a client may raise anything
@@ -176,7 +175,7 @@ class Committer:
             give_way()
         try:
             self.commits += 1
-            self._insert(encoded)
+            self._insert(described)
         finally:
             with self._lock:
                 for handover in batch:
@@ -198,9 +197,9 @@ class Committer:
             handover.recipients[0].exporter.describe(error),
         )
 
-    def _insert(self, encoded: list[tuple[Handover, list[Record]]]) -> None:
+    def _insert(self, described: list[tuple[Handover, Record]]) -> None:
         """Have the outbox take records, and their destinations those they send now."""
-        at_once, later = self._planned(encoded)
+        at_once, later = self._planned(described)
         records = _records([*at_once, *later])
         try:
             if records:
@@ -210,7 +209,7 @@ class Committer:
                     passed.records[:] = [
                         each for each in passed.records if each.id in added
                     ]
-            for handover, _ in encoded:
+            for handover, _ in described:
                 handover.committed = True
             at_once.reverse()
             while at_once:
@@ -223,26 +222,27 @@ class Committer:
             raise
         for passed in later:
             passed.recipient.note_stored(passed.kind)
-        for handover, _ in encoded:
+        for handover, _ in described:
             if window := handover.window:
                 window.publish()
 
     @staticmethod
     def _planned(
-        encoded: list[tuple[Handover, list[Record]]],
+        described: list[tuple[Handover, Record]],
     ) -> tuple[list[Passed], list[Passed]]:
         """Return what is sent from memory, and what waits in the outbox."""
         at_once: list[Passed] = []
         later: list[Passed] = []
         planned: Counter[Recipient] = Counter()
-        for handover, parts in encoded:
+        for handover, record in described:
+            parts = record.content.parts()
             for recipient in handover.recipients:
-                records = [recipient.addressed(part) for part in parts]
-                passed = Passed(recipient, records[0].kind, records, handover.window)
+                records = recipient.addressed(record).divided(parts)
+                passed = Passed(recipient, record.kind, records, handover.window)
                 planned[recipient] += len(records)
                 # After an interruption nobody knows whether it is there already.
                 fresh = handover.trials == 1
-                if fresh and recipient.admits(records[0].kind, planned[recipient]):
+                if fresh and recipient.admits(record.kind, planned[recipient]):
                     at_once.append(passed)
                 else:
                     later.append(passed)

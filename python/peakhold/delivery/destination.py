@@ -13,7 +13,6 @@ from peakhold.delivery.policy import Backoff, Verdict
 from peakhold.interpreter import give_way
 from peakhold.notices import Failure
 from peakhold.records import Record, seal_metadata
-from peakhold.records.encode import split
 
 if TYPE_CHECKING:
     import threading
@@ -339,7 +338,8 @@ class Destination:
         (record, window), *others = batch
         if record.kind == "report" or not self.exporter.one_entry:
             return batch
-        if not (parts := split(record, after_entry="first")):
+        parts = record.by_entry(rest=True)
+        if len(parts) == 1:
             return batch
         self.give_back(others)
         self._outbox.replace(record, parts)

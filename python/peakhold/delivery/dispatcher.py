@@ -29,8 +29,7 @@ from peakhold.notices import Notices
 from peakhold.outbox import Counts, Limits
 from peakhold.outbox.outbox import PATIENCE, Outbox
 from peakhold.records import Destination as Key
-from peakhold.records import Record
-from peakhold.records.encode import UnencodableError
+from peakhold.records import Record, UnencodableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -196,7 +195,10 @@ class Dispatcher:
         try:
             if pending:
                 pending.clear()
-            parts = self.committer.encoded(handover, apart=exporter.one_entry)
+            record = self.committer.described(handover)
+            parts = record.divided(record.content.parts())
+            if exporter.one_entry:
+                parts = [entry for part in parts for entry in part.by_entry()]
             self.outbox.add(parts, leased={part.id for part in parts})
             handover.committed = True
             if handover.window is not None:

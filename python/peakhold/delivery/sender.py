@@ -20,7 +20,6 @@ from peakhold.errors import PeakholdError
 from peakhold.interpreter import give_way
 from peakhold.notices import Notices
 from peakhold.records import Destination
-from peakhold.records.encode import metadata_entries, split
 from peakhold.roboflow.api_key import ApiKey, without_locals
 from peakhold.roboflow.operations import sends_bodies
 from peakhold.roboflow.redaction import redact
@@ -161,10 +160,10 @@ class Sender(Exporter):
         judged = verdict(error)
         parts: Sequence[Record] = ()
         if judged is Verdict.TOO_LARGE:
-            parts = split(record)
+            parts = record.halves()
         elif record.kind == "metadata" and status_of(error) in _UNREADABLE:
             # Entries of many frames share a request; one that is refused spoils none.
-            parts = split(record, after_entry="middle")
+            parts = record.halves(whole_entries=True)
         return replace(self.failed(error, judged), parts=parts)
 
     @without_locals
@@ -191,20 +190,19 @@ class Sender(Exporter):
             Exception: Whatever the client raises.
         """
         client: Any = self.client
-        body = record.body or b""
         if self.sends_bodies:
             send = (
                 client.send_report_body
                 if record.kind == "report"
                 else client.send_metadata_body
             )
-            send(self._api_key.reveal(), workspace, body, record.id)
+            send(self._api_key.reveal(), workspace, record.body, record.id)
         elif record.kind == "report":
             client.send_inference_results_to_model_monitoring(
-                self._api_key.reveal(), workspace, json.loads(body)
+                self._api_key.reveal(), workspace, json.loads(record.body)
             )
         else:
-            for entry in metadata_entries(record):  # one, see ``one_entry``
+            for entry in record.entries:  # one, see ``one_entry``
                 client.add_custom_metadata(
                     api_key=self._api_key.reveal(),
                     workspace_id=workspace,

@@ -23,7 +23,8 @@ from peakhold.outbox.ledger import (
     overview,
     remove,
 )
-from peakhold.outbox.packing import UNREADABLE, unpack
+from peakhold.outbox.packing import UNREADABLE
+from peakhold.outbox.rows import record_of
 from peakhold.outbox.state import JournalName
 
 if TYPE_CHECKING:
@@ -35,14 +36,19 @@ if TYPE_CHECKING:
 
 STATES = ("pending", "parked", "dead")
 
+_SHOWN = (
+    *("id", "kind", "endpoint", "api_key_fingerprint", "client", "state", "attempts"),
+    *("reason", "last_error", "created", "seals", "bytes", "age", "owner"),
+)
 _RECORDS = """
-SELECT records.number, id, kind, endpoint, fingerprint AS api_key_fingerprint,
-    nullif(client, '') AS client, state, attempts, reason, last_error, created,
-    seals, length(body) AS bytes, max(0, :now - sealed_at) AS age, body, owner
+SELECT records.*, endpoint, fingerprint, fingerprint AS api_key_fingerprint,
+    nullif(client, '') AS client, contents.id AS content_id, encoding_version, packed,
+    created, length(packed) AS bytes, max(0, :now - sealed_at) AS age
 FROM records JOIN destinations ON destinations.number = destination
+    LEFT JOIN contents ON contents.number = content
 WHERE (:state IS NULL OR state = :state)
     AND (:endpoint IS NULL OR endpoint = :endpoint)
-    AND (:id IS NULL OR id = :id)
+    AND (:id IS NULL OR records.id = :id)
     AND records.number > :after
 ORDER BY records.number LIMIT :most
 """
@@ -79,7 +85,7 @@ def listed(
         return []
     with _opened(state) as database:
         records = _found(database, record_state, endpoint)
-        return [_without_body(record) for record in records]
+        return [_shown(record) for record in records]
 
 
 def shown(state: StateDirectory, record_id: str) -> dict[str, Any]:
@@ -294,13 +300,16 @@ def _found(
         dicts(database, _RECORDS, now=now, after=after, most=_PAGE, **wanted)
     ):
         for record in page:
-            after = record.pop("number")
-            yield {name: _plain(name, value) for name, value in record.items()}
+            after = record["number"]
+            yield record
 
 
-def _plain(name: str, value: object) -> object:
-    """Return a column as JSON can say it: a flipped bit may make bytes of a text."""
-    return repr(value) if isinstance(value, bytes) and name != "body" else value
+def _shown(record: dict[str, Any]) -> dict[str, Any]:
+    """Return what people see, as JSON can say it: a flipped bit makes bytes of text."""
+    return {
+        name: repr(record[name]) if isinstance(record[name], bytes) else record[name]
+        for name in _SHOWN
+    }
 
 
 def _numbers(
@@ -315,13 +324,9 @@ def _numbers(
     return [number for number, each in found if wanted is None or each in wanted]
 
 
-def _without_body(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in record.items() if name != "body"}
-
-
 def _with_body(record: dict[str, Any]) -> dict[str, Any]:
     try:
-        body = json.loads(unpack(record["body"]))
+        body = json.loads(record_of(record).body)
     except UNREADABLE:
         body = None
-    return {**record, "body": body}
+    return {**_shown(record), "body": body}

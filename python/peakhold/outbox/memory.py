@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from peakhold.outbox import forks
 from peakhold.outbox.ledger import Counts
 from peakhold.outbox.store import DEAD_LIMIT, Waiting
-from peakhold.records.encode import merge_reports
+from peakhold.records import merge_reports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -261,9 +261,9 @@ class MemoryStore:
                 window = entry.record.destination, entry.record.merge_key
                 windows.setdefault(window, []).append(entry.record.id)
         for ids in windows.values():
-            merged = merge_reports([self._entries[key].record for key in ids])
-            if len(merged) < len(ids):
-                self._put_in_place(ids, merged)
+            old, merged = merge_reports([self._entries[key].record for key in ids])
+            if len(merged) < len(old):
+                self._put_in_place([record.id for record in old], merged)
         newest = next(reversed(self._entries))
         oldest = sorted(self._entries, key=lambda k: self._entries[k].state != "dead")
         for key in oldest:
@@ -273,5 +273,5 @@ class MemoryStore:
                 self._remove(key, "dropped:overflow")
 
     def _fits(self) -> bool:
-        size = sum(len(each.record.body or b"") for each in self._entries.values())
+        size = sum(each.record.size for each in self._entries.values())
         return size <= self.limits.max_bytes

@@ -88,7 +88,7 @@ def was_added(database: sqlite3.Connection, record: Record, *, moved: bool) -> b
     A journal may outlive its record. So a window that has one counts as added when any
     part of it was, unless the record moved here, maybe after other parts.
     """
-    window = None if moved else _window(record)
+    window = None if moved else record.content_id
     return bool(
         database.execute(
             "SELECT 1 FROM records WHERE id = ?1"
@@ -100,9 +100,9 @@ def was_added(database: sqlite3.Connection, record: Record, *, moved: bool) -> b
 
 def note_window(database: sqlite3.Connection, record: Record) -> None:
     """Note that the window of a record, if it has a journal, was committed."""
-    if _JOURNAL in record.id:
+    if _JOURNAL in record.content_id:
         database.execute(
-            "INSERT OR IGNORE INTO journals VALUES (?)", (_window(record),)
+            "INSERT OR IGNORE INTO journals VALUES (?)", (record.content_id,)
         )
 
 
@@ -123,8 +123,3 @@ def forget_windows(database: sqlite3.Connection, state: StateDirectory) -> None:
     }
     gone = [(each,) for (each,) in known if each not in there]
     database.executemany("DELETE FROM journals WHERE id = ?", gone)
-
-
-def _window(record: Record) -> str:
-    """Return the id of the window whose record, or part of it, one is."""
-    return record.id.partition(".")[0]

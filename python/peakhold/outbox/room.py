@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from peakhold.outbox import rows
 from peakhold.outbox.packing import UNREADABLE
-from peakhold.records.encode import merge_reports
+from peakhold.records import merge_reports
 
 if TYPE_CHECKING:
     import sqlite3
@@ -174,9 +174,9 @@ def _merge_window(
         records = [rows.record_of(row) for row in found]
     except UNREADABLE:
         return False
-    merged = merge_reports(records)
-    if len(merged) >= len(records):
+    old, merged = merge_reports(records)
+    if len(merged) >= len(old):
         return False
-    numbers = [row["number"] for row in found]
-    old = list(zip(numbers, records, strict=True))
-    return rows.put_in_place(database, old, merged, owner)
+    numbers = {row["id"]: row["number"] for row in found}
+    placed = [(numbers[record.id], record) for record in old]
+    return rows.put_in_place(database, placed, merged, owner)

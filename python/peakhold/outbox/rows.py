@@ -1,4 +1,4 @@
-"""Records as rows of the outbox's tables.
+"""Records and their contents as rows of the outbox's tables.
 
 Every function works within the transaction of its caller.
 """
@@ -6,19 +6,22 @@ Every function works within the transaction of its caller.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from peakhold.outbox.ledger import count
 from peakhold.outbox.packing import pack, unpack
 from peakhold.records import Destination, Record
+from peakhold.records.content import ENCODING_VERSION, decode
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 SELECT = (
-    "SELECT records.*, endpoint, client, fingerprint"
-    " FROM records JOIN destinations ON destinations.number = destination "
+    "SELECT records.*, endpoint, client, fingerprint, contents.id AS content_id,"
+    " encoding_version, packed, created FROM records"
+    " JOIN destinations ON destinations.number = destination"
+    " LEFT JOIN contents ON contents.number = content "
 )
 SPACING = 1 << 20
 """Between the numbers of two records, so that parts find room before their whole."""
@@ -35,18 +38,18 @@ def key_of(destination: Destination) -> tuple[str, str, str]:
     )
 
 
-def destination_of(row: sqlite3.Row) -> Destination:
+def destination_of(row: sqlite3.Row | Mapping[str, Any]) -> Destination:
     """Return where the record of a row goes."""
     return Destination(row["endpoint"], row["fingerprint"], row["client"] or None)
 
 
-def record_of(row: sqlite3.Row) -> Record:
+def record_of(row: sqlite3.Row | Mapping[str, Any]) -> Record:
     """Return the record of a row.
 
     Raises:
         zlib.error, ValueError, TypeError: If it is damaged: ``packing.UNREADABLE``.
     """
-    body = unpack(row["body"])
+    content = decode(row["kind"], row["encoding_version"], unpack(row["packed"]))
     # What is no UTF-8 was replaced when it was read, and matches nothing in the file.
     if not (isinstance(row["id"], str) and row["id"].isascii()):
         message = "the id is damaged"
@@ -54,17 +57,28 @@ def record_of(row: sqlite3.Row) -> Record:
     if not isinstance(row["sealed_at"], float):
         message = "the time of sealing is damaged"
         raise TypeError(message)
-    return Record(
+    record = Record(
         destination_of(row),
-        row["kind"],
-        None,
-        body,
-        len(body),
+        content,
+        None if row["first"] is None else (row["first"], row["last"]),
         row["id"],
         datetime.fromisoformat(row["created"]),
-        row["encoding_version"],
         row["seals"],
         row["merge_key"],
+    )
+    # A bit of the number of its content may be flipped, or of those of its part.
+    named = record.part and row["id"].endswith(".{}-{}".format(*record.part))
+    if record.content_id != row["content_id"] or named is False:
+        message = "it is not a part of its content"
+        raise ValueError(message)
+    return record
+
+
+def forget_orphans(database: sqlite3.Connection) -> None:
+    """Delete the contents that damage has left without a record."""
+    database.execute(
+        "DELETE FROM contents WHERE NOT EXISTS (SELECT 1 FROM records"
+        " WHERE id >= contents.id AND id < contents.id || '/')"
     )
 
 
@@ -83,7 +97,7 @@ def insert(
     number: int,
     sealed_at: float,
 ) -> None:
-    """Write an encoded record, pending."""
+    """Write a record, pending, and its content unless that is there."""
     destination = key_of(record.destination)
     database.execute(
         "INSERT OR IGNORE INTO destinations (endpoint, client, fingerprint)"
@@ -91,24 +105,43 @@ def insert(
         destination,
     )
     database.execute(
-        "INSERT INTO records (destination, number, id, kind, encoding_version, body,"
-        " merge_key, created, sealed_at, seals, owner, state)"
-        " SELECT number, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending' FROM destinations"
+        "INSERT INTO records (content, destination, number, id, first, last, kind,"
+        " merge_key, sealed_at, seals, owner, state)"
+        " SELECT ?, number, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending' FROM destinations"
         " WHERE endpoint = ? AND client = ? AND fingerprint = ?",
         (
+            _content(database, record),
             number,
             record.id,
+            *(record.part or (None, None)),
             record.kind,
-            record.encoding_version,
-            pack(record.body or b""),
             record.merge_key,
-            record.created.isoformat(),
             sealed_at,
             record.seals,
             owner,
             *destination,
         ),
     )
+
+
+def _content(database: sqlite3.Connection, record: Record) -> int:
+    """Return the number of a record's content, which is written if it is new."""
+    found = database.execute(
+        "SELECT number FROM contents WHERE id = ?", (record.content_id,)
+    ).fetchone()
+    if found:
+        return int(found[0])
+    number = database.execute(
+        "INSERT INTO contents (id, encoding_version, packed, created)"
+        " VALUES (?, ?, ?, ?)",
+        (
+            record.content_id,
+            ENCODING_VERSION,
+            pack(record.content.encode()),
+            record.created.isoformat(),
+        ),
+    ).lastrowid
+    return number or 0
 
 
 def put_in_place(
@@ -132,19 +165,20 @@ def put_in_place(
     if None in found:  # somebody at the command line was faster
         return False
     sealed_at = max(row[0] for row in found)
-    database.executemany(
-        "DELETE FROM records WHERE number = ?", [(number,) for number, _ in old]
-    )
     number = min(number for number, _ in old)
     (before,) = database.execute(
         "SELECT max(number) FROM records WHERE number < ?", (number,)
     ).fetchone()
-    apart = (number - (before or 0)) // len(new)  # so that a part finds room, too
+    apart = (number - (before or 0)) // (len(new) + 1)  # so that a part finds room, too
     if apart == 0:  # split all too often: they go to the end
         apart = SPACING
-        number = last_number(database) + len(new) * apart
-    for after, record in enumerate(reversed(new)):
+        number = last_number(database) + (len(new) + 1) * apart
+    # Before the old ones go, with the last of which its content does.
+    for after, record in enumerate(reversed(new), 1):
         insert(database, record, owner, number - after * apart, sealed_at)
+    database.executemany(
+        "DELETE FROM records WHERE number = ?", [(number,) for number, _ in old]
+    )
     seals = sum(record.seals for record in new) - sum(record.seals for _, record in old)
     count(database, "sealed", seals)
     return True

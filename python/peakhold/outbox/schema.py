@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE_NAME = "outbox.sqlite3"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 APPLICATION_ID = 0x706B6864
 """The letters pkhd in the header of the file: it is ours."""
 
@@ -42,15 +42,22 @@ CREATE TABLE IF NOT EXISTS destinations (
     fingerprint TEXT NOT NULL,
     UNIQUE (endpoint, client, fingerprint)
 );
+CREATE TABLE IF NOT EXISTS contents (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    encoding_version INTEGER NOT NULL,
+    packed BLOB NOT NULL,
+    created TEXT NOT NULL
+);
 CREATE TABLE IF NOT EXISTS records (
     number INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
+    content INTEGER NOT NULL REFERENCES contents (number),
+    first INTEGER,
+    last INTEGER,
     destination INTEGER NOT NULL REFERENCES destinations (number),
     kind TEXT NOT NULL,
-    encoding_version INTEGER NOT NULL,
-    body BLOB NOT NULL,
     merge_key TEXT,
-    created TEXT NOT NULL,
     sealed_at REAL NOT NULL CHECK (typeof(sealed_at) = 'real'),
     seals INTEGER NOT NULL CHECK (typeof(seals) = 'integer' AND seals > 0),
     owner TEXT NOT NULL,
@@ -66,6 +73,11 @@ CREATE INDEX IF NOT EXISTS undelivered
     WHERE state != 'dead';
 CREATE INDEX IF NOT EXISTS mergeable ON records (owner, destination, merge_key, number)
     WHERE merge_key IS NOT NULL AND state = 'pending';
+CREATE TRIGGER IF NOT EXISTS settled AFTER DELETE ON records BEGIN
+    DELETE FROM contents WHERE number = OLD.content AND NOT EXISTS (
+        SELECT 1 FROM records WHERE id >= contents.id AND id < contents.id || '/'
+    );
+END;
 CREATE INDEX IF NOT EXISTS dead ON records (number) WHERE state = 'dead';
 CREATE TABLE IF NOT EXISTS totals (
     name TEXT PRIMARY KEY,
@@ -74,10 +86,13 @@ CREATE TABLE IF NOT EXISTS totals (
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 COMMIT;
-"""
-# `merge_key` tells the window of a report; it is NULL once the report may have been
-# sent, for then its body is final. `sealed_at` and `next_at` are on the outbox's own
-# clock, see `Store`; `created` is for people. `journals` are of windows that were
+"""  # noqa: S608 - nothing but constants
+# A content is stored once, and a record for each destination that gets it or a part of
+# it, whose id is the content's and maybe more after a dot, which comes before `/`;
+# `first` and `last` are NULL for all of it. `merge_key` tells the window of
+# a report; it is NULL once the report may have been sent, for then its body is final.
+# `sealed_at` and `next_at` are on the outbox's own clock, see `Store`; `created` is for
+# people. `journals` are of windows that were
 # committed, whatever became of them since, until they are seen to be gone. Types are
 # checked because a flipped bit makes a text of a number. A file is held to these very
 # texts: whoever changes one after a release gives it another SCHEMA_VERSION.
@@ -199,9 +214,10 @@ def _prepare(database: sqlite3.Connection, path: Path | None, sync: str) -> None
 
 
 def _definitions(database: sqlite3.Connection) -> list[tuple[str | None]]:
-    # Without those that SQLite adds by itself, for `ANALYZE` for example.
+    # Without those that SQLite adds by itself, for `ANALYZE` for example. `VACUUM`
+    # leaves them in another order.
     return database.execute(
-        "SELECT sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_stat%'"
+        "SELECT sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_stat%' ORDER BY sql"
     ).fetchall()
 
 

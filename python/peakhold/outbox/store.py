@@ -163,6 +163,8 @@ class Store:
             found.close()
             for each in damaged:
                 self._remove(database, each, "dropped:damaged")
+            if damaged:
+                rows.forget_orphans(database)
             if leased and leased.merge_key:  # it may be sent: its body is final
                 database.execute(
                     "UPDATE records SET merge_key = NULL WHERE number = ?", (number,)

@@ -6,24 +6,32 @@ it.
 
 from __future__ import annotations
 
-from peakhold.records.record import (
-    HEAD_BYTES,
-    Destination,
+from peakhold.records.content import (
     Kind,
-    MetadataEntry,
-    Record,
+    MetadataContent,
     ReportContent,
+    UnencodableError,
+    size_of,
+)
+from peakhold.records.metadata import MetadataEntry
+from peakhold.records.record import (
+    Destination,
+    Record,
+    merge_reports,
     seal_metadata,
     seal_report,
 )
 
 __all__ = [
-    "HEAD_BYTES",
     "Destination",
     "Kind",
+    "MetadataContent",
     "MetadataEntry",
     "Record",
     "ReportContent",
+    "UnencodableError",
+    "merge_reports",
     "seal_metadata",
     "seal_report",
+    "size_of",
 ]

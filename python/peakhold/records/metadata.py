@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from peakhold.records.record import MetadataEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -14,8 +13,17 @@ METADATA_IDS_LIMIT = 1_000
 METADATA_BODY_LIMIT = 256 * 1024
 """Ids in one request, and bytes of its body."""
 
-_FRAME_BYTES = len('{"data":[]}')
+FRAME_BYTES = len('{"data":[]}')
 _ENTRY_BYTES = len('{"inference_ids":[],"field_name":,"field_value":},')
+
+
+@dataclass(frozen=True)
+class MetadataEntry:
+    """One field value and the inferences it belongs to."""
+
+    inference_ids: tuple[str, ...]
+    field_name: str
+    field_value: str
 
 
 class MetadataBatch:
@@ -45,14 +53,14 @@ class MetadataBatch:
             if last is not None and self._entries[last][0] == key:
                 continue
             begins = newest is None or (last is not None and last > newest)
-            size = self._size_of(key, inference_id, begins=begins)
+            size = bytes_of(key, inference_id, begins=begins)
             if self._ids and (
                 self._ids == METADATA_IDS_LIMIT
                 or self._size + size > METADATA_BODY_LIMIT
             ):
                 yield from self.sealed()
                 begins = True
-                size = self._size_of(key, inference_id, begins=True)
+                size = bytes_of(key, inference_id, begins=True)
             if begins:
                 self._newest[key] = len(self._entries)
                 self._entries.append((key, []))
@@ -74,28 +82,23 @@ class MetadataBatch:
         yield tuple(MetadataEntry(tuple(ids), *key) for key, ids in self._entries)
         self._start()
 
-    @staticmethod
-    def _size_of(key: tuple[str, str], inference_id: str, *, begins: bool) -> int:
-        """Return the bytes that an id adds, with those of an entry that it begins."""
-        size = _json_length(inference_id) + 1
-        if begins:
-            size += _ENTRY_BYTES + _json_length(key[0]) + _json_length(key[1])
-        return size
-
     def _start(self) -> None:
         self._entries: list[tuple[tuple[str, str], list[str]]] = []
         self._newest: dict[tuple[str, str], int] = {}  # entry of a field and value
         self._last: dict[tuple[str, str], int] = {}  # entry of an id and field
         self._ids = 0
-        self._size = _FRAME_BYTES
+        self._size = FRAME_BYTES
 
 
-def packed(entries: Iterable[MetadataEntry]) -> Iterator[tuple[MetadataEntry, ...]]:
-    """Yield the entries of as few requests as the limits allow, at least one."""
-    batch = MetadataBatch()
-    for entry in entries:
-        yield from batch.add(entry.inference_ids, entry.field_name, entry.field_value)
-    yield batch.seal()
+def bytes_of(key: tuple[str, str], inference_id: str, *, begins: bool) -> int:
+    """Return the bytes that an id of a field and value adds to a body.
+
+    With those of an entry, if it ``begins`` one.
+    """
+    size = _json_length(inference_id) + 1
+    if begins:
+        size += _ENTRY_BYTES + _json_length(key[0]) + _json_length(key[1])
+    return size
 
 
 def _json_length(text: str) -> int:

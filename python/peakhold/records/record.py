@@ -1,21 +1,22 @@
-"""What is delivered: one sealed window, or one batch of metadata."""
+"""What is delivered: a content, or a part of one, to one destination."""
 
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Literal
+from functools import cached_property
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from peakhold.records.content import MetadataContent, ReportContent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Sequence
 
     from peakhold._peakhold import WindowSnapshot
-
-Kind = Literal["report", "metadata"]
-
-ENCODING_VERSION = 1
-"""Version of the request bodies that ``encode`` makes."""
+    from peakhold.records.content import Content, Kind, Part
+    from peakhold.records.metadata import MetadataEntry
 
 
 @dataclass(frozen=True)
@@ -35,50 +36,21 @@ class Destination:
 
 
 @dataclass(frozen=True)
-class ReportContent:
-    """A closed window, before any encoding.
-
-    Attributes:
-        window: Key of the window; waiting reports of one key may be merged.
-        snapshot: Its peaks.
-        sealed_at: Local time of closing, ISO 8601.
-    """
-
-    window: Hashable
-    snapshot: WindowSnapshot
-    sealed_at: str
-
-
-@dataclass(frozen=True)
-class MetadataEntry:
-    """One field value and the inferences it belongs to."""
-
-    inference_ids: tuple[str, ...]
-    field_name: str
-    field_value: str
-
-
-Content = ReportContent | tuple[MetadataEntry, ...]
-
-
-@dataclass(frozen=True)
 class Record:
     """One request to be made, for as long as it takes.
 
-    A record is made of its ``content``. On its way to the outbox the content is
-    replaced by the ``body``, which then stays byte for byte the same under the same
-    ``id`` for every attempt, in this process and in those that come after it.
+    Its body is the same byte for byte under the same ``id`` for every attempt, in this
+    process and in those that come after it.
 
     Attributes:
         destination: Where it goes.
-        kind: Which request it is.
-        content: What was collected; None once the body is made.
-        body: The request body; None until it is made.
-        size: Bytes it takes in memory, estimated until the body is made.
-        id: Also the ``Idempotency-Key`` of the request.
-        created: Time of sealing, UTC.
-        encoding_version: Version of the encoding of ``body``.
-        seals: How many seals it stands for; merging and splitting change them.
+        content: What was collected. Records to several destinations share it.
+        part: Which part of the content; None for all of it.
+        id: Also the ``Idempotency-Key`` of the request. Up to its first dot it is the
+            content's.
+        created: Time of closing, UTC.
+        seals: How many windows or batches of metadata it stands for; merging and
+            splitting change them.
         merge_key: Reports with the same one are of one window and may be merged; None
             once the record may have been sent.
         on_committed: Called once the record is safe in the outbox, or settled before.
@@ -86,57 +58,161 @@ class Record:
     """
 
     destination: Destination
-    kind: Kind
-    content: Content | None
-    body: bytes | None = None
-    size: int = 0
+    content: Content
+    part: Part | None = None
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
-    encoding_version: int = ENCODING_VERSION
     seals: int = 1
     merge_key: str | None = None
     on_committed: Callable[[], None] | None = field(
         default=None, repr=False, compare=False
     )
 
+    @property
+    def kind(self) -> Kind:
+        """Which request it is."""
+        return self.content.kind
 
-HEAD_BYTES = 700
-"""Bytes of a report that has no result, estimated."""
-_ENTRY_BYTES = 60
+    @property
+    def content_id(self) -> str:
+        """Id of its content."""
+        return self.id.partition(".")[0]
+
+    @property
+    def whole_id(self) -> str:
+        """Id that a record of all of its content would have."""
+        return self.id if self.part is None else self.id.rpartition(".")[0]
+
+    @property
+    def size(self) -> int:
+        """Bytes it takes in memory, estimated."""
+        return self.content.size
+
+    @property
+    def whole(self) -> Part:
+        """Its part of the content, in numbers."""
+        return self.part or (0, self.content.length)
+
+    @cached_property
+    def body(self) -> bytes:
+        """The request body."""
+        return self.content.body(self.whole)
+
+    @property
+    def entries(self) -> list[MetadataEntry]:
+        """What a record of metadata says."""
+        content = self.content
+        return (
+            content.entries_of(self.whole)
+            if isinstance(content, MetadataContent)
+            else []
+        )
+
+    def divided(self, parts: Sequence[Part]) -> list[Record]:
+        """Return a record for each of some parts of this one.
+
+        Their ids follow from its own: who divides it again after a crash cannot have
+        it twice.
+        """
+        if list(parts) == [self.whole]:
+            return [self]
+        last = len(parts) - 1
+        return [
+            replace(
+                self,
+                part=part,
+                id=f"{self.whole_id}.{part[0]}-{part[1]}",
+                seals=1 if at else self.seals,
+                on_committed=self.on_committed if at == last else None,
+            )
+            for at, part in enumerate(parts)
+        ]
+
+    def halves(self, *, whole_entries: bool = False) -> list[Record]:
+        """Return two records for this one, nothing if it cannot be divided.
+
+        Args:
+            whole_entries: Whether entries of metadata are to be left whole.
+        """
+        parts = self.content.halves(self.whole, whole_entries=whole_entries)
+        return self.divided(parts) if parts else []
+
+    def by_entry(self, *, rest: bool = False) -> list[Record]:
+        """Return a record for each entry of metadata.
+
+        Args:
+            rest: Whether one is to hold all entries but the first.
+        """
+        content = self.content
+        if not isinstance(content, MetadataContent):
+            return [self]
+        first, *others = content.by_entry(self.whole)
+        if rest and others:
+            others = [(first[1], self.whole[1])]
+        return self.divided([first, *others])
 
 
 def seal_report(
     destination: Destination,
     window: Hashable,
     snapshot: WindowSnapshot,
-    on_committed: Callable[[], None] | None = None,
     closed_at: datetime | None = None,
 ) -> Record:
     """Return the record of a window that was closed just now, or at a local time."""
     # Local and without offset: the request's timestamp is a contract.
     closed_at = closed_at or datetime.now()  # noqa: DTZ005
-    return Record(
-        destination,
-        "report",
-        ReportContent(window, snapshot, closed_at.isoformat()),
-        size=_report_size(snapshot),
-        on_committed=on_committed,
-    )
+    content = ReportContent(snapshot, closed_at.isoformat(), {}, window)
+    return Record(destination, content, merge_key=content.merge_key)
 
 
 def seal_metadata(
     destination: Destination, entries: tuple[MetadataEntry, ...]
 ) -> Record:
     """Return the record of some metadata entries."""
-    size = sum(
-        _ENTRY_BYTES
-        + len(entry.field_name)
-        + len(entry.field_value)
-        + sum(len(inference_id) + 3 for inference_id in entry.inference_ids)
-        for entry in entries
+    return Record(destination, MetadataContent(entries))
+
+
+def merge_reports(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """Merge the reports of a window to a destination.
+
+    Args:
+        records: Reports that may be merged, the oldest first.
+
+    Returns:
+        Those that can be merged, which are all parts of their contents, and as few
+        records as hold the same. Of each class the highest confidence stays, and the
+        oldest of equal ones.
+    """
+    parts: dict[str, list[Record]] = {}
+    for record in records:
+        parts.setdefault(record.content_id, []).append(record)
+    windows = [each for each in parts.values() if _is_whole(each)]
+    old = [record for each in windows for record in each]
+    if not old:
+        return [], []
+    first, *later = (each[0].content for each in windows)
+    if not isinstance(first, ReportContent):
+        return [], []
+    content = first.merged(each for each in later if isinstance(each, ReportContent))
+    ids = "\n".join(each[0].content_id for each in windows)
+    merged_id = sha256(ids.encode()).hexdigest()[:32]
+    last = old[-1]
+    seals = sum(record.seals for record in old)
+    whole = replace(
+        last,
+        content=content,
+        part=None,
+        # Of the same windows to another destination it is the same content.
+        id=merged_id + last.whole_id[len(last.content_id) :],
+        on_committed=None,
     )
-    return Record(destination, "metadata", entries, size=size)
+    new = whole.divided(content.parts())
+    return old, [replace(new[0], seals=seals - len(new) + 1), *new[1:]]
 
 
-def _report_size(snapshot: WindowSnapshot) -> int:
-    return HEAD_BYTES + snapshot.nbytes
+def _is_whole(parts: Sequence[Record]) -> bool:
+    covered = sorted(record.whole for record in parts)
+    ends = [end for _, end in covered]
+    return [start for start, _ in covered] == [0, *ends[:-1]] and (
+        ends[-1] == parts[0].content.length
+    )

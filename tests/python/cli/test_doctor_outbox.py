@@ -70,7 +70,7 @@ def test_records_that_need_a_person_are_a_warning(troubled):
 @pytest.mark.parametrize(
     ("statement", "words"),
     [
-        ("UPDATE records SET body = x'00'", "is damaged"),
+        ("UPDATE contents SET packed = x'00'", "is damaged"),
         ("UPDATE totals SET value = 7 WHERE name = 'sealed'", "+6 seals"),
     ],
 )

@@ -7,7 +7,7 @@ import weakref
 from dataclasses import replace
 
 import pytest
-from stand_ins import PlainSnapshot, conserved, report
+from stand_ins import conserved, report, window_of
 
 from peakhold.blocks.adoption import Adoption
 from peakhold.blocks.cache import MemoryCache
@@ -24,7 +24,7 @@ class Closed:
 
     def __init__(self, sender, key, name, size=1_000):
         self.key, self.size, self._sender = key, size, sender
-        self._record = seal_report(sender.destination, key, PlainSnapshot({name: 0.5}))
+        self._record = seal_report(sender.destination, key, window_of({name: 0.5}))
 
     def record(self) -> Record:
         return self._record

@@ -10,6 +10,7 @@ from stand_ins import PlainWindow, StatusError, conserved, report
 from peakhold.delivery import Dispatcher
 from peakhold.delivery.exporter import DELIVERED, Exporter
 from peakhold.delivery.policy import Verdict
+from peakhold.outbox import admin
 from peakhold.records import Destination
 
 
@@ -81,6 +82,43 @@ def test_an_output_that_is_down_holds_up_no_other(stepped, sender, client, clock
     assert stepped.counts().pending == 1  # the control: the other one is down
     drain(stepped, clock)
     assert stepped.counts().delivered == 2
+
+
+def rows(dispatcher, query):
+    return dispatcher.outbox._disk.transaction(lambda it: it.execute(query).fetchall())
+
+
+def test_what_waits_for_several_outputs_is_stored_once(state, sender, client, clock):
+    dispatcher = Dispatcher(state, clock=clock, worker=False)
+    batching = Batching({"car": StatusError(503), "bus": StatusError(503)})
+    client.failures = [StatusError(503)] * 2
+    for name in ("car", "bus"):
+        dispatcher.deliver(window(sender, name), sender, batching)
+    dispatcher.step()
+    stored = rows(dispatcher, "SELECT content, destination FROM records")
+    assert len({tuple(each) for each in stored}) == 4
+    assert len({each["content"] for each in stored}) == 2
+    assert len(rows(dispatcher, "SELECT 1 FROM contents")) == 2
+    for _ in range(10):
+        clock.now += dispatcher.step()
+    assert dispatcher.counts().delivered == 4
+    assert rows(dispatcher, "SELECT 1 FROM contents") == []
+    bodies = [json.dumps(each, sort_keys=True) for each in client.reports()]
+    assert len({*bodies}) == 2  # repeated as they were
+
+
+def test_what_one_output_has_is_kept_for_the_others(state, sender, clock):
+    dispatcher = Dispatcher(state, clock=clock, worker=False)
+    printer, batching = Printer(), Batching({"car": StatusError(400)})
+    dispatcher.deliver(window(sender, "car"), printer, batching)
+    clock.now += 1.0
+    dispatcher.step()
+    dispatcher.step()
+    (dead,) = admin.listed(state, record_state="dead")
+    assert dead["endpoint"] == "batching:"
+    assert printer.printed == [[["car"]]]
+    (line,) = admin.shown(state, dead["id"])["body"]["inference_results"]
+    assert line["class_name"] == "car"
 
 
 def test_of_a_batch_what_fails_is_tried_again_and_the_rest_is_not(clock):

@@ -219,7 +219,7 @@ def test_who_reads_an_export_slowly_keeps_nobody_from_committing(long, state, se
 
 def test_who_reads_all_at_once_would(long, state, sender):
     with closing(sqlite3.connect(state.outbox)) as database:
-        rows = database.execute("SELECT body FROM records")
+        rows = database.execute("SELECT packed FROM contents")
         next(rows)
         long.deliver(report(sender, "late"), sender)
         long.committer.commit()
@@ -240,7 +240,8 @@ def test_figures_that_do_not_add_up_are_found(troubled, state):
 def test_a_damaged_body_is_found(troubled, state):
     troubled.outbox._disk.transaction(
         lambda database: database.execute(
-            "UPDATE records SET body = x'00' WHERE state = 'dead'"
+            "UPDATE contents SET packed = x'00' WHERE number ="
+            " (SELECT content FROM records WHERE state = 'dead')"
         )
     )
     (problem,) = admin.problems(state)

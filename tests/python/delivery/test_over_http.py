@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import pytest
-from stand_ins import PlainSnapshot, conserved, eventually
+from stand_ins import conserved, eventually, window_of
 
 from peakhold import notices
 from peakhold.delivery import Dispatcher, Sender
@@ -20,7 +20,7 @@ from peakhold.testing import Answer, BlackHole, Reset, answer_json
 
 
 def report(sender, **best):
-    return seal_report(sender.destination, "w", PlainSnapshot(best or {"a": 0.5}))
+    return seal_report(sender.destination, "w", window_of(best or {"a": 0.5}))
 
 
 def test_a_report_goes_to_the_contract_s_address(working, own_sender, api, api_key):

@@ -124,7 +124,7 @@ def test_what_is_left_of_a_synchronous_caller_s_entries_stays_pending(
 def test_the_backlog_of_a_client_that_takes_one_entry_a_call_is_bounded(
     sender, client, clock
 ):
-    tiny = DeliverySettings(outbox_mib=0.16)
+    tiny = DeliverySettings(outbox_mib=0.19)
     dispatcher = Dispatcher(settings=tiny, clock=clock, worker=False)
     dispatcher.deliver(report(sender), sender)
     for index in range(20_000):  # 20 full batches, and a call for every entry

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from stand_ins import PlainSnapshot, eventually
+from stand_ins import eventually, window_of
 
 from peakhold.delivery import process
 from peakhold.delivery.settings import METADATA_RATE_VARIABLE
@@ -62,7 +62,7 @@ def test_nothing_starts_a_thread_before_there_is_work(nobody_yet, sender):
     dispatcher = process.current()
     assert dispatcher._threads.running == set()
     dispatcher.deliver(
-        seal_report(sender.destination, "w", PlainSnapshot({"a": 0.5})), sender
+        seal_report(sender.destination, "w", window_of({"a": 0.5})), sender
     )
     assert eventually(lambda: dispatcher._threads.running)
     threads = {*dispatcher._threads.running, dispatcher._thread}

@@ -10,6 +10,7 @@ from stand_ins import DictCache, StatusError, report
 
 from peakhold.delivery import Dispatcher, Sender, process
 from peakhold.metrics import figures
+from peakhold.outbox.schema import SCHEMA_VERSION
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +91,6 @@ def newer_version(troubled, state):
     def make(newer):
         troubled.outbox._disk.close()
         with closing(sqlite3.connect(state.outbox)) as database:
-            database.execute(f"PRAGMA user_version = {99 if newer else 2}")
+            database.execute(f"PRAGMA user_version = {99 if newer else SCHEMA_VERSION}")
 
     return make

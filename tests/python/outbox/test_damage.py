@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -116,7 +117,7 @@ def execute(statement):
             execute("UPDATE records SET sealed_at = 'then'"), 1, id="text for a number"
         ),
         pytest.param(
-            execute("UPDATE records SET created = 'then'"), 0, id="of one record"
+            execute("UPDATE contents SET created = 'then'"), 0, id="of one record"
         ),
         pytest.param(
             execute("UPDATE records SET last_error = CAST(X'ff' AS TEXT)"),
@@ -180,9 +181,12 @@ def delivering(dispatcher, sender, steps=30):
         dispatcher.outbox._next_trial = 0.0
 
 
-@pytest.mark.parametrize(
-    "flip", [("row", 0x01), ("index", 0x01), ("row", 0x80), ("index", 0x80)]
-)
+TABLES = ("content", "index of contents", "row", "index")
+"""Where an id stands in the file. An index is made after its table, so it has the later
+page."""
+
+
+@pytest.mark.parametrize("flip", [*product(TABLES, [0x01, 0x80])], ids="{0[0]}".format)
 def test_a_record_that_its_index_does_not_lead_to_is_not_sent_for_ever(
     state, sender, client, clock, file, waiting, monkeypatch, flip
 ):
@@ -195,10 +199,9 @@ def test_a_record_that_its_index_does_not_lead_to_is_not_sent_for_ever(
         for at in range(len(content))
         if content.startswith(record_id.encode("ascii"), at)
     ]
-    # The index is made after the table, so it has the later page.
     where, bit = flip
-    content[places[0] if where == "row" else places[-1]] ^= bit
-    assert len(places) == 2
+    assert len(places) == len(TABLES)
+    content[places[TABLES.index(where)]] ^= bit
     file.write_bytes(content)
     dispatcher = Dispatcher(state, clock=clock, worker=False)
     for _ in range(5):

@@ -19,7 +19,6 @@ from peakhold.delivery.policy import PARKED_DELAY
 from peakhold.notices import Notices
 from peakhold.outbox import Limits, StateDirectory, admin
 from peakhold.outbox.outbox import PATIENCE, Outbox
-from peakhold.records.encode import encode
 
 
 @pytest.fixture
@@ -389,8 +388,8 @@ def test_what_is_to_be_tried_again_by_hand_ends_the_pause_once(
 def test_parts_of_a_window_that_move_to_the_disk_apart_all_arrive(state, sender):
     window = "0123456789abcdef-0-1"
     state.journals.joinpath(f"{window}.journal").write_bytes(b"kept")
-    (whole,) = encode(report(sender), {})
-    parts = [replace(whole, id=f"{window}{end}") for end in ("", ".1", ".2")]
+    whole = replace(report(sender, a=0.1, b=0.2, c=0.3), id=window)
+    parts = whole.divided([(0, 1), (1, 2), (2, 3)])
     outbox = Outbox(Notices(), Limits(), state)
     outbox._next_trial = float("inf")  # the disk fails
     outbox.add(parts)
@@ -407,7 +406,7 @@ def test_parts_of_a_window_that_move_to_the_disk_apart_all_arrive(state, sender)
 def test_what_cannot_move_to_the_disk_yet_is_not_tried_without_end(state, sender):
     outbox = Outbox(Notices(), Limits(), state)
     outbox._next_trial = float("inf")  # after a failure that a success has covered up
-    outbox.add(encode(report(sender), {}))
+    outbox.add([report(sender)])
     tending = threading.Thread(
         target=outbox.tend, args=([sender.destination],), daemon=True
     )

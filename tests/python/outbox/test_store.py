@@ -14,7 +14,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from stand_ins import PlainSnapshot, conserved
+from stand_ins import conserved, window_of
 
 from peakhold.notices import Notices
 from peakhold.outbox import Limits, StateDirectory, room, rows, schema
@@ -28,23 +28,18 @@ from peakhold.records import (
     seal_metadata,
     seal_report,
 )
-from peakhold.records.encode import encode, split
 
 HERE = Destination("http://here", "0123456789abcdef")
 THERE = Destination("http://there", "0123456789abcdef", "a.Client by body")
-FACTS = {"device_id": None}
 
 
 def report(window="w", destination=HERE, **best):
-    sealed = seal_report(destination, window, PlainSnapshot(best or {"a": 0.5}))
-    (record,) = encode(sealed, FACTS)
-    return record
+    return seal_report(destination, window, window_of(best or {"a": 0.5}))
 
 
 def metadata(value="v", destination=HERE):
     entry = MetadataEntry(("id",), "f", value)
-    (record,) = encode(seal_metadata(destination, (entry,)), {})
-    return record
+    return seal_metadata(destination, (entry,))
 
 
 def results(record):
@@ -164,7 +159,7 @@ def test_what_is_sealed_twice_under_one_id_is_there_once(store):
 @pytest.mark.parametrize("seed", range(20))
 def test_every_seal_is_accounted_for_whatever_happens(store, seed):
     draw = random.Random(seed)
-    limit(store, 176, 8)
+    limit(store, 224, 8)
     leased, states = [], set()
     for number in range(300):
         add(store, [report(f"w{draw.randrange(3)}", **{f"c{number}": 0.5}), metadata()])
@@ -178,7 +173,11 @@ def test_every_seal_is_accounted_for_whatever_happens(store, seed):
                     store.release,
                     lambda each: store.failed(each, "parked", "HTTP 402", "pay"),
                     lambda each: store.failed(each, "dead", "HTTP 400", "bad"),
-                    lambda each: store.replace(each, split(each) or [each]),
+                    lambda each: (
+                        store.replace(each, halves)
+                        if (halves := each.halves())
+                        else store.release(each)
+                    ),
                 ]
             )(record)
         counts = store.counts()
@@ -203,7 +202,7 @@ def test_parts_stand_in_the_place_of_their_whole(store):
     whole = report("w", a=0.1, b=0.2, c=0.3, d=0.4)
     store.add([whole, report("later", z=0.9)])
     leased = store.lease(HERE, "report")
-    store.replace(leased, split(leased))
+    store.replace(leased, leased.halves())
     names = [sorted(results(each)) for each in drained(store)]
     assert names == [["a", "b"], ["c", "d"], ["z"]]
     counts = store.counts()
@@ -211,7 +210,7 @@ def test_parts_stand_in_the_place_of_their_whole(store):
 
 
 def test_past_the_bound_reports_of_one_window_merge_before_any_is_dropped(store, drops):
-    limit(store, 208, 208)
+    limit(store, 256, 256)
     for number in range(1_000):
         add(store, [report("busy", **{f"c{number % 7}": number / 1_000, "all": 0.5})])
     counts = store.counts()
@@ -229,7 +228,7 @@ def test_past_the_bound_reports_of_one_window_merge_before_any_is_dropped(store,
 
 
 def test_a_window_that_cannot_shrink_leaves_the_others_to_be_merged(store, drops):
-    limit(store, 512, 1024)
+    limit(store, 512, 1792)
     draw = random.Random(3)
     for _ in range(2):  # two of these are too long for one request
         names = {draw.randbytes(32).hex(): 0.5 for _ in range(2_000)}
@@ -242,7 +241,7 @@ def test_a_window_that_cannot_shrink_leaves_the_others_to_be_merged(store, drops
 
 
 def test_what_may_have_been_sent_is_never_merged(store):
-    limit(store, 208, 208)
+    limit(store, 256, 256)
     first = report("busy", a=0.1)
     add(store, [first])
     leased = store.lease(HERE, "report")
@@ -254,7 +253,7 @@ def test_what_may_have_been_sent_is_never_merged(store):
 
 
 def test_past_the_bound_the_oldest_is_dropped_when_nothing_merges(store, drops):
-    limit(store, 208, 208)
+    limit(store, 256, 256)
     records = [report(f"w{number}", **{f"c{number}": 0.5}) for number in range(1_000)]
     for record in records:
         add(store, [record])
@@ -400,12 +399,12 @@ def test_a_part_of_a_part_stays_in_its_place(store):
     store.add([before, report("w", **{f"c{n}": 0.5 for n in range(8)}), after])
     assert store.lease(HERE, "report").id == before.id
     whole = store.lease(HERE, "report")
-    first, second = split(whole)
+    first, second = whole.halves()
     store.replace(whole, [first, second])
     leased = store.lease(HERE, "report")
     store.failed(leased, "dead", "HTTP 400", "bad")
     last = store.lease(HERE, "report")
-    store.replace(last, split(last))
+    store.replace(last, last.halves())
     store.release(before)
     found = drained(store)
     assert [len(results(each)) for each in found] == [1, 2, 2, 1]
@@ -511,8 +510,8 @@ def test_a_body_that_is_damaged_costs_itself_only(make, on_file):
     store.add([report("bad"), report("good")])
     store.transaction(
         lambda database: database.execute(
-            "UPDATE records SET body = substr(body, 1, 20) WHERE number ="
-            " (SELECT min(number) FROM records)"
+            "UPDATE contents SET packed = substr(packed, 1, 20) WHERE number ="
+            " (SELECT min(number) FROM contents)"
         )
     )
     assert len(drained(store)) == 1
@@ -525,10 +524,10 @@ def test_refusals_one_after_the_other_leave_room_for_the_rest(make):
     """Each takes half the numbers between a record and the one before."""
     store = make()
     entries = [MetadataEntry((f"i{n}",), "f", f"v{n}") for n in range(40)]
-    store.add(encode(seal_metadata(HERE, tuple(entries)), {}))
+    store.add([seal_metadata(HERE, tuple(entries))])
     for _ in entries:
         record = store.lease(HERE, "metadata")
-        if parts := split(record, after_entry="first"):
+        if len(parts := record.by_entry(rest=True)) > 1:
             store.replace(record, parts)
             record = store.lease(HERE, "metadata")
         store.failed(record, "dead", "HTTP 409", "refused")

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
-from stand_ins import PlainSnapshot
+from stand_ins import window_of
 
 from peakhold import PeakAggregator
 from peakhold.records import (
     Destination,
     MetadataEntry,
+    UnencodableError,
+    merge_reports,
     seal_metadata,
     seal_report,
 )
-from peakhold.records.encode import (
-    UnencodableError,
-    encode,
-    merge_reports,
-    metadata_entries,
-    split,
-)
+from peakhold.records.content import ENCODING_VERSION, decode
 from peakhold.records.metadata import MetadataBatch
 from peakhold.testing import RecordingClient
 
 HERE = Destination("http://here", "0123456789abcdef")
+THERE = Destination("http://there", "0123456789abcdef")
+RESULTS = "inference_results"
 FACTS = {
     "device_id": None,
     "inference_server_version": "1.2.3",
@@ -34,9 +33,17 @@ FACTS = {
 }
 
 
-def sealed(classes):
+def sealed(classes, facts=FACTS):
     best = {name: index / classes for index, name in enumerate(names(classes))}
-    return seal_report(HERE, "window", PlainSnapshot(best))
+    return described(seal_report(HERE, "window", window_of(best)), facts)
+
+
+def described(record, facts=FACTS):
+    return replace(record, content=record.content.described(facts))
+
+
+def in_parts(record):
+    return record.divided(record.content.parts())
 
 
 def names(count):
@@ -44,7 +51,7 @@ def names(count):
 
 
 def test_a_report_has_the_keys_of_the_contract_in_order():
-    (record,) = encode(sealed(2), FACTS)
+    record = sealed(2)
     body = json.loads(record.body)
     assert list(body) == [
         "timestamp",
@@ -72,33 +79,30 @@ def test_the_timestamp_is_local_iso_time_of_sealing():
     before = datetime.now()  # noqa: DTZ005 - the contract's times are local
     record = sealed(1)
     after = datetime.now()  # noqa: DTZ005
-    (encoded,) = encode(record, FACTS)
-    stamp = datetime.fromisoformat(json.loads(encoded.body)["timestamp"])
+    stamp = datetime.fromisoformat(json.loads(record.body)["timestamp"])
     assert stamp.tzinfo is None
     assert before <= stamp <= after
 
 
 def test_an_empty_window_has_an_empty_list_of_results():
-    (record,) = encode(sealed(0), FACTS)
+    (record,) = in_parts(sealed(0))
     assert json.loads(record.body)["inference_results"] == []
 
 
-def test_one_body_keeps_the_record_s_id():
+def test_one_part_keeps_the_record_s_id():
     record = sealed(3)
-    (encoded,) = encode(record, FACTS)
-    assert encoded.id == record.id
-    assert encoded.size == len(encoded.body)
+    assert in_parts(record) == [record]
 
 
 def test_a_report_over_512_kb_becomes_several_with_ids_of_their_own():
     record = sealed(9_000)
-    parts = encode(record, FACTS)
+    parts = in_parts(record)
     assert len(parts) > 1
     assert all(len(part.body) <= 524_288 for part in parts)
     ids = [part.id for part in parts]
     assert len(set(ids)) == len(parts)
     # Who seals it again after a crash names its parts as before.
-    assert [part.id for part in encode(record, FACTS)] == ids
+    assert [part.id for part in in_parts(record)] == ids
     found = [
         result["class_name"]
         for part in parts
@@ -117,7 +121,7 @@ def test_hostile_text_is_encoded_as_json():
     window = PeakAggregator()
     entry = {"class": name, "confidence": 0.1}
     window.observe({"predictions": [entry], "inference_id": "\ud800"}, "m/1")
-    (record,) = encode(seal_report(HERE, "window", window.snapshot()), FACTS)
+    record = described(seal_report(HERE, "window", window.snapshot()))
     (result,) = json.loads(record.body)["inference_results"]
     assert (result["class_name"], result["confidence"]) == (name, 0.1)
 
@@ -125,12 +129,12 @@ def test_hostile_text_is_encoded_as_json():
 def test_nan_is_never_sent():
     facts = {**FACTS, "load": float("nan")}
     with pytest.raises(UnencodableError, match="not JSON compliant"):
-        encode(sealed(1), facts)
+        sealed(1, facts)
 
 
 def test_a_report_too_large_for_the_server_is_halved():
-    (record,) = encode(sealed(5), FACTS)
-    first, second = split(record)
+    record = sealed(5)
+    first, second = record.halves()
     halves = [json.loads(part.body)["inference_results"] for part in (first, second)]
     assert [len(half) for half in halves] == [2, 3]
     assert [*halves[0], *halves[1]] == json.loads(record.body)["inference_results"]
@@ -138,8 +142,7 @@ def test_a_report_too_large_for_the_server_is_halved():
 
 
 def test_one_result_cannot_be_halved():
-    (record,) = encode(sealed(1), FACTS)
-    assert split(record) == []
+    assert sealed(1).halves() == []
 
 
 def entry(count, value="v", prefix="id"):
@@ -147,13 +150,12 @@ def entry(count, value="v", prefix="id"):
     return MetadataEntry(ids, "field", value)
 
 
-def encoded_metadata(*entries):
-    (record,) = encode(seal_metadata(HERE, entries), {})
-    return record
+def metadata(*entries):
+    return seal_metadata(HERE, entries)
 
 
 def test_metadata_has_the_keys_of_the_contract():
-    record = encoded_metadata(entry(2), entry(1, "w"))
+    record = metadata(entry(2), entry(1, "w"))
     assert json.loads(record.body) == {
         "data": [
             {
@@ -167,8 +169,8 @@ def test_metadata_has_the_keys_of_the_contract():
 
 
 def test_metadata_is_halved_by_ids():
-    record = encoded_metadata(entry(1), entry(3, "w"))
-    first, second = split(record)
+    record = metadata(entry(1), entry(3, "w"))
+    first, second = record.halves()
     assert json.loads(first.body)["data"] == [
         {"inference_ids": ["id0"], "field_name": "field", "field_value": "v"},
         {"inference_ids": ["id0"], "field_name": "field", "field_value": "w"},
@@ -176,21 +178,31 @@ def test_metadata_is_halved_by_ids():
     assert json.loads(second.body)["data"] == [
         {"inference_ids": ["id1", "id2"], "field_name": "field", "field_value": "w"}
     ]
-    assert split(encoded_metadata(entry(1))) == []
+    assert metadata(entry(1)).halves() == []
 
 
-def test_the_first_of_several_entries_is_split_from_the_rest():
-    record = encoded_metadata(entry(2), entry(3, "w"), entry(1, "x"))
-    first, rest = split(record, after_entry="first")
-    assert metadata_entries(first) == (entry(2),)
-    assert metadata_entries(rest) == (entry(3, "w"), entry(1, "x"))
-    assert first.created == rest.created == record.created
-    assert len({record.id, first.id, rest.id}) == 3
-    assert (first.seals, rest.seals) == (1, 1)
+def test_metadata_is_divided_by_its_entries():
+    record = metadata(entry(2), entry(3, "w"), entry(1, "x"))
+    parts = record.by_entry()
+    assert [part.entries for part in parts] == [
+        [entry(2)],
+        [entry(3, "w")],
+        [entry(1, "x")],
+    ]
+    assert {part.created for part in parts} == {record.created}
+    assert len({record.id, *(part.id for part in parts)}) == 4
+    assert [part.seals for part in parts] == [1, 1, 1]
+    first, second = record.halves(whole_entries=True)
+    assert first.entries == [entry(2)]
+    assert second.by_entry() == parts[1:]
+    assert record.by_entry(rest=True) == [first, second]
+    assert parts[0].by_entry() == [parts[0]]
 
 
-def test_what_has_one_entry_is_not_split_from_anything():
-    assert split(encoded_metadata(entry(2)), after_entry="first") == []
+def test_one_entry_is_not_divided_between_entries():
+    record = metadata(entry(2))
+    assert record.by_entry() == [record]
+    assert record.halves(whole_entries=True) == []
 
 
 def filled(batch, *args):
@@ -262,10 +274,10 @@ def test_the_last_value_wins_however_entries_are_packed_and_split(seed):
     assert kept(entry for entries in sealed for entry in entries) == kept(given)
     assert len(sealed) > 1
     for entries in sealed:
-        records = [encoded_metadata(*entries)]
+        records = [metadata(*entries)]
         while len(records) < 16:
-            records = [p for r in records for p in split(r, after_entry=None) or [r]]
-        sent = [entry for record in records for entry in metadata_entries(record)]
+            records = [part for each in records for part in each.halves() or [each]]
+        sent = [entry for record in records for entry in record.entries]
         assert kept(sent) == kept(entries)
 
 
@@ -282,11 +294,11 @@ def test_a_batch_is_full_at_a_thousand_ids():
 def test_a_batch_is_full_before_256_kb_however_the_text_is_escaped(letter):
     batch = MetadataBatch()
     bodies = [
-        encoded_metadata(*entries).body
+        metadata(*entries).body
         for index in range(300)
         for entries in filled(batch, [f"{index}" + letter * 900], "f", letter * 500)
     ]
-    bodies.append(encoded_metadata(*batch.seal()).body)
+    bodies.append(metadata(*batch.seal()).body)
     assert all(len(body) <= 262_144 for body in bodies)
     # The control: batches are filled until the next id would be too much.
     longest = len(json.dumps("299" + letter * 900)) + len(",")
@@ -301,7 +313,7 @@ def test_a_batch_is_full_before_256_kb_however_the_text_is_escaped(letter):
 
 
 def test_more_ids_than_a_request_takes_become_several_records():
-    parts = encode(seal_metadata(HERE, (entry(2_500),)), {})
+    parts = in_parts(metadata(entry(2_500)))
     counts = [len(json.loads(p.body)["data"][0]["inference_ids"]) for p in parts]
     assert counts == [1_000, 1_000, 500]
 
@@ -310,23 +322,78 @@ def test_the_api_key_s_fingerprint_is_all_a_record_knows():
     assert set(vars(HERE)) == {"endpoint", "api_key_fingerprint", "client"}
 
 
-def test_the_snapshot_is_let_go_once_the_body_is_made():
-    record = sealed(10)
-    assert record.content is not None
-    (encoded,) = encode(record, FACTS)
-    assert encoded.content is None
+@pytest.mark.parametrize(
+    "record",
+    [
+        sealed(0),
+        sealed(7, {**FACTS, "odd": {1: [float("1e300"), "\ud800"]}}),
+        metadata(entry(3), entry(2, "\u2028 \ud800")),
+    ],
+    ids=["empty", "report", "metadata"],
+)
+def test_what_is_read_back_makes_the_same_bodies(record):
+    content = decode(record.kind, ENCODING_VERSION, record.content.encode())
+    again = replace(record, content=content)
+    assert again.body == record.body
+    halves = [part.body for part in record.halves()]
+    assert [part.body for part in again.halves()] == halves
+    assert again.size == pytest.approx(record.size, rel=0.5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "version", "encoded"),
+    [
+        ("report", ENCODING_VERSION + 1, sealed(1).content.encode()),
+        ("heatmap", ENCODING_VERSION, sealed(1).content.encode()),
+        ("report", ENCODING_VERSION, sealed(1).content.encode()[:-1]),
+        ("report", ENCODING_VERSION, b"{}\n"),
+        ("report", ENCODING_VERSION, b""),
+        ("metadata", ENCODING_VERSION, b'{"data":[{}]}'),
+    ],
+)
+def test_what_is_no_content_of_this_version_is_not_read(kind, version, encoded):
+    with pytest.raises(ValueError, match=r"."):
+        decode(kind, version, encoded)
 
 
 def test_reports_of_one_window_become_one_with_the_best_of_each_class():
-    older = seal_report(HERE, "w", PlainSnapshot({"a": 0.5, "b": 0.9}))
-    newer = seal_report(HERE, "w", PlainSnapshot({"b": 0.8, "c": 0.1, "a": 0.6}))
-    encoded = [*encode(older, FACTS), *encode(newer, FACTS)]
-    (merged,) = merge_reports(encoded)
+    older = described(seal_report(HERE, "w", window_of({"a": 0.5, "b": 0.9})))
+    newer = described(seal_report(HERE, "w", window_of({"b": 0.8, "c": 0.1, "a": 0.6})))
+    old, (merged,) = merge_reports([older, newer])
+    assert old == [older, newer]
     body = json.loads(merged.body)
     best = {
         each["class_name"]: each["confidence"] for each in body["inference_results"]
     }
     assert list(best.items()) == [("a", 0.6), ("b", 0.9), ("c", 0.1)]
-    assert body["timestamp"] == newer.content.sealed_at
+    assert body["timestamp"] == newer.content.closed_at
     assert merged.seals == 2
-    assert merged.id not in {each.id for each in encoded}
+    assert merged.id not in {older.id, newer.id}
+
+
+def test_reports_of_one_window_to_two_destinations_are_one_content_when_merged():
+    records = [described(seal_report(HERE, "w", window_of({"a": 0.5}))) for _ in "ab"]
+    others = [
+        replace(each, destination=THERE, id=f"{each.id}.there") for each in records
+    ]
+    _, (here,) = merge_reports(records)
+    _, (there,) = merge_reports(others)
+    assert here.content_id == there.content_id == here.id
+    assert there.id == f"{here.id}.there"
+    assert there.body == here.body
+
+
+def test_a_window_of_which_a_part_is_gone_is_not_merged():
+    """The whole would repeat what was sent."""
+    first = described(seal_report(HERE, "w", window_of({"a": 0.5, "b": 0.9})))
+    whole = described(seal_report(HERE, "w", window_of({"a": 0.6, "c": 0.1})))
+    later = described(seal_report(HERE, "w", window_of({"a": 0.1})))
+    _, part = whole.halves()
+    old, merged = merge_reports([first, part, later])
+    assert old == [first, later]
+    assert len(merged) == 1
+    old, merged = merge_reports([first, *whole.halves(), later])  # the control
+    assert len(old) == 4
+    assert [each["class_name"] for each in json.loads(merged[0].body)[RESULTS]] == [
+        *("a", "b", "c")
+    ]

@@ -1,0 +1,340 @@
+"""What records say: closed windows and metadata, and the request bodies made of them.
+
+A body is a function of a content and a part of it alone, so that a repetition is the
+same byte for byte, in this process and in those that read the content from the outbox.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import sha256
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from peakhold._peakhold import WindowSnapshot
+from peakhold.errors import PeakholdError
+from peakhold.records.metadata import (
+    FRAME_BYTES,
+    METADATA_BODY_LIMIT,
+    METADATA_IDS_LIMIT,
+    MetadataEntry,
+    bytes_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Mapping
+
+Kind = Literal["report", "metadata"]
+Part = tuple[int, int]
+"""Lines of a report, or ids of metadata: the first one's number, and the number after
+the last one's."""
+
+ENCODING_VERSION = 1
+"""Version of what ``encode`` returns, and of the bodies that are made of it. Fixed: a
+change of either is another version, beside which this one stays."""
+REPORT_BODY_LIMIT = 512 * 1024
+"""Bytes of a request body; what is larger goes as several requests."""
+
+_HEAD_BYTES = 700
+"""Bytes of a report that has no result, estimated."""
+_ENTRY_BYTES = 60
+_SOURCE = "workflow"
+_SOURCE_INFO = "ModelMonitoringInferenceAggregatorBlockV1"
+
+
+class UnencodableError(PeakholdError):
+    """A record holds what no JSON can say; no later attempt would do better."""
+
+
+class Content(ABC):
+    """What a record, or several to several destinations, are of. Never changes.
+
+    Attributes:
+        kind: Which request is made of it.
+    """
+
+    kind: ClassVar[Kind]
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Bytes that it takes in memory, estimated."""
+
+    @property
+    @abstractmethod
+    def length(self) -> int:
+        """Lines or ids that it has."""
+
+    @abstractmethod
+    def encode(self) -> bytes:
+        """Return it as bytes, for ``decode``."""
+
+    @abstractmethod
+    def body(self, part: Part) -> bytes:
+        """Return the request body of a part."""
+
+    @abstractmethod
+    def parts(self) -> list[Part]:
+        """Return as few parts as fit in a request each, at least one."""
+
+    @abstractmethod
+    def halves(self, part: Part, *, whole_entries: bool = False) -> list[Part]:
+        """Return two halves of a part; nothing if it cannot be divided.
+
+        Args:
+            part: What to divide.
+            whole_entries: Whether entries of metadata are to be left whole.
+        """
+
+
+def decode(kind: str, version: int, encoded: bytes) -> Content:
+    """Read what ``Content.encode`` has returned.
+
+    Raises:
+        ValueError: If it is anything else.
+        TypeError: Likewise.
+    """
+    if version != ENCODING_VERSION:
+        raise ValueError(f"version {version} of an encoding is not known")
+    try:
+        return _CONTENTS[kind].decode(encoded)
+    except LookupError as error:
+        raise ValueError(f"no encoded content: {error}") from error
+
+
+@dataclass(frozen=True)
+class ReportContent(Content):
+    """A closed window.
+
+    Attributes:
+        snapshot: Its peaks.
+        closed_at: Local time of closing, ISO 8601 and without offset: a contract.
+        facts: What the report says about the device, as JSON has it.
+        window: Key of the window; waiting reports of one key may be merged. Not
+            encoded.
+    """
+
+    snapshot: WindowSnapshot
+    closed_at: str
+    facts: Mapping[str, object]
+    window: Hashable = None
+
+    kind = "report"
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in memory, estimated without emptying the window."""
+        return size_of(self.snapshot)
+
+    @property
+    def length(self) -> int:
+        """Lines of the report."""
+        return self.snapshot.lines
+
+    @property
+    def merge_key(self) -> str | None:
+        """What contents that may be merged have in common; None once decoded."""
+        if self.window is None:
+            return None
+        window = repr(self.window).encode("utf-8", "surrogatepass")
+        return sha256(window).hexdigest()[:16]
+
+    def described(self, facts: Mapping[str, object]) -> ReportContent:
+        """Return it with device id, server version and system information.
+
+        Raises:
+            UnencodableError: If there is a number that JSON does not have.
+        """
+        return replace(self, facts=json.loads(_dumps(facts)))
+
+    def merged(self, later: Iterable[ReportContent]) -> ReportContent:
+        """Return this window and later ones of its key as the last of them.
+
+        Of each class the highest confidence stays, and the oldest of equal ones.
+        """
+        last, snapshot = self, self.snapshot
+        for last in later:
+            snapshot = snapshot.merge(last.snapshot)
+        return replace(last, snapshot=snapshot)
+
+    def encode(self) -> bytes:
+        """Return closing time and facts as a line of JSON, and the snapshot."""
+        head = {"closed_at": self.closed_at, "facts": self.facts}
+        return _dumps(head) + b"\n" + self.snapshot.encode()
+
+    @classmethod
+    def decode(cls, encoded: bytes) -> ReportContent:
+        """Read what ``encode`` has returned."""
+        head, _, snapshot = encoded.partition(b"\n")
+        known = json.loads(head)
+        decoded = WindowSnapshot.decode(snapshot)
+        return cls(decoded, known["closed_at"], known["facts"])
+
+    def body(self, part: Part) -> bytes:
+        """Return the request body of some lines."""
+        return self._opening() + self.snapshot.report_json(*part) + b"]}"
+
+    def parts(self) -> list[Part]:
+        """Return as few runs of lines as fit in a request each, at least one."""
+        room = REPORT_BODY_LIMIT - len(self._opening()) - len(b"]}")
+        return list(pairwise(self.snapshot.report_parts(room)))
+
+    def halves(self, part: Part, *, whole_entries: bool = False) -> list[Part]:
+        """Return two halves of some lines; nothing of one."""
+        del whole_entries  # there are none
+        return _divided(part, (part[0] + part[1]) // 2)
+
+    def _opening(self) -> bytes:
+        head = {
+            "timestamp": self.closed_at,
+            "source": _SOURCE,
+            "source_info": _SOURCE_INFO,
+            **self.facts,
+        }
+        return _dumps(head)[:-1] + b',"inference_results":['
+
+
+@dataclass(frozen=True)
+class MetadataContent(Content):
+    """Field values, and the inferences they belong to."""
+
+    entries: tuple[MetadataEntry, ...]
+
+    kind = "metadata"
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in memory, estimated."""
+        return sum(
+            _ENTRY_BYTES
+            + len(entry.field_name)
+            + len(entry.field_value)
+            + sum(len(inference_id) + 3 for inference_id in entry.inference_ids)
+            for entry in self.entries
+        )
+
+    @property
+    def length(self) -> int:
+        """Ids of all entries."""
+        return self._ends[-1]
+
+    def encode(self) -> bytes:
+        """Return the body of all of it, which holds everything."""
+        return self._encoded
+
+    @classmethod
+    def decode(cls, encoded: bytes) -> MetadataContent:
+        """Read what ``encode`` has returned."""
+        return cls(
+            tuple(
+                MetadataEntry(
+                    tuple(entry["inference_ids"]),
+                    entry["field_name"],
+                    entry["field_value"],
+                )
+                for entry in json.loads(encoded)["data"]
+            )
+        )
+
+    def body(self, part: Part) -> bytes:
+        """Return the request body of some ids."""
+        if part == (0, self.length):
+            return self._encoded
+        return self._body(part)
+
+    def _body(self, part: Part) -> bytes:
+        data = [
+            {
+                "inference_ids": entry.inference_ids,
+                "field_name": entry.field_name,
+                "field_value": entry.field_value,
+            }
+            for entry in self.entries_of(part)
+        ]
+        return _dumps({"data": data})
+
+    def entries_of(self, part: Part) -> list[MetadataEntry]:
+        """Return the entries of some ids, the first and the last one cut."""
+        first, last = part
+        return [
+            replace(
+                entry,
+                inference_ids=entry.inference_ids[max(0, first - start) : last - start],
+            )
+            for entry, (start, end) in zip(
+                self.entries, pairwise(self._ends), strict=True
+            )
+            if start < last and end > first
+        ]
+
+    def parts(self) -> list[Part]:
+        """Return as few runs of ids as the limits of a request allow, at least one."""
+        length = self.length
+        if length <= METADATA_IDS_LIMIT and len(self._encoded) <= METADATA_BODY_LIMIT:
+            return [(0, length)]
+        ends, used, held = [0], FRAME_BYTES, 0
+        for entry, (start, _) in zip(self.entries, pairwise(self._ends), strict=True):
+            key = entry.field_name, entry.field_value
+            for number, inference_id in enumerate(entry.inference_ids, start):
+                begins = number == start
+                size = bytes_of(key, inference_id, begins=begins)
+                if held == METADATA_IDS_LIMIT or (
+                    held and used + size > METADATA_BODY_LIMIT
+                ):
+                    ends.append(number)
+                    used, held = FRAME_BYTES, 0
+                    size = bytes_of(key, inference_id, begins=True)
+                used += size
+                held += 1
+        return list(pairwise([*ends, length]))
+
+    def by_entry(self, part: Part) -> list[Part]:
+        """Return a part for each entry of a part."""
+        first, last = part
+        ends = [end for end in self._ends if first < end < last]
+        return list(pairwise([first, *ends, last]))
+
+    def halves(self, part: Part, *, whole_entries: bool = False) -> list[Part]:
+        """Return two halves of some ids; nothing if they cannot be divided."""
+        if whole_entries:
+            entries = self.by_entry(part)
+            return _divided(part, entries[len(entries) // 2][0])
+        return _divided(part, (part[0] + part[1]) // 2)
+
+    @cached_property
+    def _encoded(self) -> bytes:
+        return self._body((0, self.length))
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        """Ids up to the end of each entry, and before all of them."""
+        lengths = (len(entry.inference_ids) for entry in self.entries)
+        return list(accumulate(lengths, initial=0))
+
+
+_CONTENTS: dict[str, type[ReportContent | MetadataContent]] = {
+    "report": ReportContent,
+    "metadata": MetadataContent,
+}
+
+
+def size_of(snapshot: WindowSnapshot) -> int:
+    """Return the bytes that a closed window takes in memory, estimated."""
+    return _HEAD_BYTES + snapshot.nbytes
+
+
+def _divided(part: Part, at: int) -> list[Part]:
+    first, last = part
+    return [(first, at), (at, last)] if first < at < last else []
+
+
+def _dumps(value: Any) -> bytes:
+    # An injected client may describe its system with objects that are not JSON.
+    try:
+        text = json.dumps(value, separators=(",", ":"), allow_nan=False, default=str)
+    except ValueError as error:
+        raise UnencodableError(str(error)) from error
+    return text.encode("ascii")

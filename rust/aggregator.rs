@@ -10,15 +10,16 @@
 #![allow(unsafe_code)]
 
 use crate::frame::{Frame, Spelling};
-use crate::journal::{JournalSettings, Journals, Record, WindowJournal};
+use crate::journal::{Journal, Record, WindowJournal};
 use crate::label::Encoding;
 use crate::memo::Holder;
 use crate::mutants::mutant;
 use crate::recent::Recent;
+use crate::record::WindowId;
 use crate::reject::{Reason, Tally};
 use crate::rotation::{Current, Pinned, Replaced};
 use crate::snapshot::Snapshot;
-use crate::sync::{AtomicU64, Ordering, thread_local};
+use crate::sync::{AtomicU64, Ordering, thread_local, unmodelled};
 use crate::window::{Class, FrameReduction, Head, Model, Texts, Window};
 use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
@@ -57,7 +58,7 @@ pub struct Aggregator {
     current: Current<Window>,
     windows: AtomicU64,
     limit: u64,
-    journals: OnceLock<Arc<Journals>>,
+    journals: OnceLock<Journals>,
 }
 
 impl Default for Aggregator {
@@ -75,17 +76,17 @@ impl Aggregator {
 
     /// Makes an aggregator whose windows also write their record highs to files.
     #[must_use]
-    pub fn journaled(limit: u64, settings: JournalSettings) -> Self {
-        Self::with_journals(limit, OnceLock::from(Arc::new(Journals::new(settings))))
+    pub fn journaled(limit: u64, journal: Arc<Journal>, about: &[u8]) -> Self {
+        Self::with_journals(limit, OnceLock::from(Journals::new(journal, about)))
     }
 
     /// Has the windows that begin from now on write their record highs to files, too, if none do so far.
-    pub fn begin_journals(&self, settings: JournalSettings) {
-        // An aggregator keeps the files it has.
-        let _ = self.journals.set(Arc::new(Journals::new(settings)));
+    pub fn begin_journals(&self, journal: Arc<Journal>, about: &[u8]) {
+        // An aggregator keeps the journal it has.
+        let _ = self.journals.set(Journals::new(journal, about));
     }
 
-    fn with_journals(limit: u64, journals: OnceLock<Arc<Journals>>) -> Self {
+    fn with_journals(limit: u64, journals: OnceLock<Journals>) -> Self {
         let current = Current::new(window(0, limit, journals.get()));
         Self { number: Holder::new(), current, windows: AtomicU64::new(1), limit, journals }
     }
@@ -121,16 +122,6 @@ impl Aggregator {
     pub fn close(&self) -> Closed {
         let sequence = self.windows.fetch_add(1, Ordering::Relaxed);
         Closed(self.current.replace(window(sequence, self.limit, self.journals.get())))
-    }
-
-    /// Makes the file of the current window's journal, if there is to be one, so that no observer has to wait for that.
-    ///
-    /// A drain removes it, used or not.
-    pub fn prepare_journal(&self) {
-        let journal = self.current.pin().journal().cloned();
-        if let Some(journal) = journal {
-            journal.prepare();
-        }
     }
 }
 
@@ -269,8 +260,29 @@ impl Rows<'_> {
     }
 }
 
-fn window(sequence: u64, limit: u64, journals: Option<&Arc<Journals>>) -> Window {
-    let journal = journals.map(|journals| Arc::new(WindowJournal::new(journals.clone(), sequence)));
+/// Where the windows of an aggregator are written down.
+struct Journals {
+    journal: Arc<Journal>,
+    /// Number of the aggregator within the process.
+    aggregator: u64,
+    about: Arc<[u8]>,
+}
+
+impl Journals {
+    fn new(journal: Arc<Journal>, about: &[u8]) -> Self {
+        static NEXT: unmodelled::AtomicU64 = unmodelled::AtomicU64::new(0);
+        Self { journal, aggregator: NEXT.fetch_add(1, Ordering::Relaxed), about: about.into() }
+    }
+}
+
+fn window(sequence: u64, limit: u64, journals: Option<&Journals>) -> Window {
+    let journal = journals.map(|journals| {
+        Arc::new(WindowJournal::new(
+            journals.journal.clone(),
+            WindowId { aggregator: journals.aggregator, window: sequence },
+            journals.about.clone(),
+        ))
+    });
     Window::new(sequence, limit, journal)
 }
 

@@ -6,7 +6,7 @@
 //! encoded, and put in the order of a report.
 //!
 //! # What it guarantees
-//! * Nobody waits: observing and draining take no lock. (The allocator may, and the first record of a [`WindowJournal`] waits for its file.)
+//! * Nobody waits: observing and draining take no lock. (The allocator may; and what raises a peak waits its turn to be written to a [`Journal`], if there is one.)
 //! * Each observation is in exactly one drained window; one that returned before a drain began is in that drain's window or an earlier one.
 //! * Memory grows with classes and models, never with frames, and returns when a window closes.
 //! * Bad rows are counted by [`Reason`] and cost nothing but themselves.
@@ -57,9 +57,10 @@ pub use cells::Peak;
 pub use column::{Column, Number};
 pub use frame::{Confidences, Frame, Name, Names};
 pub use ids::{unique_integers, unique_rows};
-pub use journal::{JournalSettings, WindowJournal};
+pub use journal::{Journal, JournalSettings, WindowJournal};
 pub use label::{Encoding, MAX_CHARS};
-pub use recovery::{JournalError, Recovered, recover};
+pub use record::WindowId;
+pub use recovery::{JournalError, Recovered, RecoveredWindow, recover};
 pub use reject::{Reason, Rejections, Tally};
 pub use snapshot::{ClassPeak, DecodeError, Place, Representative, Snapshot};
 pub use window::Texts;

@@ -1,25 +1,36 @@
-//! From the bytes of a journal, in whatever state they are, to the peaks that were written.
+//! From the bytes of a process's segments, in whatever state they are, to the windows that were open.
 //!
-//! The longest run of whole records from the start is taken, and nothing after it: whatever the bytes are, reading them ends
-//! without a panic, and every peak found was written. Records that stand there twice or in another order make no difference,
-//! because merging peaks makes none (see [`crate::snapshot`]) and names are looked up at the end if need be.
+//! Whatever the bytes are, reading them ends without a panic, every peak found was written, and what is damaged costs its own
+//! record only. Records that stand there twice or in another order make no difference, because merging peaks makes none (see [`crate::snapshot`]).
 
-use crate::record::{Entry, Header, MAGIC, Named, VERSION, unseal};
+use crate::record::{Beginning, Entry, Frame, Kind, Opened, Records, VERSION, WindowId, beginning};
 use crate::snapshot::{ClassPeak, Place, Snapshot};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashSet};
 
-/// What a journal holds.
+/// A window that was not committed.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Recovered {
-    /// What was to be known about the window; `None` if not even that is whole.
+pub struct RecoveredWindow {
+    /// What was to be known about the window; `None` if that is damaged.
     pub about: Option<Vec<u8>>,
+    /// When it was closed, in microseconds since 1970; `None` if it was open.
+    pub closed_at: Option<i64>,
     /// The peaks.
     pub snapshot: Snapshot,
-    /// Whether the bytes go on after the last whole record.
-    pub damaged: bool,
 }
 
-/// Bytes that are not a journal that this version can read.
+/// What the segments of a process hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Recovered {
+    /// Windows that were not committed.
+    pub windows: BTreeMap<WindowId, RecoveredWindow>,
+    /// Stretches of bytes that are not whole records.
+    pub damaged: u64,
+    /// Records of kinds that this version does not know.
+    pub unknown: u64,
+    committed: HashSet<WindowId>,
+}
+
+/// Bytes that are not a segment that this version can read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JournalError {
@@ -32,7 +43,7 @@ pub enum JournalError {
 impl std::fmt::Display for JournalError {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Foreign => formatter.write_str("the file is no journal of peakhold"),
+            Self::Foreign => formatter.write_str("the file is not a journal of peakhold"),
             Self::NewerVersion(version) => {
                 write!(formatter, "journal layout {version} is not known, only {VERSION}: upgrade peakhold")
             }
@@ -42,47 +53,100 @@ impl std::fmt::Display for JournalError {
 
 impl std::error::Error for JournalError {}
 
-/// Reads a journal as far as it is whole.
+/// Reads the segments of a process, in any order.
 ///
 /// # Errors
-/// If the bytes are of another file or a later version.
-pub fn recover(bytes: &[u8]) -> Result<Recovered, JournalError> {
-    let cut = Recovered { damaged: true, ..Recovered::default() };
-    let Some(rest) = bytes.strip_prefix(MAGIC) else {
-        return if MAGIC.starts_with(bytes) { Ok(cut) } else { Err(JournalError::Foreign) };
-    };
-    let (rest, header) = match rest.split_first() {
-        None => return Ok(cut),
-        Some((&VERSION, rest)) => match unseal(rest) {
-            None => return Ok(cut),
-            Some((header, rest)) => (rest, header),
-        },
-        Some((&version, _)) if version > VERSION => return Err(JournalError::NewerVersion(version)),
-        Some(_) => return Err(JournalError::Foreign),
-    };
-    let Ok((Header { window, about }, [])) = postcard::take_from_bytes(header) else { return Ok(cut) };
-    let mut peaks = Peaks { window, ..Peaks::default() };
-    let mut rest = rest;
-    let whole = loop {
-        match unseal(rest) {
-            None => break rest.is_empty(),
-            Some((payload, after)) => {
-                let Some(entries) = entries(payload) else { break false };
-                for entry in entries {
-                    peaks.add(entry);
+/// If one is another file, or of a later version.
+pub fn recover<'a>(segments: impl IntoIterator<Item = &'a [u8]>) -> Result<Recovered, JournalError> {
+    let mut recovered = Recovered::default();
+    for bytes in segments {
+        recovered.add(bytes)?;
+    }
+    Ok(recovered)
+}
+
+impl Recovered {
+    /// Adds what a segment holds.
+    ///
+    /// # Errors
+    /// If it is another file, or of a later version.
+    pub fn add(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
+        match beginning(bytes) {
+            Beginning::Foreign => Err(JournalError::Foreign),
+            Beginning::Newer(version) => Err(JournalError::NewerVersion(version)),
+            Beginning::Damaged => {
+                // Nothing was lost with one that its process was killed making.
+                self.damaged += u64::from(!bytes.is_empty());
+                Ok(())
+            }
+            Beginning::Whole { marker, records, undamaged } => {
+                let mut records = Records::new(records, marker);
+                for (kind, version, content) in records.by_ref() {
+                    if self.take(kind, version, content).is_none() {
+                        self.unknown += 1;
+                    }
                 }
-                rest = after;
+                self.damaged += records.damaged + u64::from(!undamaged);
+                Ok(())
             }
         }
-    };
-    let (snapshot, complete) = peaks.finish();
-    Ok(Recovered { about: Some(about.to_vec()), snapshot, damaged: !(whole && complete) })
+    }
+
+    /// Takes a record in; `None` if it is not known.
+    fn take(&mut self, kind: u8, version: u8, content: &[u8]) -> Option<()> {
+        if version != 1 {
+            return None;
+        }
+        if kind == Kind::Opened as u8 {
+            let Opened { id, about } = postcard::from_bytes(content).ok()?;
+            if let Some(window) = self.window(id) {
+                window.about = Some(about.to_vec());
+            }
+        } else if kind == Kind::Maxima as u8 {
+            let (frame, rest) = postcard::take_from_bytes::<Frame<'_>>(content).ok()?;
+            let entries = entries(rest)?;
+            if let Some(window) = self.window(frame.id) {
+                for entry in entries {
+                    window.snapshot.insert(frame.model_id, entry.class_name.to_owned(), peak(frame, entry));
+                }
+            }
+        } else if kind == Kind::Closed as u8 {
+            let (id, at) = postcard::from_bytes(content).ok()?;
+            if let Some(window) = self.window(id) {
+                window.closed_at = Some(at);
+            }
+        } else if kind == Kind::Committed as u8 {
+            let id = postcard::from_bytes(content).ok()?;
+            self.windows.remove(&id);
+            self.committed.insert(id);
+        } else {
+            return None;
+        }
+        Some(())
+    }
+
+    /// The window of an id, unless it was committed.
+    fn window(&mut self, id: WindowId) -> Option<&mut RecoveredWindow> {
+        (!self.committed.contains(&id)).then(|| self.windows.entry(id).or_default())
+    }
+}
+
+fn peak(frame: Frame<'_>, entry: Entry<'_>) -> ClassPeak {
+    let place = |arrival| Place { window: frame.id.window, model: frame.model, arrival };
+    let (inference_id, prediction_type) = entry.texts.unwrap_or_default();
+    ClassPeak {
+        first: place(entry.first),
+        at: place(entry.arrival),
+        confidence: entry.confidence,
+        inference_id: inference_id.to_owned(),
+        prediction_type: prediction_type.to_owned(),
+    }
 }
 
 /// The entries of a record, if it holds entries and nothing else.
-fn entries(payload: &[u8]) -> Option<Vec<Entry<'_>>> {
+fn entries(content: &[u8]) -> Option<Vec<Entry<'_>>> {
     let mut entries: Vec<Entry<'_>> = Vec::new();
-    let mut rest = payload;
+    let mut rest = content;
     while !rest.is_empty() {
         let mut entry: Entry<'_>;
         (entry, rest) = postcard::take_from_bytes(rest).ok()?;
@@ -90,41 +154,4 @@ fn entries(payload: &[u8]) -> Option<Vec<Entry<'_>>> {
         entries.push(entry);
     }
     (!entries.is_empty() && entries.iter().all(|entry| entry.confidence.is_finite())).then_some(entries)
-}
-
-/// Peaks of one window, gathered entry by entry.
-#[derive(Default)]
-struct Peaks<'a> {
-    window: u64,
-    names: HashMap<u32, Named<'a>>,
-    /// Entries whose class has no name so far.
-    nameless: Vec<Entry<'a>>,
-    snapshot: Snapshot,
-}
-
-impl<'a> Peaks<'a> {
-    fn add(&mut self, entry: Entry<'a>) {
-        if let Some(named) = entry.named {
-            self.names.insert(entry.class, named);
-        }
-        let Some(named) = self.names.get(&entry.class) else { return self.nameless.push(entry) };
-        let place = |arrival| Place { window: self.window, model: named.model, arrival };
-        let (inference_id, prediction_type) = entry.texts.unwrap_or_default();
-        let peak = ClassPeak {
-            first: place(entry.first),
-            at: place(entry.arrival),
-            confidence: entry.confidence,
-            inference_id: inference_id.to_owned(),
-            prediction_type: prediction_type.to_owned(),
-        };
-        self.snapshot.insert(named.model_id, named.class_name.to_owned(), peak);
-    }
-
-    /// The peaks, and whether every entry found its name.
-    fn finish(mut self) -> (Snapshot, bool) {
-        for entry in std::mem::take(&mut self.nameless) {
-            self.add(entry);
-        }
-        (self.snapshot, self.nameless.is_empty())
-    }
 }

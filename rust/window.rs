@@ -302,8 +302,7 @@ impl Window {
             Limit { held: &self.class_count, most: self.limit, text: &self.text, excess: Reason::TooManyClasses };
         find_or_add(&model.classes, name, &limit, || {
             label::validate(name)?;
-            let journaled = Journaled::new(self.journal.as_deref());
-            Ok(Class { first: AtomicU64::new(first), peak: PeakSlot::new(), journaled })
+            Ok(Class { first: AtomicU64::new(first), peak: PeakSlot::new(), journaled: Journaled::new() })
         })
     }
 

@@ -4,6 +4,7 @@ from os import PathLike
 from typing import Any, Final, TypedDict, final, type_check_only
 
 __all__ = [
+    "Journal",
     "PeakAggregator",
     "WindowJournal",
     "WindowSnapshot",
@@ -35,24 +36,20 @@ class PeakAggregator:
 
     Holds one peak per class and model, never a frame: memory grows with classes and
     models, not with detections. Any number of threads may observe and drain at once,
-    and nobody waits for a lock, but for the first record of a journal.
+    and nobody waits for a lock, but to write to a journal.
 
     `PEAKHOLD_MAX_CLASSES` (default 100,000), read when an aggregator is made, bounds
     the classes of one window, counted per model, and its models. Names and ids take at
     most 64 MiB of it.
 
-    With a `journal`, record highs are also written to a file per window before
-    `observe` returns, so that a killed process loses none. Nothing raises because of
-    that file; `WindowJournal.error` says whether it is whole.
+    With a `journal`, what raises a peak is also written there before `observe` returns,
+    so that a killed process loses none. Nothing raises because of that;
+    `WindowJournal.error` says whether it is whole.
 
     Args:
-        journal: What the files' paths begin with; `-`, the number of the window and
-            `.journal` follow. No other aggregator may use the same.
-        about: Stands at the head of each file, for whoever recovers it; nothing by
+        journal: Where the windows are written down; several aggregators may share it.
+        about: Stands there with each window, for whoever recovers it; nothing by
             default.
-        sync: Whether to wait for the disk, so that the loss of power loses none either.
-        limit: Bytes that the journals of the process may take; a window whose next
-            record would not fit goes on without one.
 
     Raises:
         ValueError: If `PEAKHOLD_MAX_CLASSES` is not a whole number of at least 1.
@@ -61,10 +58,8 @@ class PeakAggregator:
     def __new__(
         cls,
         *,
-        journal: str | PathLike[str] | None = None,
+        journal: Journal | None = None,
         about: bytes = ...,
-        sync: bool = False,
-        limit: int = ...,
     ) -> PeakAggregator: ...
     def observe(self, predictions: Any, model_id: str) -> int:
         """Take one frame of a model.
@@ -123,28 +118,12 @@ class PeakAggregator:
         the snapshot is first used. Its journal stays until `WindowJournal.remove`.
         """
 
-    def begin_journals(
-        self,
-        journal: str | PathLike[str],
-        *,
-        about: bytes = ...,
-        sync: bool = False,
-        limit: int = ...,
-    ) -> None:
+    def begin_journals(self, journal: Journal, *, about: bytes = ...) -> None:
         """Have the windows that begin from now on write journals, if none do so far.
 
         Args:
-            journal: As for the constructor, as the others.
-            about: Stands at the head of each file.
-            sync: Whether to wait for the disk.
-            limit: Bytes that the journals of the process may take.
-        """
-
-    def prepare_journal(self) -> None:
-        """Make the file of the open window's journal ahead of its first record.
-
-        `observe` need not wait for that then. Without a `journal` it does nothing;
-        draining removes the file, used or not.
+            journal: As for the constructor.
+            about: As for the constructor.
         """
 
     @property
@@ -230,15 +209,48 @@ class WindowSnapshot:
         """Classes held, counted per model."""
 
 @final
-class WindowJournal:
-    """The file that a closed window's record highs were written to.
+class Journal:
+    """The journal of the windows of a process: segments of at most 4 MiB.
 
-    There is none on the disk if nothing was observed.
+    One is open at a time, however many windows there are. A forked child needs a
+    journal of its own.
+
+    Args:
+        directory: Where the segments are; it is made with the first of them. Its parent
+            holds the directories of other processes.
+        sync: Whether to wait for the disk, so that the loss of power loses none either.
+        limit: Bytes of all segments below the parent from which on no more are made.
+            Windows go without a journal then.
     """
+
+    def __new__(
+        cls, directory: str | PathLike[str], *, sync: bool = False, limit: int = ...
+    ) -> Journal: ...
+    def commit(self, aggregator: int, window: int) -> None:
+        """Note that a window is safe elsewhere, whoever wrote it.
+
+        Args:
+            aggregator: Number of its aggregator.
+            window: Its number.
+
+        Raises:
+            OSError: If that cannot be written.
+        """
+
+    def tidy(self) -> None:
+        """Copy what open windows have in old segments to new ones if those are many.
+
+        Raises:
+            OSError: If files cannot be read or written; nothing is lost then.
+        """
+
+@final
+class WindowJournal:
+    """What a closed window wrote to the journal of its process."""
 
     @property
     def name(self) -> str:
-        """File name without its suffix."""
+        """Directory, number of the aggregator and of the window, joined by `-`."""
 
     @property
     def error(self) -> str | None:
@@ -246,33 +258,51 @@ class WindowJournal:
 
     @property
     def slow_writes(self) -> int:
-        """Writes to its aggregator's journals that took over 5 ms.
+        """Writes of the process that took over 5 ms.
 
         After the first one, `observe` writes without holding the interpreter.
         """
 
+    def close(self, at: int, /) -> bool:
+        """Note when the window was closed.
+
+        Args:
+            at: Microseconds since 1970.
+
+        Returns:
+            Whether the window is in the journal. It is not if nothing was written, or
+            the journal was moved by somebody who took it for that of a dead process.
+
+        Raises:
+            OSError: If that cannot be written.
+        """
+
     def remove(self) -> None:
-        """Delete the file: the window is safe elsewhere.
+        """Note that the window is safe elsewhere.
 
         What an observer that was slower than the closing writes afterwards goes
         nowhere.
 
         Raises:
-            OSError: If there is a file and it cannot be deleted.
+            OSError: If that cannot be written.
         """
 
-def recover_journal(data: bytes, /) -> tuple[bytes | None, WindowSnapshot, bool]:
-    """Read a journal as far as it is whole.
+def recover_journal(
+    segments: list[bytes], /
+) -> tuple[list[tuple[int, int, bytes | None, int | None, WindowSnapshot]], int, int]:
+    """Read the segments of a process.
 
     Args:
-        data: The bytes of the file, in whatever state they are.
+        segments: The bytes of the files, in whatever state they are.
 
     Returns:
-        The `about` of its aggregator, None if not even that is whole; what the window
-        held; whether the bytes go on after the last whole record.
+        The windows that were not committed, each with the number of its aggregator, its
+        own, its `about` (None if that is damaged), when it was closed in microseconds
+        since 1970 (None if it was open), and what it held; how many stretches of bytes
+        are damaged; how many records are of kinds that this version does not know.
 
     Raises:
-        ValueError: If it is a file of something else or of a later version.
+        ValueError: If one is a file of something else or of a later version.
     """
 
 def unique_inference_ids(predictions: Any) -> list[str]:

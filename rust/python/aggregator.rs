@@ -1,14 +1,12 @@
 //! `peakhold.PeakAggregator`.
 
+use super::journal::Journal;
 use super::snapshot::{WindowSnapshot, detached_if_large, report};
 use super::{classification, detections, items, tensors, texts, warnings};
-use crate::{
-    Aggregator, Confidences, DEFAULT_MAX_CLASSES, Frame, JournalSettings, Names, Observation, Reason, Rejections, Tally,
-};
+use crate::{Aggregator, Confidences, DEFAULT_MAX_CLASSES, Frame, Names, Observation, Reason, Rejections, Tally};
 use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
-use std::path::PathBuf;
 
 const MAX_CLASSES: &str = "PEAKHOLD_MAX_CLASSES";
 
@@ -22,8 +20,8 @@ pub(super) struct PeakAggregator {
 #[pymethods]
 impl PeakAggregator {
     #[new]
-    #[pyo3(signature = (*, journal = None, about = Vec::new(), sync = false, limit = u64::MAX))]
-    fn new(journal: Option<PathBuf>, about: Vec<u8>, sync: bool, limit: u64) -> PyResult<Self> {
+    #[pyo3(signature = (*, journal = None, about = &b""[..]))]
+    fn new(journal: Option<&Journal>, about: &[u8]) -> PyResult<Self> {
         let max_classes = match std::env::var(MAX_CLASSES) {
             Err(std::env::VarError::NotPresent) => DEFAULT_MAX_CLASSES,
             value => {
@@ -35,7 +33,7 @@ impl PeakAggregator {
             }
         };
         let aggregator = match journal {
-            Some(prefix) => Aggregator::journaled(max_classes, JournalSettings { prefix, about, sync, limit }),
+            Some(journal) => Aggregator::journaled(max_classes, journal.0.clone(), about),
             None => Aggregator::new(max_classes),
         };
         Ok(Self { aggregator, rejections: Rejections::default() })
@@ -99,14 +97,9 @@ impl PeakAggregator {
     }
 
     /// Have the windows that begin from now on write journals, if none do so far.
-    #[pyo3(signature = (journal, *, about = Vec::new(), sync = false, limit = u64::MAX))]
-    fn begin_journals(&self, journal: PathBuf, about: Vec<u8>, sync: bool, limit: u64) {
-        self.aggregator.begin_journals(JournalSettings { prefix: journal, about, sync, limit });
-    }
-
-    /// Make the file of the open window's journal ahead of its first record.
-    fn prepare_journal(&self, py: Python<'_>) {
-        py.detach(|| self.aggregator.prepare_journal());
+    #[pyo3(signature = (journal, *, about = &b""[..]))]
+    fn begin_journals(&self, journal: &Journal, about: &[u8]) {
+        self.aggregator.begin_journals(journal.0.clone(), about);
     }
 
     /// Classes in the open window, counted per model; 0 if nothing was taken.

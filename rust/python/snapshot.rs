@@ -1,6 +1,6 @@
 //! `peakhold._peakhold.WindowSnapshot`, and reports as Python lists.
 
-use super::journal::Journal;
+use super::journal::OfWindow;
 use super::names;
 use crate::{Closed, Snapshot, WindowJournal};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -119,8 +119,8 @@ impl WindowSnapshot {
 
     /// The file of the closed window's record highs; None if it has none.
     #[getter]
-    fn journal(&self) -> Option<Journal> {
-        self.journal.clone().map(Journal)
+    fn journal(&self) -> Option<OfWindow> {
+        self.journal.clone().map(OfWindow)
     }
 
     /// Memory it takes, in bytes: an estimate.

@@ -22,7 +22,7 @@ MAY_USE = {
     "roboflow": {
         *("_peakhold", "environment", "errors", "interpreter", "locks", "texts"),
     },
-    "outbox": {"errors", "locks", "notices", "records"},
+    "outbox": {"errors", "locks", "notices", "records", "_peakhold"},
     "delivery": {
         *("_peakhold", "environment", "errors", "interpreter", "locks"),
         *("notices", "texts"),

@@ -1,15 +1,16 @@
 """The open windows that dead processes left behind, delivered by whoever finds them.
 
-A journal (``journal.py``) that is still there when its owner is dead was never
-committed, or was and the process could not delete it any more. So whoever adopts it
-makes the record under the id that its owner would have used, and the outbox takes an id
-once. To adopt a journal is to put the own owner id before its suffix, which one process
-can do; and if that one dies, too, the next one can.
+A window that stands in the journal (``journal.py``) of a dead process as open was never
+committed, or was and the process could not write that down any more. So whoever adopts
+it makes the record under the id that its owner would have used, and the outbox takes an
+id once. To adopt a journal is to put the own owner id behind the name of its directory,
+which one process can do; and if that one dies, too, the next one can.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -17,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from peakhold._peakhold import recover_journal
+from peakhold._peakhold import Journal, recover_journal
 from peakhold.outbox.schema import explained
 from peakhold.outbox.state import JournalName
 from peakhold.records import Destination, Record, seal_report
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from peakhold._peakhold import WindowSnapshot
+    from peakhold.blocks.journal import Journals
     from peakhold.delivery.dispatcher import Dispatcher
     from peakhold.delivery.sender import Sender
     from peakhold.outbox import StateDirectory
@@ -42,12 +44,19 @@ class Adoption:
     Nothing here raises because of the disk.
     """
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
-        """Bind to the deliverer of what is found; no file is touched yet."""
+    def __init__(self, dispatcher: Dispatcher, journals: Journals) -> None:
+        """Bind to the deliverer of what is found; no file is touched yet.
+
+        Args:
+            dispatcher: Delivers the windows.
+            journals: Those of this process, which are kept short at the same times.
+        """
         self._dispatcher = dispatcher
+        self._journals = journals
         # Weakly: windows keep their sender, and an api key is kept for nothing else.
         self._senders: WeakValueDictionary[Destination, Sender] = WeakValueDictionary()
         self._left_alone: set[str] = set()
+        self._others: dict[str, set[Destination]] = {}
 
     def lend(self, sender: Sender) -> None:
         """Have what dead processes left for a destination sent by ``sender``."""
@@ -68,6 +77,7 @@ class Adoption:
         state = self._dispatcher.state
         if state is not None:
             state.stay_alive(self._dispatcher.notices)
+            self._journals.tidy()
             try:
                 for path in sorted(state.journals.iterdir()):
                     self._consider(path, state)
@@ -78,37 +88,54 @@ class Adoption:
         return now + PERIOD
 
     def _consider(self, path: Path, state: StateDirectory) -> None:
-        """Deliver the window of a journal if its owner is dead."""
+        """Deliver the windows of a journal if its owner is dead."""
         name = JournalName.of(path)
         if name is None or path.name in self._left_alone:
             return
         if state.is_alive(name.owner_id):
             return
+        senders = dict(self._senders)
+        others = self._others.get(path.name)
+        if others is not None and others.isdisjoint(senders):
+            return
         with suppress(FileNotFoundError):  # another process may be faster
-            written = path.stat().st_mtime
-            found = self._read(path)
+            found = self._read(path, name.writer_id)
             if found is None:
                 return
-            sender = self._senders.get(found.destination)
-            if sender is None:
+            mine = [each for each in found.windows if each.destination in senders]
+            if found.windows and not mine:
+                self._others[path.name] = {each.destination for each in found.windows}
                 return
-            mine = path.with_name(name.adopted_by(state.owner_id))
-            path.rename(mine)
+            adopted = path.with_name(name.adopted_by(state.owner_id))
+            path.rename(adopted)
             if found.damaged:
-                self._warn("The end of the journal %s is damaged and lost", path.name)
-            if found.snapshot.peaks:
-                record = found.record(name.record_id, written, partial(_remove, mine))
-                self._dispatcher.deliver(record, sender)
-            else:
-                mine.unlink()
+                self._warn(
+                    "%d stretches of the journal %s are damaged and lost",
+                    found.damaged,
+                    path.name,
+                )
+            rest = _Adopted(adopted, name.writer_id, found, {each.id for each in mine})
+            rest.end_if_done()
+            for each in mine:
+                record = each.record(partial(rest.commit, each))
+                self._dispatcher.deliver(record, senders[each.destination])
 
-    def _read(self, path: Path) -> _Found | None:
-        """Return what a journal holds; None if it is none, which then stays."""
+    def _read(self, path: Path, writer: str) -> _Found | None:
+        """Return what a journal holds; None if it cannot be read, and stays."""
         try:
-            data = path.read_bytes()
-            about, snapshot, damaged = recover_journal(data)
-            if about is not None:
-                return _Found.of(about, snapshot, damaged=damaged)
+            segments = sorted(path.glob("*.journal"))
+            written = max((each.stat().st_mtime for each in segments), default=0.0)
+            data = [each.read_bytes() for each in segments]
+            recovered, damaged, unknown = recover_journal(data)
+            windows = []
+            for *numbers, about, closed_at, snapshot in recovered:
+                if about is not None and snapshot.peaks:
+                    at = written if closed_at is None else closed_at / 1e6
+                    record_id = "-".join(map(str, [writer, *numbers]))
+                    windows.append(_Window.of(about, snapshot, record_id, at))
+            whole = all(about is not None for _, _, about, _, _ in recovered)
+            whole = whole and not unknown and bool(recovered or not damaged)
+            return _Found(windows, damaged + unknown, whole=whole)
         except (ValueError, KeyError, TypeError) as error:
             self._left_alone.add(path.name)
             self._warn(
@@ -117,45 +144,83 @@ class Adoption:
                 error,
             )
             return None
-        if data:
-            path.rename(path.with_suffix(".corrupt"))
-            self._warn("The journal %s is damaged from the start", path.name)
-        else:  # killed when it had just been made
-            path.unlink()
-        return None
 
     def _warn(self, message: str, *args: object) -> None:
         self._dispatcher.notices.warn("journal", message, *args)
 
 
 @dataclass(frozen=True)
-class _Found:
-    """A window of a dead process."""
+class _Window:
+    """An open window of a dead process."""
 
     destination: Destination
     window: tuple[str | None, ...]
     snapshot: WindowSnapshot
-    damaged: bool
+    id: str
+    at: float
 
     @classmethod
-    def of(cls, about: bytes, snapshot: WindowSnapshot, *, damaged: bool) -> _Found:
+    def of(
+        cls, about: bytes, snapshot: WindowSnapshot, record_id: str, at: float
+    ) -> _Window:
         known = json.loads(about)
         destination = Destination(**known["destination"])
-        return cls(destination, tuple(known["window"]), snapshot, damaged)
+        return cls(destination, tuple(known["window"]), snapshot, record_id, at)
 
-    def record(
-        self, record_id: str, written: float, on_committed: Callable[[], None]
-    ) -> Record:
-        """Return the record that the window would have become when last written."""
-        created = datetime.fromtimestamp(written, timezone.utc)
+    def record(self, on_committed: Callable[[], None]) -> Record:
+        """Return the record that the window became, or would have become."""
+        created = datetime.fromtimestamp(self.at, timezone.utc)
         closed_at = created.astimezone().replace(tzinfo=None)
         return replace(
             seal_report(self.destination, self.window, self.snapshot, closed_at),
-            id=record_id,
+            id=self.id,
             created=created,
             on_committed=on_committed,
         )
 
 
-def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
+@dataclass(frozen=True)
+class _Found:
+    """What the journal of a dead process holds.
+
+    Attributes:
+        windows: Those that are not committed.
+        damaged: Stretches of bytes and records that cannot be read.
+        whole: Whether everything is known that the readable records belong to.
+    """
+
+    windows: list[_Window]
+    damaged: int
+    whole: bool
+
+
+class _Adopted:
+    """A journal that was adopted, until its windows are committed."""
+
+    def __init__(
+        self, path: Path, writer: str, found: _Found, waiting: set[str]
+    ) -> None:
+        self._path = path
+        self._writer = writer
+        self._found = found
+        self._waiting = waiting
+        self._all_mine = len(waiting) == len(found.windows)
+        self._journal = Journal(path)
+
+    def commit(self, window: _Window) -> None:
+        """Write down that a window is in the outbox."""
+        _, aggregator, number = window.id.split("-")
+        self._journal.commit(int(aggregator), int(number))
+        self._waiting.discard(window.id)
+        self.end_if_done()
+
+    def end_if_done(self) -> None:
+        """Delete the journal, or leave what it holds for others to them."""
+        if self._waiting:
+            return
+        if not self._found.whole:
+            self._path.rename(self._path.with_name(f"{self._writer}.corrupt"))
+        elif self._all_mine:
+            shutil.rmtree(self._path)
+        else:
+            self._path.rename(self._path.with_name(self._writer))

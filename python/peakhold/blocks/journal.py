@@ -1,37 +1,31 @@
-"""Journals of this process's open windows.
+"""The journal of this process's open windows.
 
-An aggregator writes its record highs to a file per window (``rust/journal.rs``). The
-file goes when the window's record is safe in the outbox; what becomes of the files of
-a process that was killed is told in ``adoption.py``.
-
-A file is named ``{owner}-{aggregator}-{window}.journal``. Its stem is the id of the
-window's record.
+All aggregators of a process write what raises their peaks to segments that they share,
+in the directory ``journals/{owner}`` (``rust/journal.rs``). The record of a window has
+the id ``{owner}-{aggregator}-{window}``. What becomes of the journal of a process that
+was killed is in ``adoption.py``.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, replace
 from datetime import datetime
-from itertools import count
+from functools import partial
 from typing import TYPE_CHECKING
 
-from peakhold._peakhold import PeakAggregator
+from peakhold._peakhold import Journal, PeakAggregator
 from peakhold.notices import Notices
 from peakhold.outbox.schema import explained
 from peakhold.records import seal_report
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
-    from pathlib import Path
 
-    from peakhold._peakhold import WindowSnapshot
+    from peakhold._peakhold import WindowJournal, WindowSnapshot
     from peakhold.delivery.dispatcher import Dispatcher
     from peakhold.outbox import StateDirectory
     from peakhold.records import Destination, Record
-
-_numbers = count()
 
 
 class Journals:
@@ -61,6 +55,7 @@ class Journals:
         self._notices = notices
         self._sync = sync
         self._limit = limit
+        self._journal: Journal | None = None
 
     @classmethod
     def of(cls, dispatcher: Dispatcher) -> Journals:
@@ -87,11 +82,9 @@ class Journals:
             destination: Where its reports go.
             window: Key of the window, so that recovered windows can be merged.
         """
-        prefix = self._prefix()
-        about = _about(destination, window) if prefix else b""
-        return PeakAggregator(
-            journal=prefix, about=about, sync=self._sync, limit=self._limit
-        )
+        journal = self._writer()
+        about = _about(destination, window) if journal else b""
+        return PeakAggregator(journal=journal, about=about)
 
     def begin(
         self,
@@ -100,18 +93,30 @@ class Journals:
         window: tuple[str | None, ...],
     ) -> None:
         """Try again to have journals for the next windows of an aggregator without."""
-        if prefix := self._prefix():
-            about = _about(destination, window)
-            aggregator.begin_journals(
-                prefix, about=about, sync=self._sync, limit=self._limit
-            )
+        if journal := self._writer():
+            aggregator.begin_journals(journal, about=_about(destination, window))
 
-    def _prefix(self) -> Path | None:
-        """Return what the journals of an aggregator begin with, if there can be any."""
+    def tidy(self) -> None:
+        """Keep the segments few though a window lives long."""
+        if self._journal is not None:
+            try:
+                self._journal.tidy()
+            except OSError as error:
+                self._notices.warn(
+                    "journal", "The journal cannot be shortened: %s", explained(error)
+                )
+
+    def _writer(self) -> Journal | None:
+        """Return the journal of the process, if there can be one."""
         if self._state is None:
             return None
         try:
-            return self._state.journals / f"{self._state.owner_id}-{next(_numbers)}"
+            if self._journal is None:
+                self._journal = Journal(
+                    self._state.journals / self._state.owner_id,
+                    sync=self._sync,
+                    limit=self._limit,
+                )
         except OSError as error:
             # The outbox, which most likely fails for the same reason, counts there too.
             self._notices.warn(
@@ -122,6 +127,7 @@ class Journals:
                 explained(error),
             )
             return None
+        return self._journal
 
     def seal(
         self,
@@ -143,7 +149,7 @@ class Journals:
         journal = snapshot.journal
         if journal is None:
             return record
-        there = self._date(journal.name, closed_at)
+        there = self._close(journal, closed_at)
         if journal.error is not None:
             self._notices.warn(
                 "journal",
@@ -155,25 +161,26 @@ class Journals:
             )
         if journal.slow_writes:
             self._notices.count("slow_disk", journal.slow_writes)
-        record = replace(record, on_committed=journal.remove)
+        record = replace(record, on_committed=partial(self._remove, journal))
         return replace(record, id=journal.name) if there else record
 
-    def _date(self, name: str, closed_at: datetime) -> bool:
-        """Give a journal the time of its report, which its adopter is to repeat.
+    @staticmethod
+    def _close(journal: WindowJournal, closed_at: datetime) -> bool:
+        """Write down the time of a report, which an adopter is to repeat.
 
         Returns:
-            Whether there may be a file of that name. There is none of a window in which
-            nothing was observed.
+            Whether the window is in the journal. One in which nothing was observed is
+            not.
         """
+        try:
+            return journal.close(round(closed_at.timestamp() * 1e6))
+        except OSError:  # its time is that of what was last written
+            return True
+
+    def _remove(self, journal: WindowJournal) -> None:
+        journal.remove()
         if self._state is not None:
-            at = round(closed_at.timestamp() * 1e6) * 1_000
-            try:
-                os.utime(self._state.journal(name), ns=(at, at))
-            except FileNotFoundError:
-                return False
-            except OSError:  # its date is that of its last record
-                return True
-        return True
+            self._state.settled.append(journal.name)
 
 
 def _about(destination: Destination, window: tuple[str | None, ...]) -> bytes:

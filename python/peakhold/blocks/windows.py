@@ -87,7 +87,6 @@ class Window:
         self._journals = journals
         self.period = period
         self._closed = 0
-        self._goes_on = False
         self._watcher: Dispatcher | None = None
 
     def close_if_due(
@@ -121,7 +120,6 @@ class Window:
                     return  # the clock was faster
                 due = self.interval.now(dispatcher.caches, value, period)
                 if due is Due.REPORT:
-                    self._goes_on = True
                     self._close(closed)
                 elif due is Due.BEGINS:
                     self._publish_begin(dispatcher)
@@ -154,7 +152,6 @@ class Window:
             if is_due and now >= self._deadline():
                 due = self.interval.now(dispatcher.caches, value, self.period)
                 if due is Due.REPORT:
-                    self._goes_on = False
                     self._close(closed)
                     dispatcher.deliver(closed[0], self._sender)
                 elif due is Due.BEGINS:
@@ -174,9 +171,9 @@ class Window:
             with self.lock:
                 self._flush()
 
-    def start_anew(self) -> None:
+    def start_anew(self, journals: Journals) -> None:
         """Empty the window in a forked child: its peaks are the parent's to report."""
-        self._journals = self._journals.after_fork()
+        self._journals = journals
         self.aggregator = self._journals.aggregator(
             self._sender.destination, astuple(self.key)
         )
@@ -203,14 +200,13 @@ class Window:
         window.snapshots.extend(starmap(self.aggregator.snapshot, [()]))
 
     def seal(self, closed: ClosedWindow, snapshot: WindowSnapshot) -> Record:
-        """Return the record of what was closed, and make the next window's journal."""
+        """Return the record of what was closed."""
         record = self._journals.seal(
             closed.sender.destination, self.key, snapshot, closed.at
         )
         if snapshot.journal is None:
             sender = closed.sender
             self._journals.begin(self.aggregator, sender.destination, astuple(self.key))
-        self._prepare()
         return record
 
     def _publish_begin(self, dispatcher: Dispatcher) -> None:
@@ -224,16 +220,6 @@ class Window:
         cache, period = closed.sender.cache, closed.period
         self.interval.publish(caches, cache, period, at, at_once=at_once)
 
-    def _prepare(self) -> None:
-        """Make the next window's journal, which else its first record waits for.
-
-        Not for a stream that stopped: its window would keep a file for nothing.
-        """
-        if is_free(self.lock, _PATIENCE):
-            with self.lock:
-                if self._goes_on:
-                    self.aggregator.prepare_journal()
-
     def reported(self, closed: ClosedWindow, *, at_once: bool) -> None:
         """Count the interval from the successful send, unless a newer close did."""
         if self.lock.locked():
@@ -246,15 +232,12 @@ class Window:
         self.publish(closed, now, at_once=at_once)
 
     def _flush(self) -> None:
-        self._goes_on = False
         # Taken out first: what comes between a look and the swap would be lost.
         snapshot = self.aggregator.snapshot()
         if snapshot.peaks:
             closed = ClosedWindow(self, self._sender, self.period, 0)
             closed.snapshots.append(snapshot)
             (self._watcher or current()).deliver(closed, self._sender)
-        elif snapshot.journal is not None:  # made ahead
-            (self._watcher or current()).notices.guarded(snapshot.journal.remove)
 
     def release(self) -> None:
         """Deliver what is there, and have the registry forget the window."""
@@ -357,10 +340,12 @@ class ClosedWindow:
         record = self._window.seal(self, self.snapshots[0])
         if self._merged is None:
             return record
-        journals = [self.snapshots[0].journal, *self._absorbed]
+        mine, absorbed = record.on_committed, self._absorbed
 
         def remove() -> None:
-            for journal in journals:
+            if mine is not None:
+                mine()
+            for journal in absorbed:
                 if journal is not None:
                     journal.remove()
 
@@ -368,7 +353,7 @@ class ClosedWindow:
         return replace(
             record,
             content=merged.content,
-            seals=len(journals),
+            seals=1 + len(absorbed),
             on_committed=remove,
         )
 
@@ -431,8 +416,9 @@ class WindowRegistry:
             if self._bound is None or self._bound.dispatcher is not dispatcher:
                 dispatcher.at_close(self.flush_all)
                 dispatcher.rejected = self.rejected
+                journals = Journals.of(dispatcher)
                 self._bound = _Bound(
-                    dispatcher, Journals.of(dispatcher), Adoption(dispatcher)
+                    dispatcher, journals, Adoption(dispatcher, journals)
                 )
             return self._bound
 
@@ -457,8 +443,10 @@ class WindowRegistry:
 
     def start_anew(self) -> None:
         """Empty every window in a forked child, which keeps its blocks."""
-        for window in self._windows.values():
-            window.start_anew()
+        if self._bound is not None:
+            journals = self._bound.journals.after_fork()
+            for window in self._windows.values():
+                window.start_anew(journals)
 
 
 REGISTRY = WindowRegistry()

@@ -7,10 +7,11 @@ are shown as dicts of plain values.
 from __future__ import annotations
 
 import json
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from peakhold._peakhold import recover_journal
 from peakhold.errors import PeakholdError
 from peakhold.outbox import schema
 from peakhold.outbox.ledger import (
@@ -230,7 +231,7 @@ def status(state: StateDirectory) -> dict[str, Any]:
 
 
 def windows(state: StateDirectory) -> dict[str, int]:
-    """Return how many journals of windows there are, by whether their process runs.
+    """Return how many windows are open in journals, by whether their process runs.
 
     Returns:
         How many are of processes that are ``running``, and how many of dead ones,
@@ -239,12 +240,29 @@ def windows(state: StateDirectory) -> dict[str, int]:
     Raises:
         OutboxError: If the state directory cannot be used.
     """
+    found = {"running": 0, "left": 0}
     try:
-        names = map(JournalName.of, (state.path / "journals").glob("*.journal"))
-        found = [state.is_alive(name.owner_id) for name in names if name is not None]
+        for path in (state.path / "journals").glob("*"):
+            name = JournalName.of(path)
+            if name is not None:
+                kind = "running" if state.is_alive(name.owner_id) else "left"
+                found[kind] += _open_in(path)
     except OSError as error:
         raise OutboxError(f"{state.path} cannot be used: {error.strerror}") from error
-    return {"running": sum(found), "left": len(found) - sum(found)}
+    return found
+
+
+def _open_in(journal: Path) -> int:
+    """Return how many windows are open in a journal; one if it cannot be read."""
+    segments = []
+    for path in journal.glob("*.journal"):
+        with suppress(FileNotFoundError):  # its process may go on
+            segments.append(path.read_bytes())
+    try:
+        found, _, _ = recover_journal(segments)
+    except ValueError:  # of a later version
+        return 1
+    return len(found)
 
 
 def _has_windows_alone(state: StateDirectory) -> bool:

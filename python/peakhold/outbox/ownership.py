@@ -107,19 +107,24 @@ def note_window(database: sqlite3.Connection, record: Record) -> None:
 
 
 def forget_windows(database: sqlite3.Connection, state: StateDirectory) -> None:
-    """Forget the committed windows whose journals are gone.
+    """Forget the committed windows that no journal has as open ones.
 
     Raises:
         OSError: The directory of the journals cannot be read.
     """
-    known = database.execute("SELECT id FROM journals").fetchall()
-    if not known:
-        return
-    # Twice: one that was just being renamed stands in the second.
-    there = {
-        path.name.partition(".")[0]
-        for _ in range(2)
-        for path in state.journals.iterdir()
-    }
-    gone = [(each,) for (each,) in known if each not in there]
-    database.executemany("DELETE FROM journals WHERE id = ?", gone)
+    gone = []
+    while state.settled:
+        gone.append(state.settled.popleft())
+    others = database.execute(
+        "SELECT id FROM journals WHERE id NOT BETWEEN ? AND ?",
+        (f"{state.owner_id}-", f"{state.owner_id}."),
+    ).fetchall()
+    if others:
+        # Twice: one that was just being renamed stands in the second.
+        there = {
+            path.name.partition(".")[0]
+            for _ in range(2)
+            for path in state.journals.iterdir()
+        }
+        gone += [id_ for (id_,) in others if id_.partition("-")[0] not in there]
+    database.executemany("DELETE FROM journals WHERE id = ?", [(id_,) for id_ in gone])

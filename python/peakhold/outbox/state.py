@@ -15,6 +15,7 @@ import re
 import secrets
 import stat
 import sys
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -45,9 +46,10 @@ _HELD_BY_ANOTHER = frozenset({errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK})
 """What says that another process holds a lock. Any other error says that locks do not
 work there, as on a network file system without a lock service (``ENOLCK``)."""
 
-_JOURNAL_NAME = re.compile(
-    r"(?P<id>(?P<owner>[0-9a-f]+)-\d+-\d+)(\.(?P<adopter>[0-9a-f]+))?\.journal"
-)
+_JOURNAL_NAME = re.compile(r"(?P<writer>[0-9a-f]+)(\.(?P<adopter>[0-9a-f]+))?")
+
+_MOST_SETTLED = 100_000
+"""Ids that are kept for the outbox. Others it forgets when the process is dead."""
 
 _T = TypeVar("_T")
 
@@ -58,27 +60,27 @@ process out, and goes when any descriptor of the file is closed."""
 
 @dataclass(frozen=True)
 class JournalName:
-    """What the name of a journal says.
+    """What the name of a journal, a directory of segments, says.
 
     Attributes:
-        record_id: The id of the record of its window.
-        owner_id: Whose it is: who made it, or adopted it since.
+        writer_id: The process whose windows it holds.
+        owner_id: Whose it is: who wrote it, or adopted it since.
     """
 
-    record_id: str
+    writer_id: str
     owner_id: str
 
     @classmethod
     def of(cls, path: Path) -> JournalName | None:
-        """Return the name of a file; None if it is no journal's."""
+        """Return what a name says; None if it is not a journal's."""
         found = _JOURNAL_NAME.fullmatch(path.name)
         if found is None:
             return None
-        return cls(found["id"], found["adopter"] or found["owner"])
+        return cls(found["writer"], found["adopter"] or found["writer"])
 
     def adopted_by(self, owner_id: str) -> str:
-        """Return what an owner who adopts the journal names its file."""
-        return f"{self.record_id}.{owner_id}.journal"
+        """Return what an owner who adopts the journal names it."""
+        return f"{self.writer_id}.{owner_id}"
 
 
 class StateDirectory:
@@ -88,11 +90,14 @@ class StateDirectory:
 
     Attributes:
         path: The directory. It is made when something is first put there.
+        settled: Ids of windows whose commits are in their journal, so that the outbox
+            may forget them.
     """
 
     def __init__(self, path: Path) -> None:
         """Name a directory; nothing is made yet."""
         self.path = path
+        self.settled: deque[str] = deque(maxlen=_MOST_SETTLED)
         self._claimed: tuple[int, str] | None = None
 
     @property
@@ -114,16 +119,12 @@ class StateDirectory:
 
     @property
     def journals(self) -> Path:
-        """The directory of the open windows' journals; it exists.
+        """The directory of the processes' journals; it exists.
 
         Raises:
             OSError: If it cannot be made.
         """
         return self._made(self._made(self.path) / "journals")
-
-    def journal(self, name: str) -> Path:
-        """Return where the journal of a name is, or would be; nothing is made."""
-        return self.path / "journals" / f"{name}.journal"
 
     def exposure(self) -> str | None:
         """Return who else may change what is in the directory; None if nobody may.

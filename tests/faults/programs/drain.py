@@ -9,6 +9,8 @@ from pathlib import Path
 from common import say, sink
 from sealing import prepare, seal
 
+from peakhold.outbox import StateDirectory, admin
+
 dispatcher, sender = prepare()
 # As any process that begins to use its sink.
 sink().run(
@@ -20,12 +22,12 @@ sink().run(
 )
 dispatcher.deliver(seal(sender, "drained"), sender)
 deadline = time.monotonic() + 150
-journals = Path(os.environ["PEAKHOLD_STATE_DIR"], "journals")
+state = StateDirectory(Path(os.environ["PEAKHOLD_STATE_DIR"]))
 
 
 def left():
     """Return how many records and journals wait."""
-    return dispatcher.counts().pending + len(list(journals.glob("*.journal")))
+    return dispatcher.counts().pending + admin.windows(state)["left"]
 
 
 while left() and time.monotonic() < deadline:

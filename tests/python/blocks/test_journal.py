@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import threading
 import time
 import uuid
+from contextlib import closing
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -71,11 +73,20 @@ def lost(state, sender):
 
 
 def newest(state):
-    return max(state.journals.glob("*.journal"), key=lambda path: path.stat().st_ctime)
+    return max(state.journals.iterdir(), key=lambda path: path.stat().st_ctime)
+
+
+def segment(journal):
+    (path,) = journal.glob("*.journal")
+    return path
+
+
+def adoption_of(dispatcher):
+    return Adoption(dispatcher, Journals.of(dispatcher))
 
 
 def adopt(dispatcher, sender):
-    adoption = Adoption(dispatcher)
+    adoption = adoption_of(dispatcher)
     adoption.lend(sender)
     adoption.adopt(0.0)
     dispatcher.committer.commit()
@@ -96,7 +107,7 @@ def test_the_window_of_a_dead_process_is_delivered_and_its_journal_deleted(
     lost, process, sender, client, clock, state
 ):
     path = lost()
-    os.utime(path, (1_700_000_000, 1_700_000_000))
+    os.utime(segment(path), (1_700_000_000, 1_700_000_000))
     dispatcher = process()
     deliver(dispatcher, clock, sender)
     assert classes(client) == [["dog"]]
@@ -127,14 +138,12 @@ def test_a_window_that_was_committed_before_the_kill_is_not_sent_twice(
     journals = Journals.of(dispatcher)
     aggregator = journals.aggregator(sender.destination, WINDOW)
     aggregator.observe(frame(), "m/1")
-    kept = newest(state)
-    data = kept.read_bytes()
     record = journals.seal(sender.destination, WINDOW, aggregator.snapshot())
-    assert record.id == kept.stem
-    dispatcher.deliver(record, sender)
+    kept = newest(state)
+    assert record.id.startswith(f"{kept.name}-")
+    dispatcher.deliver(replace(record, on_committed=None), sender)
     dispatcher.committer.commit()
-    assert not kept.exists()
-    kept.write_bytes(data)  # as if the kill had come before the deletion
+    assert kept.exists()
     dispatcher.state.release()
     heir = process()
     deliver(heir, clock, sender)
@@ -152,12 +161,14 @@ def test_what_may_have_been_sent_before_the_kill_is_sent_anew_as_it_was(
     journals = Journals.of(dispatcher)
     aggregator = journals.aggregator(sender.destination, WINDOW)
     aggregator.observe(frame(), "m/1")
+    before = segment(newest(state)).read_bytes()
     time.sleep(0.01)
     record = journals.seal(sender.destination, WINDOW, aggregator.snapshot())
     content = record.content.described(sender.facts())
     sent = replace(record, content=content)
     if not dated:  # the control
-        os.utime(newest(state), (1_700_000_000, 1_700_000_000))
+        segment(newest(state)).write_bytes(before)
+        os.utime(segment(newest(state)), (1_700_000_000, 1_700_000_000))
     dispatcher.state.release()
     heir = process()
     sender.offline = True  # so that it is not sent at once
@@ -179,7 +190,7 @@ def test_a_window_that_was_delivered_before_the_kill_is_not_sent_twice(
     dispatcher.deliver(stopped, sender)
     dispatcher.step()
     assert classes(client) == [["dog"]]
-    assert newest(state).stem == record.id
+    assert record.id.startswith(f"{newest(state).name}-")
     dispatcher.state.release()
     heir = process()
     deliver(heir, clock, sender)
@@ -191,7 +202,7 @@ def test_a_window_that_was_delivered_before_the_kill_is_not_sent_twice(
 def test_of_several_processes_one_adopts_a_journal(
     lost, process, sender, state, monkeypatch
 ):
-    names = sorted(lost(frame(f"c{index}")).stem for index in range(20))
+    names = sorted(lost(frame(f"c{index}")).name for index in range(20))
     ready = threading.Barrier(4)
     adopted = []
 
@@ -199,7 +210,7 @@ def test_of_several_processes_one_adopts_a_journal(
         monkeypatch.setattr(
             dispatcher, "deliver", lambda record, _: adopted.append(record.id)
         )
-        adoption = Adoption(dispatcher)
+        adoption = adoption_of(dispatcher)
         adoption.lend(sender)
         ready.wait()
         adoption.adopt(0.0)
@@ -209,7 +220,7 @@ def test_of_several_processes_one_adopts_a_journal(
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(adopted) == names
+    assert sorted(each.partition("-")[0] for each in adopted) == names
     assert len(list(state.journals.iterdir())) == 20  # until they are committed
 
 
@@ -218,11 +229,11 @@ def test_the_heir_of_an_heir_makes_the_same_record(
 ):
     path = lost()
     first = process()
-    adoption = Adoption(first)
+    adoption = adoption_of(first)
     adoption.lend(sender)
     adoption.adopt(0.0)  # and is killed before the commit
     assert not path.exists()
-    assert newest(state).name.startswith(f"{path.stem}.{first.state.owner_id}")
+    assert newest(state).name == f"{path.name}.{first.state.owner_id}"
     adoption.adopt(0.0)  # control: its own are not adopted again
     first.state.release()
     second = process()
@@ -247,7 +258,8 @@ def test_the_damaged_end_of_a_journal_costs_only_itself(
     lost, process, sender, client, clock, caplog
 ):
     path = lost()
-    path.write_bytes(path.read_bytes() + b"torn")
+    with segment(path).open("ab") as file:
+        file.write(b"torn")
     dispatcher = process()
     deliver(dispatcher, clock, sender)
     assert classes(client) == [["dog"]]
@@ -258,9 +270,9 @@ def test_the_damaged_end_of_a_journal_costs_only_itself(
 @pytest.mark.parametrize(
     ("data", "stays_as"),
     [
-        (b"SQLite format 3\0", ".journal"),
-        (b"peakhold\x63whatever", ".journal"),
-        (b"peakhold\x01\x05\x00\x00", ".corrupt"),
+        (b"SQLite format 3\0", ""),
+        (b"peakhold\x63whatever", ""),
+        (b"peakhold\x02\x05\x00\x00", ".corrupt"),
     ],
     ids=["foreign", "newer", "damaged from the start"],
 )
@@ -268,14 +280,14 @@ def test_what_is_no_journal_is_kept_with_one_warning(
     data, stays_as, lost, process, sender, clock, caplog
 ):
     path = lost()
-    path.write_bytes(data)
+    segment(path).write_bytes(data)
     dispatcher = process()
-    adoption = Adoption(dispatcher)
+    adoption = adoption_of(dispatcher)
     adoption.lend(sender)
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             adoption.adopt(0.0)
-    assert path.with_suffix(stays_as).read_bytes() == data
+    assert segment(path.with_name(path.name + stays_as)).read_bytes() == data
     assert dispatcher.notices.counts["journal"] == 1
     assert len(caplog.records) == 1
 
@@ -283,7 +295,7 @@ def test_what_is_no_journal_is_kept_with_one_warning(
 def test_an_empty_journal_is_deleted_and_other_files_are_not(
     lost, process, sender, state, caplog
 ):
-    lost().write_bytes(b"")
+    segment(lost()).write_bytes(b"")
     other = state.journals / "notes.txt"
     other.write_text("mine", encoding="utf-8")
     adopt(process(), sender)
@@ -325,14 +337,16 @@ def test_a_state_directory_that_cannot_be_made_leaves_a_window_in_memory(
 
 
 def test_no_journal_holds_the_api_key(lost, api_key):
-    data = lost().read_bytes()
+    data = segment(lost()).read_bytes()
     assert api_key.encode() not in data
     assert b"recording.invalid" in data  # control
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
 def test_nobody_else_may_read_a_journal(lost):
-    assert lost().stat().st_mode & 0o777 == 0o600
+    journal = lost()
+    assert journal.stat().st_mode & 0o777 == 0o700
+    assert segment(journal).stat().st_mode & 0o777 == 0o600
 
 
 def test_a_journal_that_failed_is_told_once_and_the_window_is_reported(
@@ -342,41 +356,23 @@ def test_a_journal_that_failed_is_told_once_and_the_window_is_reported(
     journals = Journals.of(dispatcher)
     aggregator = journals.aggregator(sender.destination, WINDOW)
     aggregator.observe(frame("before"), "m/1")
-    blocked = newest(state).with_name(newest(state).name.replace("-0.j", "-1.j"))
-    blocked.mkdir()
+    blocked = newest(state)
     aggregator.drain()
+    blocked.write_bytes(b"in the way")
     aggregator.observe(frame("during"), "m/1")
     aggregator.observe(frame("during", 0.75), "m/1")
     snapshot = aggregator.snapshot()
     record = journals.seal(sender.destination, WINDOW, snapshot)
     assert [line["class_name"] for line in snapshot.report()] == ["during"]
     assert [r.levelname for r in caplog.records] == ["WARNING"]
-    assert record.id == blocked.stem
+    assert record.on_committed is not None
+    blocked.unlink()
     aggregator.observe(frame("after"), "m/1")
     assert aggregator.snapshot().journal.error is None
 
 
 def test_a_plain_aggregator_has_no_journal():
     assert PeakAggregator().snapshot().journal is None
-
-
-def test_a_journal_made_ahead_goes_with_its_window_used_or_not(process, sender, state):
-    aggregator = Journals.of(process()).aggregator(sender.destination, WINDOW)
-    aggregator.prepare_journal()
-    aggregator.prepare_journal()
-    empty = newest(state)
-    aggregator.drain()
-    assert not empty.exists()
-    aggregator.prepare_journal()
-    used = newest(state)
-    head = used.stat().st_size
-    aggregator.observe(frame(), "m/1")
-    assert newest(state) == used
-    assert used.stat().st_size > head
-    aggregator.drain()
-    assert not used.exists()
-    PeakAggregator().prepare_journal()
-    assert list(state.journals.iterdir()) == []
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows deletes no file that is open")
@@ -391,13 +387,13 @@ def test_a_window_whose_journal_was_adopted_is_reported_under_an_id_of_its_own(
     # say nothing to itself.
     name = newest(state)
     heir = process()
-    name.rename(name.with_name(f"{name.stem}.{'0' * 16}.journal"))
+    name.rename(name.with_name(f"{name.name}.{'0' * 16}"))
     deliver(heir, clock, sender)
     assert [r["inference_results"][0]["confidence"] for r in client.reports()] == [0.25]
 
     aggregator.observe(frame("dog", 0.75), "m/1")
     record = journals.seal(sender.destination, WINDOW, aggregator.snapshot())
-    assert record.id != name.stem
+    assert not record.id.startswith(name.name)
     dispatcher.deliver(record, sender)
     deliver(dispatcher, clock, sender)
     confidences = [r["inference_results"][0]["confidence"] for r in client.reports()]
@@ -405,8 +401,34 @@ def test_a_window_whose_journal_was_adopted_is_reported_under_an_id_of_its_own(
     assert not list(state.journals.iterdir())
 
     aggregator.observe(frame(), "m/1")  # the control: left in peace
-    kept = newest(state).stem
-    assert journals.seal(sender.destination, WINDOW, aggregator.snapshot()).id == kept
+    kept = newest(state).name
+    record = journals.seal(sender.destination, WINDOW, aggregator.snapshot())
+    assert record.id.startswith(f"{kept}-")
+
+
+def test_windows_whose_journal_was_adopted_are_reported_whole_one_after_the_other(
+    process, sender, state, client, clock
+):
+    dispatcher = process()
+    journals = Journals.of(dispatcher)
+    windows = [journals.aggregator(sender.destination, WINDOW) for _ in range(2)]
+    for number, window in enumerate(windows):
+        window.observe(frame(f"early {number}"), "m/1")
+    name = newest(state)
+    heir = process()
+    name.rename(name.with_name(f"{name.name}.{'0' * 16}"))  # as above
+    deliver(heir, clock, sender)
+    assert sorted(classes(client)) == [["early 0"], ["early 1"]]
+    for number, window in enumerate(windows):
+        window.observe(frame(f"late {number}"), "m/1")
+        record = journals.seal(sender.destination, WINDOW, window.snapshot())
+        assert not record.id.startswith(name.name)  # that is of a part of it
+        dispatcher.deliver(record, sender)
+    deliver(dispatcher, clock, sender)
+    assert sorted(classes(client)[2:]) == [
+        ["early 0", "late 0"],
+        ["early 1", "late 1"],
+    ]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows deletes no file that is open")
@@ -434,7 +456,9 @@ def test_a_deleted_lock_file_is_noticed(process, sender, clock, when):
 
 def test_slow_writes_are_counted_and_no_reason_for_a_warning(process, sender, caplog):
     dispatcher = process()
-    journal = SimpleNamespace(name="a-0-0", error=None, slow_writes=3, remove=None)
+    journal = SimpleNamespace(
+        name="a-0-0", error=None, slow_writes=3, close=lambda at: True
+    )
     snapshot = SimpleNamespace(peaks=1, nbytes=100, journal=journal)
     journals = Journals.of(dispatcher)
     journals.seal(sender.destination, WINDOW, snapshot)
@@ -444,3 +468,47 @@ def test_slow_writes_are_counted_and_no_reason_for_a_warning(process, sender, ca
     journal.error = "no room"
     journals.seal(sender.destination, WINDOW, snapshot)
     assert len(caplog.records) == 1
+
+
+def test_windows_of_several_keys_go_to_whom_has_them_and_then_the_journal_goes(
+    process, client, sender, state, clock
+):
+    dead = process()
+    journals = Journals.of(dead)
+    key = f"other{uuid.uuid4().hex}"
+    other = Sender(RecordingClient(), key, DictCache(), injected=True)
+    for each, name in [(sender, "dog"), (other, "cat")]:
+        aggregator = journals.aggregator(each.destination, WINDOW)
+        aggregator.observe(frame(name), "m/1")
+    assert len(list(newest(state).iterdir())) == 1
+    dead.state.release()
+    deliver(process(), clock, sender)
+    assert classes(client) == [["dog"]]
+    (left,) = state.journals.iterdir()
+    deliver(process(), clock, sender)  # the control: it has nothing for this one
+    assert list(state.journals.iterdir()) == [left]
+    deliver(process(), clock, other)
+    assert classes(other.client) == [["cat"]]
+    assert classes(client) == [["dog"]]
+    assert list(state.journals.iterdir()) == []
+
+
+def test_the_ids_of_committed_windows_do_not_pile_up(process, sender, state, clock):
+    dispatcher = process()
+    journals = Journals.of(dispatcher)
+    open_window = journals.aggregator(sender.destination, WINDOW)
+    open_window.observe(frame("open"), "m/1")
+    aggregator = journals.aggregator(sender.destination, WINDOW)
+    for _ in range(20):
+        aggregator.observe(frame(), "m/1")
+        record = journals.seal(sender.destination, WINDOW, aggregator.snapshot())
+        dispatcher.deliver(record, sender)
+    dispatcher.committer.commit()
+    assert len(state_ids(state)) == 20  # the control
+    deliver(dispatcher, clock, sender)
+    assert state_ids(state) == []
+
+
+def state_ids(state):
+    with closing(sqlite3.connect(state.outbox)) as database:
+        return [id_ for (id_,) in database.execute("SELECT id FROM journals")]

@@ -477,7 +477,7 @@ def test_a_forked_child_s_window_starts_empty(aggregator, run, client, frame):
     run(block, frame("the parent's"))
     window = only_window(block)
     window.lock.acquire()  # as another thread of the parent may hold it
-    window.start_anew()
+    REGISTRY.start_anew()
     assert window.aggregator.peaks == 0
     run(block, frame("the child's"))
     window.flush(0.1)

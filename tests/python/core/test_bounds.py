@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from peakhold._peakhold import PeakAggregator
+from peakhold._peakhold import Journal, PeakAggregator
 
 VARIABLE = "PEAKHOLD_MAX_CLASSES"
 
@@ -106,7 +106,7 @@ def long_names(block: int) -> list[str]:
 
 
 def test_the_bytes_of_names_are_bounded(tmp_path):
-    window = PeakAggregator(journal=tmp_path / "own")
+    window = PeakAggregator(journal=Journal(tmp_path / "own"))
     taken = [
         window.observe(classification(long_names(block), "id", 0.5), "m")
         for block in range(20)
@@ -115,7 +115,7 @@ def test_the_bytes_of_names_are_bounded(tmp_path):
     assert most * 0.95 < window.peaks <= most
     assert window.rejected == {"too_much_text": 20_000 - window.peaks}
     assert sum(taken) == window.peaks
-    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 64 * 2**20
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*")) < 64 * 2**20
     assert window.observe(classification(long_names(0), "id", 0.75), "m") == 1_000
     assert max(row["confidence"] for row in window.drain()) == 0.75
     assert window.observe(classification(long_names(19), "id", 0.5), "m") == 1_000

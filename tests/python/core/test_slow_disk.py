@@ -21,9 +21,10 @@ FRAMES = 3
 
 PROGRAM = """
 import ctypes, json, sys, threading, time
-from peakhold._peakhold import PeakAggregator
+from peakhold._peakhold import Journal, PeakAggregator
 
-aggregator = PeakAggregator(journal=sys.argv[1] + "/own", sync=sys.argv[2] == "power")
+journal = Journal(sys.argv[1] + "/own", sync=sys.argv[2] == "power")
+aggregator = PeakAggregator(journal=journal)
 ticks, stop = [], threading.Event()
 
 def tick():

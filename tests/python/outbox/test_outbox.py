@@ -387,7 +387,7 @@ def test_what_is_to_be_tried_again_by_hand_ends_the_pause_once(
 
 def test_parts_of_a_window_that_move_to_the_disk_apart_all_arrive(state, sender):
     window = "0123456789abcdef-0-1"
-    state.journals.joinpath(f"{window}.journal").write_bytes(b"kept")
+    state.journals.joinpath("0123456789abcdef").mkdir()
     whole = replace(report(sender, a=0.1, b=0.2, c=0.3), id=window)
     parts = whole.divided([(0, 1), (1, 2), (2, 3)])
     outbox = Outbox(Notices(), Limits(), state)

@@ -444,9 +444,8 @@ def test_a_committed_window_is_not_added_again_while_its_journal_is_there(
     make, tmp_path
 ):
     store = make()
-    journal = tmp_path / "state" / "journals" / "0a-1-2.journal"
-    journal.parent.mkdir(mode=0o700, parents=True)
-    journal.touch()
+    journal = tmp_path / "state" / "journals" / "0a"
+    journal.mkdir(mode=0o700, parents=True)
     whole = replace(report(), id="0a-1-2")
     parts = [whole, replace(whole, id="0a-1-2.1")]
 
@@ -458,9 +457,9 @@ def test_a_committed_window_is_not_added_again_while_its_journal_is_there(
     store.add(parts[:1])
     store.acknowledge(store.lease(HERE, "report"))
     assert add_again() == 1
-    journal = journal.rename(journal.with_name("0a-1-2.0b.journal"))
+    journal = journal.rename(journal.with_name("0a.0b"))
     assert add_again() == 1
-    journal.unlink()  # the control: then it is forgotten
+    journal.rmdir()  # the control: then it is forgotten
     assert add_again() == 3
 
 

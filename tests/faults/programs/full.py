@@ -17,7 +17,7 @@ from peakhold.outbox.store import Store
 if MUTANT == "nothing_waits_in_memory":
     _add = Store.add
     Store.add = lambda store, *args, **options: (
-        _add(store, *args, **options) if store._state else None
+        _add(store, *args, **options) if store._state else set()
     )
 
 _, HARD = resource.getrlimit(resource.RLIMIT_FSIZE)

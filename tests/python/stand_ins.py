@@ -37,6 +37,7 @@ class PlainWindow:
     def __init__(self, make, key="w"):
         self.key = key
         self.size = 100
+        self.committed = False
         self.said = []
         self._make = make
         self._record = None

@@ -119,22 +119,6 @@ class ReportInterval:
         self.last_report = -math.inf
         self._written.text = None
 
-    def read(self, caches: HostCaches, cache: Cache) -> object:
-        """Return what a host's cache says of the last report, None if it says nothing.
-
-        A cache that kept its readers waiting lately is not read.
-        """
-        if caches.avoids(cache):
-            caches.warn(
-                "it took longer than 50 ms to answer, and is asked once a minute"
-            )
-            return None
-        try:
-            return caches.read(cache, self.cache_key)
-        except Exception as error:  # noqa: BLE001 - a host's cache may raise anything
-            caches.warn(f"{type(error).__name__} on reading the last report's time")
-            return None
-
     def now(self, caches: HostCaches, value: object, period: int) -> Due:
         """Say what is to be done, given that own time says ``period`` seconds passed.
 

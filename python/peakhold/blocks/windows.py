@@ -106,19 +106,18 @@ class Window:
         if self._closing.locked():
             return
         with self._closing:
-            with self.lock:
-                dispatcher = current()
-                if self._watcher is not dispatcher:
-                    self._watch(dispatcher)
-                self._sender, self.period = sender, period
-                if monotonic() - self.interval.last_report < period:
-                    return
+            dispatcher, interval = current(), self.interval
+            if self._watcher is not dispatcher:
+                self._watch(dispatcher)
+            self._sender, self.period = sender, period
+            if monotonic() - interval.last_report < period:
+                return
             # Without the lock, for the cache may hang.
-            value = self.interval.read(dispatcher.caches, sender.cache)
+            value = dispatcher.caches.read(sender.cache, interval.cache_key)
             with self.lock:
-                if monotonic() - self.interval.last_report < period:
+                if monotonic() - interval.last_report < period:
                     return  # the clock was faster
-                due = self.interval.now(dispatcher.caches, value, period)
+                due = interval.now(dispatcher.caches, value, period)
                 if due is Due.REPORT:
                     self._close(closed)
                 elif due is Due.BEGINS:
@@ -141,7 +140,7 @@ class Window:
             return now + SLOW  # so that a cache that hangs keeps one thread
         value = None
         if is_due:
-            value = self.interval.read(dispatcher.caches, self._sender.cache)
+            value = dispatcher.caches.read(self._sender.cache, self.interval.cache_key)
         if self.lock.locked():
             return now + CLOCK_GRACE
         closed: list[ClosedWindow] = []
@@ -264,13 +263,15 @@ class ClosedWindow:
         sender: Who reports it.
         period: Seconds between reports.
         number: Of the closings of its window; 0 if its time concerns nobody.
+        committed: Whether the outbox has it, or a window that absorbed it.
     """
 
-    __slots__ = (
-        *("__weakref__", "_absorbed", "_at_once", "_lock", "_merged", "_record"),
-        *("_window",),
-        *("at", "number", "period", "sender", "snapshots"),
-    )
+    # Of the class, so that a frame which closes a window need not set them.
+    committed = False
+    _absorbed: tuple[WindowJournal | None, ...] = ()
+    _at_once = False
+    _merged: WindowSnapshot | None = None
+    _record: Record | None = None
 
     def __init__(
         self, window: Window, sender: Sender, period: int, number: int
@@ -282,10 +283,6 @@ class ClosedWindow:
         self.period = period
         self.number = number
         self._window = window
-        self._record: Record | None = None
-        self._merged: WindowSnapshot | None = None
-        self._absorbed: list[WindowJournal | None] = []
-        self._at_once = False
         self._lock = threading.Lock()
 
     @property
@@ -296,8 +293,10 @@ class ClosedWindow:
     @property
     def size(self) -> int:
         """Bytes that it takes in memory, estimated without emptying the window."""
-        snapshots = [*self.snapshots, self._merged] if self._merged else self.snapshots
-        return sum(map(size_of, snapshots))
+        if self._merged is None and self.snapshots:
+            return size_of(self.snapshots[0])
+        held = [*self.snapshots, self._merged] if self._merged else self.snapshots
+        return sum(map(size_of, held))
 
     def record(self) -> Record:
         """Return the record of the window, which is made once."""
@@ -318,7 +317,7 @@ class ClosedWindow:
             mine = self._merged or self.snapshots[0]
             its = later._merged or later.snapshots[0]
             self._merged = mine.merge(its)
-            self._absorbed += [later.snapshots[0].journal, *later._absorbed]
+            self._absorbed += (later.snapshots[0].journal, *later._absorbed)
             self.at, self.sender = later.at, later.sender
             self.period, self.number = later.period, later.number
             return True

@@ -95,15 +95,20 @@ class HostCaches:
         return reading and not self.avoids(cache)
 
     def read(self, cache: Cache, key: str) -> Any:
-        """Return what a cache holds, or None.
+        """Return what a cache says of the last report; None if it says nothing.
 
-        Raises:
-            Exception: Whatever the cache raises.
+        One that kept its readers waiting lately is not read.
         """
+        if (self._avoided or self._reading) and self.avoids(cache):
+            self.warn("it took longer than 50 ms to answer, and is asked once a minute")
+            return None
         started, read = time.monotonic(), object()
         try:
             self._reading[read] = id(cache), started
             return cache.get(key)
+        except Exception as error:  # noqa: BLE001 - a host's cache may raise anything
+            self.warn(f"{type(error).__name__} on reading the last report's time")
+            return None
         finally:
             self._reading.pop(read, None)
             if time.monotonic() - started > SLOW:

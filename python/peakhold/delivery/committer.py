@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import weakref
 from collections import Counter, deque
 from dataclasses import replace
 from itertools import islice
@@ -18,7 +17,7 @@ from peakhold.records import ReportContent, UnencodableError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from peakhold.delivery.handover import Handover, Recipient, Window
+    from peakhold.delivery.handover import Handover, Recipient
     from peakhold.notices import Notices
     from peakhold.outbox import Outbox
     from peakhold.records import Record
@@ -26,12 +25,12 @@ if TYPE_CHECKING:
 MAX_BYTES = 16 * 1024 * 1024
 """What may wait to be committed; beyond it windows of one key merge. Usually it is
 nothing."""
+_FEW = 64
+"""Handovers that may wait until a commit takes them in."""
 BATCH = 100
 """Windows and requests that are committed in one transaction."""
 PAUSE = 5.0
 """Seconds until a client that could not describe its device is asked again."""
-_NEWEST = 16
-"""Contents that are known when they are handed over again."""
 
 
 class Committer:
@@ -68,10 +67,10 @@ class Committer:
         self._lock = threading.Lock()
         self._committing = threading.Lock()
         self._thread = 0
-        self._waiting: deque[Handover] = deque()
+        self._handed: deque[Handover] = deque()
+        self._waiting: dict[int, Handover] = {}  # by the ids of their contents
         self._bytes = 0
         self._overflowed = 0
-        self._committed: deque[weakref.ref[Window | Record]] = deque(maxlen=_NEWEST)
 
     @property
     def busy(self) -> bool:
@@ -86,25 +85,19 @@ class Committer:
     def next_at(self) -> float:
         """Return the monotonic time at which there is something to commit."""
         with self._lock:
-            return min((each.due for each in self._waiting), default=float("inf"))
+            waiting = self._taken_in().values()
+            return min((each.due for each in waiting), default=float("inf"))
 
     def put(self, handover: Handover) -> None:
         """Take something; takes microseconds.
 
-        After an interruption, as by a signal handler, the caller puts it again: what is
-        among the newest is not taken twice.
+        After an interruption, as by a signal handler, the caller puts a window again,
+        which is not taken twice.
         """
-        content = handover.content
-        with self._lock:
-            newest = islice(reversed(self._waiting), _NEWEST)
-            if any(each.content is content for each in newest) or any(
-                known() is content for known in self._committed
-            ):
-                return
-            self._bytes += content.size
-            self._waiting.append(handover)
-            if self._bytes > MAX_BYTES:
-                self._shrink()
+        self._handed.append(handover)
+        if len(self._handed) > _FEW:
+            with self._lock:
+                self._taken_in()
 
     def commit(self, *, patience: float = 0.0) -> None:
         """Have the outbox commit what waits, here or by the thread that is at it.
@@ -127,7 +120,7 @@ class Committer:
     def counts(self) -> Counts:
         """Return the figures of what is not committed."""
         with self._lock:
-            pending = sum(each.seals for each in self._waiting)
+            pending = sum(each.seals for each in self._taken_in().values())
             dropped = {"overflow": self._overflowed} if self._overflowed else {}
             return Counts(pending + self._overflowed, pending=pending, dropped=dropped)
 
@@ -151,10 +144,24 @@ class Committer:
                 raise
         return record
 
+    def _taken_in(self) -> dict[int, Handover]:
+        """Return what waits, with what was handed over since."""
+        while self._handed:
+            handover = self._handed[0]
+            window, key = handover.window, id(handover.content)
+            # Handed over again after an interruption it may be there, or through.
+            if key not in self._waiting and not (window and window.committed):
+                self._waiting[key] = handover
+                self._bytes += handover.content.size
+            self._handed.popleft()  # last, for then it is always counted
+        if self._bytes > MAX_BYTES:
+            self._shrink()
+        return self._waiting
+
     def _begin(self) -> list[Handover]:
         with self._lock:
             now = self._clock()
-            due = (each for each in self._waiting if each.due <= now)
+            due = (each for each in self._taken_in().values() if each.due <= now)
             batch = list(islice(due, BATCH))
             for handover in batch:
                 handover.trials += 1
@@ -181,10 +188,12 @@ class Committer:
                 for handover in batch:
                     handover.begun = False
                     if handover.committed:
-                        self._committed.append(weakref.ref(handover.content))
-                        self._waiting.remove(handover)
+                        if handover.window is not None:
+                            handover.window.committed = True
+                        self._waiting.pop(id(handover.content), None)
                 # Counted anew, for an interruption may have left it wrong.
-                self._bytes = sum(each.content.size for each in self._waiting)
+                waiting = self._waiting.values()
+                self._bytes = sum(each.content.size for each in waiting)
             self.commits += self.commits % 2
 
     def _put_off(self, handover: Handover, error: Exception) -> None:
@@ -256,23 +265,25 @@ class Committer:
     def _shrink(self) -> None:
         """Merge the windows of each key, then drop the oldest; not what is begun."""
         first: dict[tuple[object, ...], Handover] = {}
-        kept: deque[Handover] = deque()
-        for handover in self._waiting:
+        kept: list[Handover] = []
+        for handover in self._waiting.values():
             window = handover.window
             if window is not None and not handover.begun:
                 known = first.setdefault((window.key, *handover.recipients), handover)
                 older = known.window
                 if older and known is not handover and older.absorb(window):
+                    window.committed = True
                     known.seals += handover.seals
                     continue
             kept.append(handover)
         total = sum(each.content.size for each in kept)
-        for handover in list(kept)[:-1]:
+        for handover in kept[:-1]:
             if total > MAX_BYTES and not handover.begun:
                 kept.remove(handover)
                 total -= handover.content.size
                 self._overflowed += handover.seals
-        self._waiting, self._bytes = kept, total
+        self._waiting = {id(each.content): each for each in kept}
+        self._bytes = total
 
 
 def _records(passed: list[Passed]) -> list[Record]:

@@ -105,11 +105,15 @@ class Destination:
         host_task: The host's task for it, until that ran or was thrown away.
         host_until: Monotonic time until which it is left to the host's task.
         used: Monotonic time of the last use.
+        dispatcher: Whose it is.
+        forgotten: Whether the dispatcher does not know it any more.
         stored_changes: How often it came to know of something in the outbox.
     """
 
-    def __init__(self, exporter: Exporter, shared: Shared) -> None:
+    def __init__(self, exporter: Exporter, shared: Shared, dispatcher: object) -> None:
         """Start with nothing to send."""
+        self.dispatcher = dispatcher
+        self.forgotten = False
         self.exporter = exporter
         self.key = exporter.destination
         self.metadata = PendingMetadata()
@@ -283,7 +287,7 @@ class Destination:
         """Make records of metadata, of all of it or only of full requests."""
         for entries in self.metadata.pack(self._clock(), whole=whole):
             record = seal_metadata(self.key, entries)
-            self._committer.put(Handover(record, self))
+            self._committer.put(Handover(record, (self,)))
 
     def _next(self, kind: Kind) -> list[Leased]:
         """Return what is sent next, on lease; nothing if there is nothing after all."""

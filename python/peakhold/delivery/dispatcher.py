@@ -162,10 +162,13 @@ class Dispatcher:
             exporters: Who send it, and from now on everything to their destinations.
             schedule: Hands a task to the host, if the host is to deliver.
         """
-        destinations = [self.register(each) for each in exporters]
+        destinations = tuple(map(self.register, exporters))
         task = self._host_task(destinations[0]) if schedule else None
-        self.committer.put(Handover(content, *destinations))
-        self._signal()
+        self.committer.put(Handover(content, destinations))
+        if self._thread is None:
+            self._signal()
+        else:
+            self._bell.put(None)
         if schedule and task:
             self._hand(task, destinations[0], schedule)
 
@@ -189,7 +192,7 @@ class Dispatcher:
             Why it failed, or None.
         """
         destination = self.register(exporter)
-        handover = Handover(content, destination)
+        handover = Handover(content, (destination,))
         parts: list[Record] = []
         failed: BaseException | None = None
         try:
@@ -232,12 +235,19 @@ class Dispatcher:
         Returns:
             The destination.
         """
+        # As for each window but the first: without a lock, and without hashing a key.
+        known: Destination | None = exporter.registered
+        if known is not None and known.dispatcher is self and not at_once:
+            known.used = self._clock()  # first, for then it is not forgotten
+            if known.exporter is exporter and not known.forgotten:
+                return known
         with self._lock:
             destination = self._destinations.get(exporter.destination)
             if destination is None:
                 destination = self._open(exporter)
             else:
                 destination.use(exporter)
+            exporter.registered = destination
             if at_once:
                 destination.backoff.not_before = 0.0
         if at_once:
@@ -247,7 +257,7 @@ class Dispatcher:
     def _open(self, exporter: Exporter) -> Destination:
         if len(self._destinations) >= self._sweep_at:
             self._forget_idle()
-        destination = Destination(exporter, self._shared)
+        destination = Destination(exporter, self._shared, self)
         self._destinations[exporter.destination] = destination
         self._look_through()  # others may have left something for it
         return destination
@@ -257,7 +267,11 @@ class Dispatcher:
         oldest = self._clock() - IDLE
         for key, destination in list(self._destinations.items()):
             if destination.used < oldest and destination.is_idle:
-                del self._destinations[key]
+                destination.forgotten = True
+                if destination.used < oldest:
+                    del self._destinations[key]
+                else:  # a frame came meanwhile
+                    destination.forgotten = False
         self._sweep_at = max(_FEW, 2 * len(self._destinations))
 
     # Metadata ---------------------------------------------------------------------

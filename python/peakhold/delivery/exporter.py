@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from peakhold.delivery.policy import Verdict, reason_of, verdict
 from peakhold.texts import printable
@@ -49,12 +49,14 @@ class Exporter(ABC):
         most: Records that it takes in one call of ``export``.
         offline: Whether it is to keep off the network for now.
         one_entry: Whether a metadata record of several entries is to come in parts.
+        registered: What sends with it, as a dispatcher registered it last.
     """
 
     destination: Destination
     most = 1
     offline = False
     one_entry = False
+    registered: Any = None
 
     @abstractmethod
     def export(self, records: Sequence[Record]) -> Sequence[Outcome]:

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 
 class Window(Protocol):
-    """A closed window."""
+    """A closed window.
+
+    Attributes:
+        committed: Whether the outbox has it, or a window that absorbed it.
+    """
+
+    committed: bool
 
     @property
     def key(self) -> Hashable:
@@ -68,20 +74,19 @@ class Handover:
         seals: How many windows or requests it stands for.
     """
 
-    __slots__ = (
-        *("begun", "committed", "content", "due", "recipients"),
-        *("seals", "trials"),
-    )
+    # Of the class, so that a frame which closes a window need not set them.
+    due = float("-inf")
+    trials = 0
+    begun = False
+    committed = False
+    seals = 1
 
-    def __init__(self, content: Window | Record, *recipients: Recipient) -> None:
+    def __init__(
+        self, content: Window | Record, recipients: tuple[Recipient, ...]
+    ) -> None:
         """Hand something over."""
         self.content = content
         self.recipients = recipients
-        self.due = float("-inf")
-        self.trials = 0
-        self.begun = False
-        self.committed = False
-        self.seals = 1
 
     @property
     def record(self) -> Record:

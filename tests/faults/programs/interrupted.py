@@ -64,7 +64,7 @@ def acquire_before_try(self, sender, period, closed):
     if self.lock.acquire(blocking=False):
         try:
             caches = current().caches
-            value = self.interval.read(caches, sender.cache)
+            value = caches.read(sender.cache, self.interval.cache_key)
             due = self.interval.now(caches, value, period)
             if due is Due.REPORT:
                 self._close(closed)

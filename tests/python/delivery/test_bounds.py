@@ -23,6 +23,8 @@ MANY = 10_000
 class Closed:
     """A closed window of one class, with some bytes."""
 
+    committed = False
+
     def __init__(self, sender, key, name, size=1_000):
         self.key, self.size, self._sender = key, size, sender
         self._record = seal_report(sender.destination, key, window_of({name: 0.5}))

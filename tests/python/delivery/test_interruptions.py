@@ -87,11 +87,13 @@ def test_a_report_whose_making_was_interrupted_is_made_again(working, sender, cl
     assert working.flush(5)
 
 
-def test_a_record_that_is_handed_over_again_is_sent_once(working, sender, client):
-    record = report(sender)
-    working.deliver(record, sender)
+def test_a_window_that_is_handed_over_again_is_sent_once(working, sender, client):
+    """As after an interruption; whether it waits or was sent."""
+    window = PlainWindow(lambda: report(sender))
+    working.deliver(window, sender)
+    working.deliver(window, sender)
     assert eventually(lambda: sent(client) == 1)
-    working.deliver(record, sender)
+    working.deliver(window, sender)
     assert working.flush(5)
     assert sent(client) == 1
 

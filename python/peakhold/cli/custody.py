@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from peakhold.cli.errors import CommandError
 from peakhold.cli.findings import Finding, fail, ok, warn
 from peakhold.cli.looking import delivery_settings
+from peakhold.cli.terminal import counting
 from peakhold.delivery.settings import NoStateDirectoryError
 from peakhold.outbox import StateDirectory, admin
 from peakhold.outbox.schema import (
@@ -87,7 +88,7 @@ def _examined(state: StateDirectory, settings: DeliverySettings) -> Finding:
     if not state.has_outbox():
         nothing = f"nothing was sealed yet in {state.path}"
         return ok(CHECK, f"{nothing}{windows}{_kept(settings)}")
-    problems = admin.problems(state)
+    problems = admin.problems(state, counting("Reading"))
     counts = admin.status(state)["counts"]
     if problems:
         return fail(

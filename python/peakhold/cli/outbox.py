@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from peakhold.cli.errors import CommandError
 from peakhold.cli.looking import age, name_of, say_wrapped, state_directory
-from peakhold.cli.terminal import say
+from peakhold.cli.terminal import counting, say
 from peakhold.outbox import admin
 from peakhold.texts import printable
 
@@ -129,13 +129,22 @@ def _show(state: StateDirectory, arguments: argparse.Namespace) -> None:
 
 
 def _retry(state: StateDirectory, arguments: argparse.Namespace) -> None:
-    chosen = _chosen(state, arguments)
-    again = admin.retry(state, chosen)
-    say(f"To be tried again: {again:,}; pending as they were: {len(chosen) - again:,}.")
+    again, chosen = admin.retry(
+        state,
+        _chosen(state, arguments),
+        record_state=arguments.state,
+        progress=counting("Retrying"),
+    )
+    say(f"To be tried again: {again:,}; pending as they were: {chosen - again:,}.")
 
 
 def _drop(state: StateDirectory, arguments: argparse.Namespace) -> None:
-    dropped = admin.drop(state, _chosen(state, arguments))
+    dropped = admin.drop(
+        state,
+        _chosen(state, arguments),
+        record_state=arguments.state,
+        progress=counting("Dropping"),
+    )
     say(f"Dropped: {dropped:,}.")
 
 
@@ -146,8 +155,10 @@ def _export(state: StateDirectory, arguments: argparse.Namespace) -> None:
         say(line)
 
 
-def _chosen(state: StateDirectory, arguments: argparse.Namespace) -> list[str]:
+def _chosen(state: StateDirectory, arguments: argparse.Namespace) -> list[str] | None:
     """Return the ids of the records that are meant, all of which there are.
+
+    None stands for all, or for all of a state.
 
     Raises:
         CommandError: No record is meant, or one that there is not.
@@ -158,12 +169,9 @@ def _chosen(state: StateDirectory, arguments: argparse.Namespace) -> list[str]:
             f"say which records to {action}: their ids, as `peakhold outbox ls` lists "
             "them, or --state, or --all"
         )
-    records = admin.listed(state, record_state=arguments.state)
-    known = dict.fromkeys(record["id"] for record in records)
-    unknown = [record_id for record_id in ids if record_id not in known]
-    if unknown:
+    if unknown := admin.missing(state, ids):
         raise CommandError(
             f"nothing was changed: there is no record {', '.join(unknown)} in "
             f"{state.path}; `peakhold outbox ls` lists those that wait"
         )
-    return ids or list(known)
+    return ids or None

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Protocol
 from peakhold.texts import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from rich.console import Console
 
 _REFRESH = 0.1
 """Seconds between two pictures of the progress bar."""
+_INTERVAL = 2.0
+"""Seconds between two lines that say how far something is."""
 
 
 def say(line: str, *, error: bool = False) -> None:
@@ -60,6 +62,25 @@ def print_table(
         # As Text: what looks like markup in a class name is not.
         table.add_row(*(Text(printable(str(cell))) for cell in row))
     _console().print(table)
+
+
+def counting(what: str) -> Callable[[int, int], None]:
+    """Return what says how far something is, which may be called often.
+
+    It is said on standard error, every two seconds.
+
+    Args:
+        what: What is going on: "Dropping".
+    """
+    due = time.monotonic() + _INTERVAL
+
+    def progress(done: int, total: int) -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            due = time.monotonic() + _INTERVAL
+            say(f"{what}: {done:,} of {total:,} records", error=True)
+
+    return progress
 
 
 @contextmanager

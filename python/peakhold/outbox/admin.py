@@ -7,6 +7,7 @@ are shown as dicts of plain values.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -18,11 +19,11 @@ from peakhold.outbox.ledger import (
     BY_HAND,
     Counts,
     committed,
+    count,
     counts_of,
     dicts,
     outbox_time,
     overview,
-    remove,
 )
 from peakhold.outbox.packing import UNREADABLE
 from peakhold.outbox.rows import record_of
@@ -53,13 +54,29 @@ WHERE (:state IS NULL OR state = :state)
     AND records.number > :after
 ORDER BY records.number LIMIT :most
 """
+_AGAIN = """
+UPDATE records SET state = 'pending', reason = ?
+WHERE state != 'pending' AND number IN
+"""
+_SEALS = "SELECT sum(seals) FROM records WHERE number IN"
+_DELETE = "DELETE FROM records WHERE number IN"
 _ERRORS: tuple[type[Exception], ...] = (
     *schema.SQLITE_ERRORS,
     OSError,
     schema.DamagedError,
 )
+_AT_ONCE = 900
+"""Records that are changed in one transaction. Older SQLite takes 999 parameters."""
 _PAGE = 200
 """Records that are read at once: the file is locked meanwhile, whoever takes them."""
+
+
+Progress = Callable[[int, int], object]
+"""Told how many records of how many are done."""
+
+
+def _unsaid(_done: int, _total: int) -> None:
+    """Say nothing of the progress."""
 
 
 class OutboxError(PeakholdError):
@@ -119,8 +136,25 @@ def exported(
             yield json.dumps(_with_body(record))
 
 
-def retry(state: StateDirectory, record_ids: Sequence[str] | None = None) -> int:
-    """Make parked and dead records pending again; returns how many.
+def missing(state: StateDirectory, record_ids: Sequence[str]) -> list[str]:
+    """Return those of some ids that no record has.
+
+    Raises:
+        OutboxError: If there is no outbox, or it cannot be used.
+    """
+    with _opened(state) as database:
+        known = {each for _, each in _numbers(database, record_ids)}
+    return [record_id for record_id in record_ids if record_id not in known]
+
+
+def retry(
+    state: StateDirectory,
+    record_ids: Sequence[str] | None = None,
+    *,
+    record_state: str | None = None,
+    progress: Progress = _unsaid,
+) -> tuple[int, int]:
+    """Make parked and dead records pending again.
 
     A process that has a sender for them tries them within 15 seconds, and else the next
     one that starts.
@@ -128,23 +162,20 @@ def retry(state: StateDirectory, record_ids: Sequence[str] | None = None) -> int
     Args:
         state: Where the outbox is.
         record_ids: Which; None for all.
+        record_state: Of these, only those that are ``pending``, ``parked`` or ``dead``.
+        progress: Called after every few thousand of them.
+
+    Returns:
+        How many are pending again, and how many were chosen.
 
     Raises:
         OutboxError: If there is no outbox, or it cannot be used.
     """
 
-    def act(database: sqlite3.Connection) -> int:
-        return sum(
-            database.execute(
-                "UPDATE records SET state = 'pending', reason = ?"
-                " WHERE number = ? AND state != 'pending'",
-                (BY_HAND, number),
-            ).rowcount
-            for number in _numbers(database, record_ids)
-        )
+    def act(database: sqlite3.Connection, marks: str, numbers: Sequence[int]) -> int:
+        return database.execute(f"{_AGAIN} ({marks})", (BY_HAND, *numbers)).rowcount
 
-    with _opened(state) as database:
-        return committed(database, act)
+    return _for_each(state, record_ids, record_state, act, progress)
 
 
 def drop(
@@ -152,6 +183,7 @@ def drop(
     record_ids: Sequence[str] | None = None,
     *,
     record_state: str | None = None,
+    progress: Progress = _unsaid,
 ) -> int:
     """Give records up for good; returns how many. They are counted as dropped.
 
@@ -159,23 +191,45 @@ def drop(
         state: Where the outbox is.
         record_ids: Which; None for all.
         record_state: Of these, only those that are ``pending``, ``parked`` or ``dead``.
+        progress: Called after every few thousand of them.
 
     Raises:
         OutboxError: If there is no outbox, or it cannot be used.
     """
 
-    def act(database: sqlite3.Connection) -> int:
-        return sum(
-            remove(database, number, f"dropped:{BY_HAND}") > 0
-            for number in _numbers(database, record_ids, record_state)
-        )
+    def act(database: sqlite3.Connection, marks: str, numbers: Sequence[int]) -> int:
+        (seals,) = database.execute(f"{_SEALS} ({marks})", numbers).fetchone()
+        count(database, f"dropped:{BY_HAND}", seals or 0)
+        return database.execute(f"{_DELETE} ({marks})", numbers).rowcount
 
+    return _for_each(state, record_ids, record_state, act, progress)[0]
+
+
+def _for_each(
+    state: StateDirectory,
+    record_ids: Sequence[str] | None,
+    record_state: str | None,
+    act: Callable[[sqlite3.Connection, str, Sequence[int]], int],
+    progress: Progress,
+) -> tuple[int, int]:
+    """Do something with some records, in transactions that others can wait for."""
+    done = 0
     with _opened(state) as database:
-        return committed(database, act)
+        numbers = [number for number, _ in _numbers(database, record_ids, record_state)]
+        for at in range(0, len(numbers), _AT_ONCE):
+            some = numbers[at : at + _AT_ONCE]
+            marks = ",".join("?" * len(some))
+            done += committed(database, lambda it: act(it, marks, some))  # noqa: B023
+            progress(at + len(some), len(numbers))
+    return done, len(numbers)
 
 
-def problems(state: StateDirectory) -> list[str]:
+def problems(state: StateDirectory, progress: Progress = _unsaid) -> list[str]:
     """Return what is wrong with the outbox's file and its figures; nothing if fine.
+
+    Args:
+        state: Where the outbox is.
+        progress: Called after every few thousand records.
 
     Raises:
         OutboxError: If there is no outbox, or it cannot be opened.
@@ -187,11 +241,14 @@ def problems(state: StateDirectory) -> list[str]:
             unaccounted = counts_of(database).unaccounted
         if unaccounted:
             found.append(f"the figures do not add up: {unaccounted:+,} seals")
-        found += [
-            f"the body of record {record['id']} is damaged"
-            for record in map(_with_body, _found(database))
-            if record["body"] is None
-        ]
+        (total,) = database.execute("SELECT count(*) FROM records").fetchone()
+        for number, record in enumerate(_found(database), 1):
+            if number % _AT_ONCE == 0:
+                progress(number, total)
+            try:
+                record_of(record)
+            except UNREADABLE:
+                found.append(f"the body of record {record['id']} is damaged")
     return found
 
 
@@ -334,12 +391,13 @@ def _numbers(
     database: sqlite3.Connection,
     record_ids: Sequence[str] | None,
     state: str | None = None,
-) -> list[int]:
+) -> list[tuple[int, str]]:
+    """Return numbers and ids of some records, without an index that may be damaged."""
     found = database.execute(
         "SELECT number, id FROM records WHERE ?1 IS NULL OR state = ?1", (state,)
     )
     wanted = None if record_ids is None else set(record_ids)
-    return [number for number, each in found if wanted is None or each in wanted]
+    return [row for row in found if wanted is None or row[1] in wanted]
 
 
 def _with_body(record: dict[str, Any]) -> dict[str, Any]:

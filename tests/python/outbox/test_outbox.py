@@ -328,7 +328,7 @@ def test_what_is_wanted_by_hand_during_an_attempt_is_tried_after_it(
     sending = client.send_inference_results_to_model_monitoring
 
     def send(*arguments, **options):
-        if admin.retry(state):
+        if admin.retry(state)[0]:
             durable._upkeep(clock.now)
         return sending(*arguments, **options)
 
@@ -377,7 +377,7 @@ def test_what_is_to_be_tried_again_by_hand_ends_the_pause_once(
         durable.step()
         attempts.append(sent(client))
         if second == 100:
-            assert admin.retry(state) == 1
+            assert admin.retry(state)[0] == 1
         clock.advance(1.0)
     # Pauses of 3, 9, 27 and 60 seconds, and one more attempt.
     assert attempts[100] == 5

@@ -205,7 +205,9 @@ impl Snapshot {
     /// One representative per class, in report order.
     #[must_use]
     pub fn report(&self) -> Vec<Representative<'_>> {
-        let mut classes: HashMap<&str, (Place, Representative<'_>)> = HashMap::with_capacity(self.len());
+        // Models mostly share their classes.
+        let usual = self.models.values().map(BTreeMap::len).max().unwrap_or_default();
+        let mut classes: HashMap<&str, (Place, Representative<'_>)> = HashMap::with_capacity(usual);
         for (model_id, peaks) in &self.models {
             for (class_name, peak) in peaks {
                 let candidate = Representative { model_id, class_name, peak };

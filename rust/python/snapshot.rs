@@ -2,7 +2,7 @@
 
 use super::journal::OfWindow;
 use super::names;
-use crate::{Closed, Snapshot, WindowJournal};
+use crate::{Closed, Snapshot, WindowJournal, memory};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
@@ -146,7 +146,16 @@ const LARGE: usize = 1_000;
 ///
 /// For few it takes less time than it may take to get the interpreter back.
 pub(super) fn detached_if_large<T: Send>(py: Python<'_>, peaks: usize, work: impl FnOnce() -> T + Send) -> T {
-    if peaks < LARGE { work() } else { py.detach(work) }
+    if peaks < LARGE {
+        return work();
+    }
+    py.detach(|| {
+        let made = work();
+        if peaks >= memory::LARGE {
+            memory::release();
+        }
+        made
+    })
 }
 
 /// The report of a snapshot as a list of dicts.

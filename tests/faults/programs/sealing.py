@@ -82,9 +82,8 @@ def seal(sender, name):
     window = PeakAggregator()
     window.observe(frame(name), "m/1")
     committed = partial(say, "committed", name)
-    return seal_report(
-        sender.destination, name, window.snapshot(), on_committed=committed
-    )
+    record = seal_report(sender.destination, name, window.snapshot())
+    return replace(record, on_committed=committed)
 
 
 def work(number):

@@ -13,7 +13,7 @@ from peakhold.outbox.store import DEAD_LIMIT, Waiting
 from peakhold.records import merge_reports
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from peakhold.outbox.room import Limits
     from peakhold.records import Destination, Kind, Record
@@ -148,7 +148,7 @@ class MemoryStore:
     def replace(self, record: Record, parts: Sequence[Record]) -> bool:
         """Put parts in place of a leased record, in their order."""
         with self._lock:
-            self._put_in_place([record.id], parts)
+            self._put_in_place([([record.id], parts)])
         return True
 
     def adopt(self, destinations: Collection[Destination]) -> list[Waiting]:
@@ -227,24 +227,29 @@ class MemoryStore:
             if what == "dropped":
                 self._drops[reason] += entry.record.seals
 
-    def _put_in_place(self, old: Sequence[str], new: Sequence[Record]) -> None:
+    def _put_in_place(
+        self, changes: Iterable[tuple[Sequence[str], Sequence[Record]]]
+    ) -> None:
         """Put records in place of the first of some others, with its time."""
-        gone = [self._entries[key] for key in old if key in self._entries]
-        if len(gone) < len(old):
-            return
-        entries: dict[str, _Entry] = {}
+        gone: set[str] = set()
+        placed: dict[str, dict[str, _Entry]] = {}
+        for old, new in changes:
+            entries = [self._entries[key] for key in old if key in self._entries]
+            if len(entries) < len(old):
+                continue
+            sealed_at = max(each.sealed_at for each in entries)
+            gone.update(old)
+            placed[old[0]] = {
+                each.id: _Entry(each, sealed_at, leased=False) for each in new
+            }
+            seals = sum(each.record.seals for each in entries)
+            self._totals["sealed"] += sum(each.seals for each in new) - seals
+        kept: dict[str, _Entry] = {}
         for key, entry in self._entries.items():
-            if key == old[0]:
-                sealed_at = max(each.sealed_at for each in gone)
-                entries.update(
-                    (each.id, _Entry(each, sealed_at, leased=False)) for each in new
-                )
-            if key not in old:
-                entries[key] = entry
-        self._entries = entries
-        self._totals["sealed"] += sum(each.seals for each in new) - sum(
-            each.record.seals for each in gone
-        )
+            kept.update(placed.get(key, {}))
+            if key not in gone:
+                kept[key] = entry
+        self._entries = kept
 
     def _expire(self, now: float) -> None:
         for key, entry in list(self._entries.items()):
@@ -253,25 +258,30 @@ class MemoryStore:
 
     def _make_room(self) -> None:
         """Merge the reports of each window, then drop the oldest, dead ones first."""
-        if self._fits():
+        if self._size() <= self.limits.max_bytes:
             return
-        windows: dict[tuple[Destination, str], list[str]] = {}
+        windows: dict[tuple[Destination, str], list[Record]] = {}
         for entry in self._waiting():
-            if entry.record.merge_key and entry.state == "pending":
-                window = entry.record.destination, entry.record.merge_key
-                windows.setdefault(window, []).append(entry.record.id)
-        for ids in windows.values():
-            old, merged = merge_reports([self._entries[key].record for key in ids])
-            if len(merged) < len(old):
-                self._put_in_place([record.id for record in old], merged)
+            record = entry.record
+            if record.merge_key and entry.state == "pending":
+                window = record.destination, record.merge_key
+                windows.setdefault(window, []).append(record)
+        merges = map(merge_reports, windows.values())
+        self._put_in_place(
+            ([record.id for record in old], new)
+            for old, new in merges
+            if len(new) < len(old)
+        )
+        excess = self._size() - self.limits.max_bytes
         newest = next(reversed(self._entries))
         oldest = sorted(self._entries, key=lambda k: self._entries[k].state != "dead")
         for key in oldest:
-            if self._fits():
+            if excess <= 0:
                 return
-            if key != newest and not self._entries[key].leased:
+            entry = self._entries[key]
+            if key != newest and not entry.leased:
+                excess -= entry.record.size
                 self._remove(key, "dropped:overflow")
 
-    def _fits(self) -> bool:
-        size = sum(each.record.size for each in self._entries.values())
-        return size <= self.limits.max_bytes
+    def _size(self) -> int:
+        return sum(each.record.size for each in self._entries.values())

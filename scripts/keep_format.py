@@ -40,6 +40,11 @@ _HERE = Destination("http://here", "0123456789abcdef")
 _THERE = Destination("http://there", "fedcba9876543210", "a.Client by call")
 _CLOSED = datetime(2026, 11, 28, 23, 5, 59, 250_000)  # noqa: DTZ001 - local
 _CREATED = datetime(2026, 11, 28, 22, 5, 59, 250_000, timezone.utc)
+_FAILED = {
+    "waiting": ("pending", "HTTP 503", "down", 60.0),
+    "parked": ("parked", "HTTP 402", "pay first", 0.0),
+    "dead": ("dead", "HTTP 400", "bad", 0.0),
+}
 _FACTS = {
     "device_id": "camera-7",
     "inference_server_version": "1.2.3",
@@ -83,6 +88,9 @@ def records() -> dict[str, list[Record]]:
             replace(seal_metadata(_HERE, entries), id=f"{4:032x}", created=_CREATED),
         ],
         "merged": merge_reports(old)[1],
+        "waiting": [
+            replace(_report(10, "paused", person=0.5), id="0123456789abcdef-0-7")
+        ],
         "parked": [_report(5, "unpaid", person=0.5)],
         "dead": [_report(6, "refused", person=0.5)],
     }
@@ -97,8 +105,8 @@ def write(target: Path) -> None:
         for name, kept in stored.items():
             outbox.add(kept, leased=[each.id for each in kept])
             for record in kept:
-                if name in ("parked", "dead"):
-                    outbox.failed(record, name, "HTTP 402", "as it was", 0.0)
+                if name in _FAILED:
+                    outbox.failed(record, *_FAILED[name])
                 else:
                     outbox.release(record)
         state.release()

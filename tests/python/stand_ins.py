@@ -38,6 +38,7 @@ class PlainWindow:
         self.key = key
         self.size = 100
         self.committed = False
+        self.is_written = False
         self.said = []
         self._make = make
         self._record = None

@@ -135,12 +135,12 @@ class Window:
             When to check again, None after the release.
         """
         is_due = now >= self._deadline() and self.aggregator.peaks
-        dispatcher = self._watcher or current()
-        if is_due and dispatcher.caches.is_read(self._sender.cache):
+        dispatcher, cache = self._watcher or current(), self._sender.cache
+        if is_due and dispatcher.caches.is_read(cache):
             return now + SLOW  # so that a cache that hangs keeps one thread
         value = None
         if is_due:
-            value = dispatcher.caches.read(self._sender.cache, self.interval.cache_key)
+            value = dispatcher.caches.read(cache, self.interval.cache_key)
         if self.lock.locked():
             return now + CLOCK_GRACE
         closed: list[ClosedWindow] = []
@@ -152,7 +152,7 @@ class Window:
                 due = self.interval.now(dispatcher.caches, value, self.period)
                 if due is Due.REPORT:
                     self._close(closed)
-                    dispatcher.deliver(closed[0], self._sender)
+                    dispatcher.deliver(closed[0], closed[0].sender)
                 elif due is Due.BEGINS:
                     self._publish_begin(dispatcher)
             if now >= self._deadline():
@@ -201,7 +201,7 @@ class Window:
     def seal(self, closed: ClosedWindow, snapshot: WindowSnapshot) -> Record:
         """Return the record of what was closed."""
         record = self._journals.seal(
-            closed.sender.destination, self.key, snapshot, closed.at
+            closed.sender.destination, astuple(self.key), snapshot, closed.at
         )
         if snapshot.journal is None:
             sender = closed.sender
@@ -236,7 +236,7 @@ class Window:
         if snapshot.peaks:
             closed = ClosedWindow(self, self._sender, self.period, 0)
             closed.snapshots.append(snapshot)
-            (self._watcher or current()).deliver(closed, self._sender)
+            (self._watcher or current()).deliver(closed, closed.sender)
 
     def release(self) -> None:
         """Deliver what is there, and have the registry forget the window."""
@@ -298,6 +298,13 @@ class ClosedWindow:
         held = [*self.snapshots, self._merged] if self._merged else self.snapshots
         return sum(map(size_of, held))
 
+    @property
+    def is_written(self) -> bool:
+        """Whether the journal has all of it."""
+        journals = [each.journal for each in self.snapshots] + [*self._absorbed]
+        whole = [each is not None and each.error is None for each in journals]
+        return bool(whole) and all(whole)
+
     def record(self) -> Record:
         """Return the record of the window, which is made once."""
         with self._lock:
@@ -348,7 +355,8 @@ class ClosedWindow:
                 if journal is not None:
                     journal.remove()
 
-        merged = seal_report(record.destination, self.key, self._merged, self.at)
+        window = astuple(self.key)
+        merged = seal_report(record.destination, window, self._merged, self.at)
         return replace(
             record,
             content=merged.content,

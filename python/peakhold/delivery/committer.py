@@ -71,6 +71,7 @@ class Committer:
         self._waiting: dict[int, Handover] = {}  # by the ids of their contents
         self._bytes = 0
         self._overflowed = 0
+        self._left = 0
 
     @property
     def busy(self) -> bool:
@@ -260,10 +261,21 @@ class Committer:
     def _count_overflow(self) -> None:
         with self._lock:
             overflowed, self._overflowed = self._overflowed, 0
+            left, self._left = self._left, 0
         self._outbox.lost("overflow", overflowed)
+        if left:
+            self._notices.warn(
+                "left",
+                "%d closed windows did not fit in memory; they are in the journal, "
+                "and the next process delivers them",
+                left,
+            )
 
     def _shrink(self) -> None:
-        """Merge the windows of each key, then drop the oldest; not what is begun."""
+        """Merge the windows of each key, then drop the oldest; not what is begun.
+
+        What is in a journal is not lost with that: the next process finds it there.
+        """
         first: dict[tuple[object, ...], Handover] = {}
         kept: list[Handover] = []
         for handover in self._waiting.values():
@@ -281,7 +293,10 @@ class Committer:
             if total > MAX_BYTES and not handover.begun:
                 kept.remove(handover)
                 total -= handover.content.size
-                self._overflowed += handover.seals
+                if handover.window and handover.window.is_written:
+                    self._left += handover.seals
+                else:
+                    self._overflowed += handover.seals
         self._waiting = {id(each.content): each for each in kept}
         self._bytes = total
 

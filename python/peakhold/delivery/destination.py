@@ -270,8 +270,13 @@ class Destination:
             if not as_host and self.host_until > now:
                 return False
             self.wanted = False
-        batch = self._next(due[1])
-        give_way()
+        batch: list[Leased] = []
+        try:
+            batch = self._next(due[1])
+            give_way()
+        except BaseException:
+            self.give_back(batch)
+            raise
         return bool(batch) and self.export(batch) is None
 
     def pack_due(self, now: float) -> None:
@@ -339,17 +344,18 @@ class Destination:
 
     def _one_entry(self, batch: list[Leased]) -> list[Leased]:
         """Leave all but the first entry of metadata to later turns, if need be."""
-        (record, window), *others = batch
-        if record.kind == "report" or not self.exporter.one_entry:
-            return batch
-        parts = record.by_entry(rest=True)
-        if len(parts) == 1:
-            return batch
-        self.give_back(others)
-        self._outbox.replace(record, parts)
-        self.note_stored("metadata")
-        leased = self._outbox.lease(self.key, "metadata")
-        return [Leased(leased, window)] if leased else []
+        while batch and self.exporter.one_entry:
+            (record, window), *others = batch
+            parts = record.by_entry(rest=True)
+            if len(parts) == 1:
+                break
+            self.give_back(others)
+            self._outbox.replace(record, parts)
+            self.note_stored("metadata")
+            # Not for sure one of those: older metadata may have come to the outbox.
+            leased = self._outbox.lease(self.key, "metadata")
+            batch = [Leased(leased, window)] if leased else []
+        return batch
 
     def give_back(self, batch: list[Leased]) -> None:
         """Have records that are on lease wait in the outbox."""
@@ -388,6 +394,7 @@ class Destination:
             try:
                 for record in unsettled:
                     self._outbox.release(record)
+                    self.note_stored(record.kind)
             finally:
                 self._sending.discard(sending)
         for each, outcome in zip(batch, outcomes, strict=True):
@@ -402,6 +409,10 @@ class Destination:
             if len(outcomes) != len(records):
                 message = f"{len(outcomes)} outcomes for {len(records)} records"
                 raise ValueError(message)  # noqa: TRY301 - the same is done about it
+            for record, outcome in zip(records, outcomes, strict=True):
+                if record.id in (part.id for part in outcome.parts):
+                    message = f"record {record.id} in place of itself"
+                    raise ValueError(message)  # noqa: TRY301 - likewise
         except Exception as error:  # noqa: BLE001 - an exporter may raise anything
             return [exporter.failed(error, Verdict.RETRY)] * len(records)
         return outcomes

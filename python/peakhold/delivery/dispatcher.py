@@ -163,6 +163,8 @@ class Dispatcher:
             schedule: Hands a task to the host, if the host is to deliver.
         """
         destinations = tuple(map(self.register, exporters))
+        if len(destinations) > 1:
+            destinations = tuple(dict.fromkeys(destinations))
         task = self._host_task(destinations[0]) if schedule else None
         self.committer.put(Handover(content, destinations))
         if self._thread is None:

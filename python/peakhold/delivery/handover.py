@@ -30,6 +30,10 @@ class Window(Protocol):
     def size(self) -> int:
         """Bytes that it takes in memory, estimated."""
 
+    @property
+    def is_written(self) -> bool:
+        """Whether the next process finds all of it in a journal."""
+
     def record(self) -> Record:
         """Return its record, which is made once."""
 

@@ -26,12 +26,12 @@ from peakhold.outbox.ledger import (
     overview,
 )
 from peakhold.outbox.packing import UNREADABLE
-from peakhold.outbox.rows import record_of
+from peakhold.outbox.rows import forget_orphans, record_of
 from peakhold.outbox.state import JournalName
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
     from peakhold.outbox.state import StateDirectory
@@ -58,6 +58,7 @@ _AGAIN = """
 UPDATE records SET state = 'pending', reason = ?
 WHERE state != 'pending' AND number IN
 """
+_STATES = "SELECT number, id, state FROM records WHERE number IN"
 _SEALS = "SELECT sum(seals) FROM records WHERE number IN"
 _DELETE = "DELETE FROM records WHERE number IN"
 _ERRORS: tuple[type[Exception], ...] = (
@@ -172,8 +173,9 @@ def retry(
         OutboxError: If there is no outbox, or it cannot be used.
     """
 
-    def act(database: sqlite3.Connection, marks: str, numbers: Sequence[int]) -> int:
-        return database.execute(f"{_AGAIN} ({marks})", (BY_HAND, *numbers)).rowcount
+    def act(database: sqlite3.Connection, numbers: Sequence[int]) -> int:
+        again = f"{_AGAIN} {_marks(numbers)}"
+        return database.execute(again, (BY_HAND, *numbers)).rowcount
 
     return _for_each(state, record_ids, record_state, act, progress)
 
@@ -197,10 +199,11 @@ def drop(
         OutboxError: If there is no outbox, or it cannot be used.
     """
 
-    def act(database: sqlite3.Connection, marks: str, numbers: Sequence[int]) -> int:
-        (seals,) = database.execute(f"{_SEALS} ({marks})", numbers).fetchone()
+    def act(database: sqlite3.Connection, numbers: Sequence[int]) -> int:
+        marks = _marks(numbers)
+        (seals,) = database.execute(f"{_SEALS} {marks}", numbers).fetchone()
         count(database, f"dropped:{BY_HAND}", seals or 0)
-        return database.execute(f"{_DELETE} ({marks})", numbers).rowcount
+        return database.execute(f"{_DELETE} {marks}", numbers).rowcount
 
     return _for_each(state, record_ids, record_state, act, progress)[0]
 
@@ -209,19 +212,34 @@ def _for_each(
     state: StateDirectory,
     record_ids: Sequence[str] | None,
     record_state: str | None,
-    act: Callable[[sqlite3.Connection, str, Sequence[int]], int],
+    act: Callable[[sqlite3.Connection, Sequence[int]], int],
     progress: Progress,
 ) -> tuple[int, int]:
     """Do something with some records, in transactions that others can wait for."""
     done = 0
     with _opened(state) as database:
-        numbers = [number for number, _ in _numbers(database, record_ids, record_state)]
-        for at in range(0, len(numbers), _AT_ONCE):
-            some = numbers[at : at + _AT_ONCE]
-            marks = ",".join("?" * len(some))
-            done += committed(database, lambda it: act(it, marks, some))  # noqa: B023
-            progress(at + len(some), len(numbers))
-    return done, len(numbers)
+        chosen = _numbers(database, record_ids, record_state)
+        for at in range(0, len(chosen), _AT_ONCE):
+            some = dict(chosen[at : at + _AT_ONCE])
+
+            def step(database: sqlite3.Connection, some: dict[int, str] = some) -> int:
+                there = database.execute(f"{_STATES} {_marks(some)}", tuple(some))
+                # Meanwhile one may be delivered, and its number another's.
+                found = [
+                    number
+                    for number, record_id, its_state in there
+                    if some[number] == record_id and record_state in (None, its_state)
+                ]
+                return act(database, found)
+
+            done += committed(database, step)
+            progress(at + len(some), len(chosen))
+        committed(database, forget_orphans)
+    return done, len(chosen)
+
+
+def _marks(values: Collection[object]) -> str:
+    return f"({','.join('?' * len(values))})"
 
 
 def problems(state: StateDirectory, progress: Progress = _unsaid) -> list[str]:

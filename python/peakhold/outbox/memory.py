@@ -273,6 +273,7 @@ class MemoryStore:
             if len(new) < len(old)
         )
         excess = self._size() - self.limits.max_bytes
+        sharing = Counter(each.record.content_id for each in self._entries.values())
         newest = next(reversed(self._entries))
         oldest = sorted(self._entries, key=lambda k: self._entries[k].state != "dead")
         for key in oldest:
@@ -280,8 +281,11 @@ class MemoryStore:
                 return
             entry = self._entries[key]
             if key != newest and not entry.leased:
-                excess -= entry.record.size
+                sharing[entry.record.content_id] -= 1
+                if not sharing[entry.record.content_id]:
+                    excess -= entry.record.size
                 self._remove(key, "dropped:overflow")
 
     def _size(self) -> int:
-        return sum(each.record.size for each in self._entries.values())
+        records = (each.record for each in self._entries.values())
+        return sum({each.content_id: each.size for each in records}.values())

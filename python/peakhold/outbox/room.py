@@ -18,10 +18,16 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Collection, Iterator
 
+    from peakhold.records.content import Content
+
     _Remove = Callable[[sqlite3.Connection, int, str], None]
 
 MERGED_AT_ONCE = 32
-"""Reports that become one, or as few as there is room in, when the outbox is full."""
+LOOKED_AT = 256
+"""Records among which these are, for a large report is several."""
+MERGED_BYTES = 256 * 1024
+"""Reports that become one, or as few as there is room in, when the outbox is full; and
+their packed bytes, if they are more than two."""
 DROPPED_AT_ONCE = 100
 """Records that are looked up at once to be dropped."""
 STEP = 0.02
@@ -32,9 +38,17 @@ SELECT destination, merge_key, min(number), min(count(*), ?) FROM records
 WHERE owner = ? AND merge_key IS NOT NULL AND state = 'pending'
 GROUP BY destination, merge_key HAVING count(*) > 1
 """
+_CONTENTS = """
+SELECT content, length(packed), max(oldest.number) FROM (
+    SELECT content, number FROM records
+    WHERE owner = ? AND destination = ? AND merge_key = ? AND state = 'pending'
+    ORDER BY number LIMIT ?
+) AS oldest JOIN contents ON contents.number = content
+GROUP BY content ORDER BY min(oldest.number) LIMIT ?
+"""
 _OF_WINDOW = """
 WHERE owner = ? AND destination = ? AND merge_key = ? AND state = 'pending'
-ORDER BY records.number LIMIT ?
+AND records.number <= ? ORDER BY records.number
 """
 _OLDEST = "SELECT number, id, sealed_at FROM records ORDER BY number"
 _DEAD = "SELECT number, id FROM records WHERE state = 'dead' ORDER BY number LIMIT ?"
@@ -167,11 +181,24 @@ class Room:
 def _merge_window(
     database: sqlite3.Connection, owner: str, destination: int, merge_key: str
 ) -> bool:
-    found = database.execute(
-        rows.SELECT + _OF_WINDOW, (owner, destination, merge_key, MERGED_AT_ONCE)
-    ).fetchall()
+    window = (owner, destination, merge_key)
+    contents: set[int] = set()
+    size = last = 0
+    looks = (*window, LOOKED_AT, MERGED_AT_ONCE)
+    for content, length, number in database.execute(_CONTENTS, looks).fetchall():
+        size += length
+        if size > MERGED_BYTES and len(contents) > 1:
+            break
+        contents.add(content)
+        last = max(last, number)
+    found = [
+        row
+        for row in database.execute(rows.SELECT + _OF_WINDOW, (*window, last))
+        if row["content"] in contents
+    ]
+    decoded: dict[int, Content] = {}
     try:
-        records = [rows.record_of(row) for row in found]
+        records = [rows.record_of(row, decoded) for row in found]
     except UNREADABLE:
         return False
     old, merged = merge_reports(records)

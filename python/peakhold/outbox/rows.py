@@ -6,6 +6,7 @@ Every function works within the transaction of its caller.
 from __future__ import annotations
 
 from datetime import datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from peakhold.outbox.ledger import count
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Mapping, Sequence
 
+    from peakhold.records.content import Content
+
 SELECT = (
     "SELECT records.*, endpoint, client, fingerprint, contents.id AS content_id,"
     " encoding_version, packed, created FROM records"
@@ -25,6 +28,8 @@ SELECT = (
 )
 SPACING = 1 << 20
 """Between the numbers of two records, so that parts find room before their whole."""
+_NOWHERE = -1
+"""Number of a record for as long as the one that it takes is in use."""
 _TOO_GREAT = 1 << 62
 """Numbers from here on are damaged: a thousand records a second take over 100 years."""
 
@@ -43,13 +48,23 @@ def destination_of(row: sqlite3.Row | Mapping[str, Any]) -> Destination:
     return Destination(row["endpoint"], row["fingerprint"], row["client"] or None)
 
 
-def record_of(row: sqlite3.Row | Mapping[str, Any]) -> Record:
+def record_of(
+    row: sqlite3.Row | Mapping[str, Any], decoded: dict[int, Content] | None = None
+) -> Record:
     """Return the record of a row.
+
+    Args:
+        row: As ``SELECT`` finds it.
+        decoded: Contents by their numbers, for rows that may share one.
 
     Raises:
         zlib.error, ValueError, TypeError: If it is damaged: ``packing.UNREADABLE``.
     """
-    content = decode(row["kind"], row["encoding_version"], unpack(row["packed"]))
+    content = decoded.get(row["content"]) if decoded else None
+    if content is None:
+        content = decode(row["kind"], row["encoding_version"], unpack(row["packed"]))
+        if decoded is not None:
+            decoded[row["content"]] = content
     # What is no UTF-8 was replaced when it was read, and matches nothing in the file.
     if not (isinstance(row["id"], str) and row["id"].isascii()):
         message = "the id is damaged"
@@ -66,9 +81,13 @@ def record_of(row: sqlite3.Row | Mapping[str, Any]) -> Record:
         row["seals"],
         row["merge_key"],
     )
-    # A bit of the number of its content may be flipped, or of those of its part.
-    named = record.part and row["id"].endswith(".{}-{}".format(*record.part))
-    if record.content_id != row["content_id"] or named is False:
+    # A bit of the number of its content may be flipped, or of those of its part: a part
+    # has them in its id, and nothing else there has a hyphen.
+    _, _, rest = row["id"].partition(".")
+    part = "{}-{}".format(*record.part) if record.part else ""
+    if record.content_id != row["content_id"] or (
+        rest.rpartition(".")[2] != part if part or "-" in rest else False
+    ):
         message = "it is not a part of its content"
         raise ValueError(message)
     return record
@@ -96,21 +115,34 @@ def insert(
     owner: str,
     number: int,
     sealed_at: float,
-) -> None:
-    """Write a record, pending, and its content unless that is there."""
+    packed: Mapping[str, bytes] = MappingProxyType({}),
+) -> bool:
+    """Write a record, pending, and its content, unless they are there.
+
+    Args:
+        database: Where to.
+        record: What is written.
+        owner: Whose it is.
+        number: Its place in the order of the records.
+        sealed_at: The outbox's time of it.
+        packed: Contents that were packed before, by their ids.
+
+    Returns:
+        Whether there was no record of the id.
+    """
     destination = key_of(record.destination)
     database.execute(
         "INSERT OR IGNORE INTO destinations (endpoint, client, fingerprint)"
         " VALUES (?, ?, ?)",
         destination,
     )
-    database.execute(
-        "INSERT INTO records (content, destination, number, id, first, last, kind,"
-        " merge_key, sealed_at, seals, owner, state)"
+    inserted = database.execute(
+        "INSERT OR IGNORE INTO records (content, destination, number, id, first, last,"
+        " kind, merge_key, sealed_at, seals, owner, state)"
         " SELECT ?, number, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending' FROM destinations"
         " WHERE endpoint = ? AND client = ? AND fingerprint = ?",
         (
-            _content(database, record),
+            _content(database, record, packed),
             number,
             record.id,
             *(record.part or (None, None)),
@@ -122,9 +154,12 @@ def insert(
             *destination,
         ),
     )
+    return inserted.rowcount > 0
 
 
-def _content(database: sqlite3.Connection, record: Record) -> int:
+def _content(
+    database: sqlite3.Connection, record: Record, packed: Mapping[str, bytes]
+) -> int:
     """Return the number of a record's content, which is written if it is new."""
     found = database.execute(
         "SELECT number FROM contents WHERE id = ?", (record.content_id,)
@@ -137,7 +172,7 @@ def _content(database: sqlite3.Connection, record: Record) -> int:
         (
             record.content_id,
             ENCODING_VERSION,
-            pack(record.content.encode()),
+            packed.get(record.content_id) or pack(record.content.encode()),
             record.created.isoformat(),
         ),
     ).lastrowid
@@ -169,17 +204,23 @@ def put_in_place(
     (before,) = database.execute(
         "SELECT max(number) FROM records WHERE number < ?", (number,)
     ).fetchone()
-    apart = (number - (before or 0)) // (len(new) + 1)  # so that a part finds room, too
+    apart = (number - (before or 0)) // len(new)  # so that a part finds room, too
     if apart == 0:  # split all too often: they go to the end
         apart = SPACING
-        number = last_number(database) + (len(new) + 1) * apart
-    # Before the old ones go, with the last of which its content does.
-    for after, record in enumerate(reversed(new), 1):
-        insert(database, record, owner, number - after * apart, sealed_at)
+        number = last_number(database) + len(new) * apart
+    # Before the old ones go, with the last of which its content does. The last new one
+    # gets the number of the first old one then.
+    seals = -sum(record.seals for _, record in old)
+    for after, record in enumerate(reversed(new)):
+        place = number - after * apart if after else _NOWHERE
+        if insert(database, record, owner, place, sealed_at):
+            seals += record.seals
     database.executemany(
-        "DELETE FROM records WHERE number = ?", [(number,) for number, _ in old]
+        "DELETE FROM records WHERE number = ?", [(gone,) for gone, _ in old]
     )
-    seals = sum(record.seals for record in new) - sum(record.seals for _, record in old)
+    database.execute(
+        "UPDATE records SET number = ? WHERE number = ?", (number, _NOWHERE)
+    )
     count(database, "sealed", seals)
     return True
 

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from peakhold.outbox import ownership, rows
 from peakhold.outbox.database import Database
 from peakhold.outbox.ledger import count, counts_of, overview, remove
-from peakhold.outbox.packing import UNREADABLE
+from peakhold.outbox.packing import UNREADABLE, pack
 from peakhold.outbox.room import Limits, Room
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from peakhold.outbox.ledger import Counts
     from peakhold.outbox.state import StateDirectory
@@ -118,9 +118,12 @@ class Store:
         Returns:
             The ids of those that were not here before.
         """
+        # Before others have to wait for the database.
+        contents = {record.content_id: record.content for record in records}
+        packed = {key: pack(content.encode()) for key, content in contents.items()}
 
         def act(database: sqlite3.Connection) -> set[str]:
-            added = self._insert(database, records, leased=leased, moved=moved)
+            added = self._insert(database, records, packed, leased=leased, moved=moved)
             self._room.may_merge = True
             self.needs_room = self._room.is_needed(database, self._database.now())
             return added
@@ -331,6 +334,7 @@ class Store:
         self,
         database: sqlite3.Connection,
         records: Sequence[Record],
+        packed: Mapping[str, bytes],
         *,
         leased: Collection[str],
         moved: bool,
@@ -349,7 +353,7 @@ class Store:
             if record.id in leased:
                 new = replace(record, merge_key=None)  # about to be sent: it is final
                 self._lease(record.id, number)
-            rows.insert(database, new, self._database.owner, number, now)
+            rows.insert(database, new, self._database.owner, number, now, packed)
             count(database, "sealed", record.seals)
             if self._state:
                 ownership.note_window(database, record)

@@ -33,8 +33,9 @@ Part = tuple[int, int]
 the last one's."""
 
 ENCODING_VERSION = 1
-"""Version of what ``encode`` returns, and of the bodies that are made of it. Fixed: a
-change of either is another version, beside which this one stays."""
+"""Version of what ``encode`` returns, snapshots included, and of the bodies that are
+made of it. A change of any is another version, beside which this one stays, and another
+``SCHEMA_VERSION`` of the outbox, so that an earlier peakhold leaves it alone."""
 REPORT_BODY_LIMIT = 512 * 1024
 """Bytes of a request body; what is larger goes as several requests."""
 
@@ -129,7 +130,7 @@ class ReportContent(Content):
         """Bytes that it takes in memory, estimated without emptying the window."""
         return size_of(self.snapshot)
 
-    @property
+    @cached_property
     def length(self) -> int:
         """Lines of the report."""
         return self.snapshot.lines
@@ -153,7 +154,8 @@ class ReportContent(Content):
     def merged(self, later: Iterable[ReportContent]) -> ReportContent:
         """Return this window and later ones of its key as the last of them.
 
-        Of each class the highest confidence stays, and the oldest of equal ones.
+        Of each class the highest confidence stays, and of equal ones that of the
+        smaller place, see ``WindowSnapshot.merge``.
         """
         last, snapshot = self, self.snapshot
         for last in later:
@@ -205,7 +207,7 @@ class MetadataContent(Content):
 
     kind = "metadata"
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Bytes that it takes in memory, estimated."""
         return sum(
@@ -335,6 +337,6 @@ def _dumps(value: Any) -> bytes:
     # An injected client may describe its system with objects that are not JSON.
     try:
         text = json.dumps(value, separators=(",", ":"), allow_nan=False, default=str)
-    except ValueError as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise UnencodableError(str(error)) from error
     return text.encode("ascii")

@@ -180,8 +180,7 @@ def merge_reports(records: Sequence[Record]) -> tuple[list[Record], list[Record]
 
     Returns:
         Those that can be merged, which are all parts of their contents, and as few
-        records as hold the same. Of each class the highest confidence stays, and the
-        oldest of equal ones.
+        records as hold the same, see ``ReportContent.merged``.
     """
     parts: dict[str, list[Record]] = {}
     for record in records:

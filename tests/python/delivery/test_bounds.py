@@ -24,6 +24,7 @@ class Closed:
     """A closed window of one class, with some bytes."""
 
     committed = False
+    is_written = False
 
     def __init__(self, sender, key, name, size=1_000):
         self.key, self.size, self._sender = key, size, sender

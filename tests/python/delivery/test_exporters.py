@@ -8,7 +8,7 @@ import pytest
 from stand_ins import PlainWindow, StatusError, conserved, report
 
 from peakhold.delivery import Dispatcher
-from peakhold.delivery.exporter import DELIVERED, Exporter
+from peakhold.delivery.exporter import DELIVERED, Exporter, Outcome
 from peakhold.delivery.policy import Verdict
 from peakhold.outbox import admin
 from peakhold.records import Destination
@@ -119,6 +119,34 @@ def test_what_one_output_has_is_kept_for_the_others(state, sender, clock):
     assert printer.printed == [[["car"]]]
     (line,) = admin.shown(state, dead["id"])["body"]["inference_results"]
     assert line["class_name"] == "car"
+
+
+def test_one_destination_gets_a_window_once_though_it_is_given_twice(stepped, clock):
+    one, same = Batching(), Batching()
+    stepped.deliver(window(one, "car"), one, same)
+    stepped.deliver(window(one, "bus"), one)
+    drain(stepped, clock)
+    assert sorted(one.requests + same.requests) in (
+        [["bus"], ["car"]],
+        [["car", "bus"]],
+    )
+    assert stepped.counts().delivered == 2
+
+
+def test_an_exporter_that_answers_with_the_record_itself_stops_no_other(
+    state, sender, client, clock
+):
+    class Confused(Printer):
+        def export(self, records):
+            return [Outcome(Verdict.TOO_LARGE, parts=records)]
+
+    dispatcher = Dispatcher(state, clock=clock, worker=False)
+    dispatcher.deliver(window(sender, "car"), Confused(), sender)
+    dispatcher.step()
+    dispatcher.step()
+    assert len(client.reports()) == 1
+    assert dispatcher.outbox.disk_error is None
+    assert dispatcher.counts().pending == 1  # it is tried again, with a pause
 
 
 def test_of_a_batch_what_fails_is_tried_again_and_the_rest_is_not(clock):

@@ -249,6 +249,22 @@ def test_many_records_are_dropped_in_steps_that_others_can_wait_for(state, sende
     assert admin.status(state)["unaccounted"] == 0
 
 
+def test_what_took_the_number_of_a_chosen_record_is_not_dropped(state, sender):
+    """The newest is delivered meanwhile, and the next one gets its number."""
+    dispatcher = Dispatcher(state, worker=False)
+    records = [report(sender, f"w{number}") for number in range(admin._AT_ONCE + 1)]
+    dispatcher.outbox.add(records, leased=[records[-1].id])
+    late = report(sender, "late")
+
+    def progress(done, total):
+        if done < total:
+            dispatcher.outbox.acknowledge(records[-1])
+            dispatcher.outbox.add([late])
+
+    assert admin.drop(state, progress=progress) == admin._AT_ONCE
+    assert [each["id"] for each in admin.listed(state)] == [late.id]
+
+
 def test_figures_that_do_not_add_up_are_found(troubled, state):
     troubled.outbox._disk.transaction(
         lambda database: database.execute(

@@ -268,6 +268,8 @@ def test_what_sqlite_adds_by_itself_is_no_damage(state, sender, client, file, wa
         "number = 9223372036854775807",
         "next_at = 'then'",
         "owner = CAST(X'ff6162' AS TEXT)",
+        "content = content + 1",
+        "first = 0, last = 1",
     ],
 )
 def test_a_damaged_column_of_one_record_stops_no_other(

@@ -9,19 +9,23 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import runpy
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from stand_ins import window_of
 
 from peakhold.delivery import Dispatcher
 from peakhold.delivery.exporter import DELIVERED, Exporter
 from peakhold.outbox import admin
+from peakhold.outbox.packing import unpack
 from peakhold.outbox.schema import SCHEMA_VERSION, NewerSchemaError
 from peakhold.records import Destination, content
 
 FILES = sorted(Path(__file__).with_name("formats").glob("*.gz"))
+SCRIPT = Path(__file__).parents[3] / "scripts" / "keep_format.py"
 HERE = Destination("http://here", "0123456789abcdef")
 THERE = Destination("http://there", "fedcba9876543210", "a.Client by call")
 
@@ -31,10 +35,10 @@ class Collecting(Exporter):
 
     def __init__(self, destination):
         self.destination = destination
-        self.bodies = {}
+        self.sent = []
 
     def export(self, records):
-        self.bodies.update((record.id, record.body) for record in records)
+        self.sent += [(record.id, record.body) for record in records]
         return [DELIVERED] * len(records)
 
 
@@ -55,11 +59,45 @@ def delivered(state, clock):
         dispatcher.step()
         clock.advance(20.0)
     counts = dispatcher.counts()
-    return {**exporters[0].bodies, **exporters[1].bodies}, counts
+    return sorted(exporters[0].sent + exporters[1].sent), counts
 
 
 def test_the_current_format_is_kept():
+    """Whoever changes an encoding changes the version of the outbox, too."""
     assert f"version-{SCHEMA_VERSION}" in {file.stem for file in FILES}
+    encoded = window_of({}).encode()
+    assert (SCHEMA_VERSION, content.ENCODING_VERSION, encoded[0]) == (3, 1, 1)
+
+
+def test_what_is_written_now_is_what_was_kept(tmp_path):
+    """Whatever the version of zlib that compresses it."""
+    target = tmp_path / "now.gz"
+    keep_format = runpy.run_path(str(SCRIPT))
+    keep_format["write"](target)
+    now, then = (
+        rows_of(gzip.decompress(file.read_bytes()), tmp_path / "outbox")
+        for file in (target, FILES[-1])
+    )
+    assert now == then
+    assert target.with_suffix(".json").read_text() == FILES[-1].with_suffix(
+        ".json"
+    ).read_text("ascii")
+
+
+def rows_of(outbox, path):
+    """What an outbox has, but for the owner and times of its own clock."""
+    path.write_bytes(outbox)
+    with closing(sqlite3.connect(path)) as database:
+        contents = database.execute(
+            "SELECT id, encoding_version, packed, created FROM contents ORDER BY id"
+        ).fetchall()
+        records = database.execute(
+            "SELECT records.id, contents.id, first, last, destination, kind, merge_key,"
+            " seals, state, attempts, reason, last_error, next_at IS NULL"
+            " FROM records JOIN contents ON contents.number = content"
+            " ORDER BY records.number"
+        ).fetchall()
+    return [(*row[:2], unpack(row[2]), row[3]) for row in contents], records
 
 
 def test_all_of_it_arrives_as_it_was_sent_then(kept, state, clock):
@@ -68,9 +106,9 @@ def test_all_of_it_arrives_as_it_was_sent_then(kept, state, clock):
     assert admin.problems(state) == []
     assert admin.retry(state)[0] == 2
     found, counts = delivered(state, clock)
-    assert found == kept
+    assert found == sorted(kept.items())
     assert counts.delivered == counts.sealed == len(kept) + 1  # one stands for two
-    assert any(b"quote" in body for body in found.values())
+    assert any(b"quote" in body for _, body in found)
 
 
 def test_a_body_that_would_differ_is_noticed(kept, state, clock, monkeypatch):
@@ -78,8 +116,8 @@ def test_a_body_that_would_differ_is_noticed(kept, state, clock, monkeypatch):
     monkeypatch.setattr(content, "_SOURCE", "workflows")
     admin.retry(state)
     found, _ = delivered(state, clock)
-    assert found.keys() == kept.keys()
-    assert found != kept
+    assert {record_id for record_id, _ in found} == kept.keys()
+    assert found != sorted(kept.items())
 
 
 def test_a_later_format_is_refused_and_left_alone(kept, state, clock):
@@ -87,7 +125,7 @@ def test_a_later_format_is_refused_and_left_alone(kept, state, clock):
         database.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     before = state.outbox.read_bytes()
     found, counts = delivered(state, clock)
-    assert (found, counts.sealed) == ({}, 0)
+    assert (found, counts.sealed) == ([], 0)
     assert state.outbox.read_bytes() == before
     with pytest.raises(NewerSchemaError, match="later version"):
         admin.listed(state)

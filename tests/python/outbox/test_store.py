@@ -209,6 +209,79 @@ def test_parts_stand_in_the_place_of_their_whole(store):
     assert (counts.sealed, counts.pending) == (3, 3)
 
 
+def test_a_part_whose_numbers_are_damaged_is_not_sent_as_the_whole(make):
+    """One bit makes NULL of a zero."""
+    store = make()
+    whole = report("w", a=0.1, b=0.2)
+    store.add(whole.halves())
+    store.transaction(
+        lambda database: database.execute(
+            "UPDATE records SET first = NULL, last = NULL"
+        )
+    )
+    assert store.lease(HERE, "report") is None
+    assert store.counts().dropped == {"damaged": 2}
+    assert (
+        store.transaction(
+            lambda database: database.execute(
+                "SELECT count(*) FROM contents"
+            ).fetchone()[0]
+        )
+        == 0
+    )
+    store.add(report("w", a=0.1, b=0.2).halves())  # the control
+    assert len(drained(store)) == 2
+
+
+def test_the_rest_of_split_metadata_stays_before_what_came_later(store):
+    """However often the rest is split again."""
+    batches = [
+        seal_metadata(HERE, tuple(MetadataEntry((f"i{n}",), "f", v) for n in range(60)))
+        for v in ("old", "new")
+    ]
+    store.add(batches)
+    values = []
+    while record := store.lease(HERE, "metadata"):
+        if len(parts := record.by_entry(rest=True)) > 1:
+            store.replace(record, parts)
+        else:
+            values += [entry.field_value for entry in record.entries]
+            store.acknowledge(record)
+    assert values == ["old"] * 60 + ["new"] * 60
+
+
+def test_a_window_for_several_destinations_takes_its_memory_once():
+    store = MemoryStore(Limits(), dropped=lambda *_: None, clock=time.monotonic)
+    whole = report("w", **{f"c{n}": 0.5 for n in range(100)})
+    store.limits = Limits(whole.size + 1_000)
+    copies = [
+        replace(part, destination=place, id=f"{whole.id}.{at}.{part.id[-3:]}")
+        for at, place in enumerate((HERE, THERE))
+        for part in whole.divided([(0, 50), (50, 99), (99, 100)])
+    ]
+    store.add(copies)
+    assert store.counts().pending == len(copies)
+    store.add([report("v", **{f"c{n}": 0.5 for n in range(100)})])  # the control
+    assert store.counts().dropped == {"overflow": len(copies)}
+
+
+def test_large_windows_are_merged_though_each_is_many_parts(store, drops, monkeypatch):
+    monkeypatch.setattr("peakhold.records.content.REPORT_BODY_LIMIT", 20_000)
+    draw = random.Random(7)
+    names = [draw.randbytes(32).hex() for _ in range(2_000)]
+    for number in range(3):
+        large = report("large", **dict.fromkeys(names, 0.5 + number / 10))
+        store.add(large.divided(large.content.parts()))
+    assert store.counts().pending > 3 * 20
+    limit(store, 600, large.size * 3 // 2 // 1024)
+    add(store, [report("new", a=0.1)])
+    assert drops == []
+    best = {
+        name: value for each in drained(store) for name, value in results(each).items()
+    }
+    assert best == {**dict.fromkeys(names, 0.7), "a": 0.1}
+
+
 def test_past_the_bound_reports_of_one_window_merge_before_any_is_dropped(store, drops):
     limit(store, 256, 256)
     for number in range(1_000):

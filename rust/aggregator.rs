@@ -10,7 +10,7 @@
 #![allow(unsafe_code)]
 
 use crate::frame::{Frame, Spelling};
-use crate::journal::{Journal, Record, WindowJournal};
+use crate::journal::{Journal, Record, WindowJournal, next_number};
 use crate::label::Encoding;
 use crate::memo::Holder;
 use crate::mutants::mutant;
@@ -19,7 +19,7 @@ use crate::record::WindowId;
 use crate::reject::{Reason, Tally};
 use crate::rotation::{Current, Pinned, Replaced};
 use crate::snapshot::Snapshot;
-use crate::sync::{AtomicU64, Ordering, thread_local, unmodelled};
+use crate::sync::{AtomicU64, Ordering, thread_local};
 use crate::window::{Class, FrameReduction, Head, Model, Texts, Window};
 use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
@@ -270,8 +270,7 @@ struct Journals {
 
 impl Journals {
     fn new(journal: Arc<Journal>, about: &[u8]) -> Self {
-        static NEXT: unmodelled::AtomicU64 = unmodelled::AtomicU64::new(0);
-        Self { journal, aggregator: NEXT.fetch_add(1, Ordering::Relaxed), about: about.into() }
+        Self { journal, aggregator: next_number(), about: about.into() }
     }
 }
 

@@ -31,7 +31,7 @@ use crate::cells::Peak;
 use crate::peak::key;
 use crate::record::{self, Entry, Frame, Kind, Opened, WindowId};
 use crate::recovery::{Recovered, RecoveredWindow};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, unmodelled};
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::{self, File, OpenOptions};
@@ -256,6 +256,11 @@ impl Journal {
             record::push(&mut bytes, &entry);
             record::seal(&mut bytes, start, self.marker);
         }
+        for (number, registered) in &window.metadata {
+            let start = record::begin(&mut bytes, Kind::Metadata, &(id, number));
+            record::push(&mut bytes, registered);
+            record::seal(&mut bytes, start, self.marker);
+        }
         if let Some(at) = window.closed_at {
             bytes.extend(record::sealed(Kind::Closed, &(id, at), self.marker));
         }
@@ -276,8 +281,12 @@ impl Journal {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) const fn marker(&self) -> u32 {
+        self.marker
+    }
+
     /// Whether a write may take long: it waits for the disk, one did take long, or somebody else is at it.
-    fn may_block(&self) -> bool {
+    pub(crate) fn may_block(&self) -> bool {
         self.settings.sync || self.slow_writes() > 0 || matches!(self.writer.try_lock(), Err(TryLockError::WouldBlock))
     }
 
@@ -381,6 +390,12 @@ impl Journal {
     }
 }
 
+/// A number for an aggregator, or for what else has windows, that no other of the process has.
+pub(crate) fn next_number() -> u64 {
+    static NEXT: unmodelled::AtomicU64 = unmodelled::AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// Writes in one call, so that a record is not torn by a process that ends between two.
 fn write(mut file: &File, records: &[u8]) -> io::Result<()> {
     let written = loop {
@@ -434,6 +449,10 @@ pub struct WindowJournal {
 impl WindowJournal {
     pub(crate) const fn new(journal: Arc<Journal>, id: WindowId, about: Arc<[u8]>) -> Self {
         Self { journal, id, about, error: OnceLock::new(), begun: OnceLock::new(), removed: OnceLock::new() }
+    }
+
+    pub(crate) const fn id(&self) -> WindowId {
+        self.id
     }
 
     /// What tells the window apart from all others: the name of the directory and the two numbers.
@@ -490,7 +509,7 @@ impl WindowJournal {
     }
 
     /// Appends records; false if they are not in the file.
-    fn append(&self, records: &[u8]) -> bool {
+    pub(crate) fn append(&self, records: &[u8]) -> bool {
         let begun = Instant::now();
         let outcome = self.write(records);
         if begun.elapsed() > SLOW {

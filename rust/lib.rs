@@ -18,7 +18,7 @@
 //! # Layout
 //! `sync` is the only source of atomics, `seed` of the seeds of hashes. `rows` compares and hashes rows, `column`, `label` and `frame` read predictions, `reduction` finds the winners of one, in memory of `recent`, `cells`, `peak`, `trie` and
 //! `rotation` are the lock-free parts, `window` and `aggregator` put them together. `journal`, `record` and `recovery` keep the peaks
-//! of open windows in files. The feature `python` adds the module that
+//! of open windows in files, and `metadata` what waits to be sent. The feature `python` adds the module that
 //! Python imports; without it no interpreter is needed.
 #![deny(unsafe_code)]
 
@@ -35,6 +35,7 @@ mod label;
 mod loom;
 mod memo;
 mod memory;
+mod metadata;
 mod mutants;
 mod peak;
 #[cfg(feature = "python")]
@@ -59,7 +60,8 @@ pub use frame::{Confidences, Frame, Name, Names};
 pub use ids::{unique_integers, unique_rows};
 pub use journal::{Journal, JournalSettings, WindowJournal};
 pub use label::{Encoding, MAX_CHARS};
-pub use record::WindowId;
+pub use metadata::{MetadataBatch, MetadataJournal, Registration};
+pub use record::{Registered, WindowId};
 pub use recovery::{JournalError, Recovered, RecoveredWindow, recover};
 pub use reject::{Reason, Rejections, Tally};
 pub use snapshot::{ClassPeak, DecodeError, Place, Representative, Snapshot};

@@ -42,6 +42,8 @@ pub(crate) enum Kind {
     Closed = 3,
     /// [`WindowId`]: the window is safe elsewhere.
     Committed = 4,
+    /// [`WindowId`] of a batch, the frame's number there, and [`Registered`]: what a frame registers.
+    Metadata = 5,
 }
 
 /// A window, and whatever its owner wants to know when it is recovered.
@@ -73,6 +75,17 @@ pub(crate) struct Entry<'a> {
     /// Inference id and prediction type; `None` for those of the entry before in this record.
     #[serde(borrow)]
     pub(crate) texts: Option<(&'a str, &'a str)>,
+}
+
+/// A field, its value, and the inferences that get it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registered {
+    /// Name of the field.
+    pub name: Vec<u8>,
+    /// Value of the field.
+    pub value: Vec<u8>,
+    /// Ids of the inferences.
+    pub ids: Vec<Vec<u8>>,
 }
 
 /// The header of a segment.
@@ -130,6 +143,15 @@ pub(crate) fn begin(bytes: &mut Vec<u8>, kind: Kind, part: &impl Serialize) -> u
 pub(crate) fn push(bytes: &mut Vec<u8>, part: &impl Serialize) {
     // Writing to memory cannot fail, and every type here has an encoding.
     *bytes = postcard::to_extend(part, std::mem::take(bytes)).unwrap_or_default();
+}
+
+/// Appends bytes with their number, as postcard does it one by one.
+pub(crate) fn push_bytes(bytes: &mut Vec<u8>, part: &[u8]) {
+    match u8::try_from(part.len()) {
+        Ok(length @ ..128) => bytes.push(length), // postcard's own encoding of it, at less cost
+        _ => push(bytes, &part.len()),
+    }
+    bytes.extend_from_slice(part);
 }
 
 /// Completes the record that begins at `start` and ends with `bytes`.

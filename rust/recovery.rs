@@ -3,7 +3,7 @@
 //! Whatever the bytes are, reading them ends without a panic, every peak found was written, and what is damaged costs its own
 //! record only. Records that stand there twice or in another order make no difference, because merging peaks makes none (see [`crate::snapshot`]).
 
-use crate::record::{Beginning, Entry, Frame, Kind, Opened, Records, VERSION, WindowId, beginning};
+use crate::record::{Beginning, Entry, Frame, Kind, Opened, Records, Registered, VERSION, WindowId, beginning};
 use crate::snapshot::{ClassPeak, Place, Snapshot};
 use std::collections::{BTreeMap, HashSet};
 
@@ -16,6 +16,8 @@ pub struct RecoveredWindow {
     pub closed_at: Option<i64>,
     /// The peaks.
     pub snapshot: Snapshot,
+    /// What frames registered, by their numbers, if it is a batch of metadata.
+    pub metadata: BTreeMap<u64, Registered>,
 }
 
 /// What the segments of a process hold.
@@ -114,6 +116,11 @@ impl Recovered {
             let (id, at) = postcard::from_bytes(content).ok()?;
             if let Some(window) = self.window(id) {
                 window.closed_at = Some(at);
+            }
+        } else if kind == Kind::Metadata as u8 {
+            let (id, number, registered) = postcard::from_bytes(content).ok()?;
+            if let Some(window) = self.window(id) {
+                window.metadata.insert(number, registered);
             }
         } else if kind == Kind::Committed as u8 {
             let id = postcard::from_bytes(content).ok()?;

@@ -1,10 +1,13 @@
 """The Rust core as Python sees it."""
 
+from collections import deque
 from os import PathLike
-from typing import Any, Final, TypedDict, final, type_check_only
+from typing import Any, Final, TypeAlias, TypedDict, final, type_check_only
 
 __all__ = [
     "Journal",
+    "MetadataBatch",
+    "MetadataJournal",
     "PeakAggregator",
     "WindowJournal",
     "WindowSnapshot",
@@ -246,7 +249,7 @@ class Journal:
 
 @final
 class WindowJournal:
-    """What a closed window wrote to the journal of its process."""
+    """What a closed window, or a batch of metadata, wrote to the journal."""
 
     @property
     def name(self) -> str:
@@ -287,9 +290,65 @@ class WindowJournal:
             OSError: If that cannot be written.
         """
 
-def recover_journal(
-    segments: list[bytes], /
-) -> tuple[list[tuple[int, int, bytes | None, int | None, WindowSnapshot]], int, int]:
+@final
+class MetadataBatch:
+    """Frames whose metadata becomes one request.
+
+    Two of one batch are equal.
+    """
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    @property
+    def journal(self) -> WindowJournal:
+        """What it is to the journal: a window."""
+
+    @property
+    def frames(self) -> int | None:
+        """How many frames it has; None as long as more may come."""
+
+@final
+class MetadataJournal:
+    """What frames registered for a destination, on its way to be sent.
+
+    Any number of threads may append. Nothing raises because of the disk;
+    `WindowJournal.error` of a batch says whether it is whole.
+
+    Args:
+        journal: Where it is written down.
+        about: Stands there with each batch, for whoever recovers it.
+    """
+
+    def __new__(cls, journal: Journal, *, about: bytes) -> MetadataJournal: ...
+    def append(
+        self,
+        frames: deque[Any],
+        inference_ids: list[str],
+        field_name: str,
+        field_value: str,
+        /,
+    ) -> None:
+        """Write down what a frame registers, and append it to a deque.
+
+        A batch that has ids or bytes for a request ends, and the next one begins.
+
+        Args:
+            frames: Gets a tuple: ids, field, value, `MetadataBatch`, and the number of
+                the frame in the batch.
+            inference_ids: The ids.
+            field_name: The field.
+            field_value: Its value.
+        """
+
+    def cut(self) -> None:
+        """End the batch that frames join, so that it can be sent."""
+
+_Frame: TypeAlias = tuple[list[str], str, str]
+_Window: TypeAlias = tuple[
+    int, int, bytes | None, int | None, list[_Frame], WindowSnapshot
+]
+
+def recover_journal(segments: list[bytes], /) -> tuple[list[_Window], int, int]:
     """Read the segments of a process.
 
     Args:
@@ -298,8 +357,9 @@ def recover_journal(
     Returns:
         The windows that were not committed, each with the number of its aggregator, its
         own, its `about` (None if that is damaged), when it was closed in microseconds
-        since 1970 (None if it was open), and what it held; how many stretches of bytes
-        are damaged; how many records are of kinds that this version does not know.
+        since 1970 (None if it was open), the ids, field and value of each of its frames
+        if it is a batch of metadata, and its peaks; how many stretches of bytes are
+        damaged; how many records are of kinds that this version does not know.
 
     Raises:
         ValueError: If one is a file of something else or of a later version.

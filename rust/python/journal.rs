@@ -1,11 +1,14 @@
-//! `peakhold._peakhold.Journal`, `WindowJournal`, and reading the journals of others.
+//! `peakhold._peakhold.Journal`, `WindowJournal`, `MetadataJournal`, and reading the journals of others.
 
+use super::names;
 use super::snapshot::WindowSnapshot;
-use crate::{JournalSettings, WindowId, WindowJournal, recover};
+use crate::{JournalSettings, Registered, Registration, WindowId, WindowJournal, recover};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyList, PyString};
+use std::borrow::Cow;
+use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -68,8 +71,98 @@ impl OfWindow {
     }
 }
 
-/// Numbers of the aggregator and the window, what it is about, when it was closed, and its peaks.
-type Window<'py> = (u64, u64, Option<Bound<'py, PyBytes>>, Option<i64>, WindowSnapshot);
+/// What frames registered for a destination, on its way to be sent.
+#[pyclass(frozen, weakref, module = "peakhold._peakhold")]
+pub(super) struct MetadataJournal(crate::MetadataJournal);
+
+#[pymethods]
+impl MetadataJournal {
+    #[new]
+    #[pyo3(signature = (journal, *, about))]
+    fn new(journal: &Journal, about: &[u8]) -> Self {
+        Self(crate::MetadataJournal::new(journal.0.clone(), about))
+    }
+
+    /// Write down what a frame registers, and append it to a deque.
+    #[pyo3(signature = (frames, inference_ids, field_name, field_value, /))]
+    fn append(
+        &self,
+        py: Python<'_>,
+        frames: &Bound<'_, PyAny>,
+        inference_ids: &Bound<'_, PyList>,
+        field_name: &Bound<'_, PyString>,
+        field_value: &Bound<'_, PyString>,
+    ) -> PyResult<()> {
+        let mut registration = Registration::new(&bytes_of(field_name)?, &bytes_of(field_value)?, inference_ids.len());
+        for id in inference_ids {
+            registration.push(&bytes_of(id.cast()?)?);
+        }
+        let append = || self.0.append(&registration);
+        let (batch, number) = if self.0.may_block() { py.detach(append) } else { append() };
+        // No signal handler comes in between: nothing here is Python code.
+        let frame = (inference_ids, field_name, field_value, MetadataBatch(batch), number);
+        frames.call_method1(names::append(py), (frame,)).map(drop)
+    }
+
+    /// End the batch that frames join, so that it can be sent.
+    fn cut(&self, py: Python<'_>) {
+        py.detach(|| self.0.cut());
+    }
+}
+
+/// Frames whose metadata becomes one request.
+#[pyclass(frozen, eq, hash, module = "peakhold._peakhold")]
+pub(super) struct MetadataBatch(Arc<crate::MetadataBatch>);
+
+impl PartialEq for MetadataBatch {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Hash for MetadataBatch {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
+}
+
+#[pymethods]
+impl MetadataBatch {
+    /// What it is to the journal.
+    #[getter]
+    fn journal(&self) -> OfWindow {
+        OfWindow(self.0.journal().clone())
+    }
+
+    /// How many frames it has; None as long as more may come.
+    #[getter]
+    fn frames(&self) -> Option<u64> {
+        self.0.frames()
+    }
+}
+
+/// The UTF-8 of a text, as far as it has one.
+fn bytes_of<'a>(text: &'a Bound<'_, PyString>) -> PyResult<Cow<'a, [u8]>> {
+    match text.to_str() {
+        Ok(text) => Ok(Cow::Borrowed(text.as_bytes())),
+        Err(_) => Ok(Cow::Owned(text.call_method1("encode", ("utf-8", "surrogatepass"))?.extract()?)),
+    }
+}
+
+fn frame<'py>(py: Python<'py>, registered: &Registered) -> PyResult<Frame<'py>> {
+    let ids = registered.ids.iter().map(|id| text_of(py, id)).collect::<PyResult<_>>()?;
+    Ok((ids, text_of(py, &registered.name)?, text_of(py, &registered.value)?))
+}
+
+fn text_of<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    PyBytes::new(py, bytes).call_method1("decode", ("utf-8", "surrogatepass"))
+}
+
+/// What a frame registered: the ids, a field and its value.
+type Frame<'py> = (Vec<Bound<'py, PyAny>>, Bound<'py, PyAny>, Bound<'py, PyAny>);
+
+/// Numbers of the aggregator and the window, what it is about, when it was closed, its metadata, and its peaks.
+type Window<'py> = (u64, u64, Option<Bound<'py, PyBytes>>, Option<i64>, Vec<Frame<'py>>, WindowSnapshot);
 
 /// Read the segments of a process, in whatever state they are.
 #[pyfunction]
@@ -81,7 +174,9 @@ pub(super) fn recover_journal(py: Python<'_>, segments: Vec<PyBackedBytes>) -> P
         .map_err(|error| PyValueError::new_err(error.to_string()))?;
     let windows = recovered.windows.into_iter().map(|(id, window)| {
         let about = window.about.map(|about| PyBytes::new(py, &about));
-        (id.aggregator, id.window, about, window.closed_at, WindowSnapshot::new(window.snapshot))
+        let metadata = window.metadata.values().map(|each| frame(py, each)).collect::<PyResult<_>>()?;
+        let snapshot = WindowSnapshot::new(window.snapshot);
+        Ok((id.aggregator, id.window, about, window.closed_at, metadata, snapshot))
     });
-    Ok((windows.collect(), recovered.damaged, recovered.unknown))
+    Ok((windows.collect::<PyResult<_>>()?, recovered.damaged, recovered.unknown))
 }

@@ -53,6 +53,8 @@ fn _peakhold(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<snapshot::WindowSnapshot>()?;
     module.add_class::<journal::Journal>()?;
     module.add_class::<journal::OfWindow>()?;
+    module.add_class::<journal::MetadataJournal>()?;
+    module.add_class::<journal::MetadataBatch>()?;
     module.add_function(wrap_pyfunction!(journal::recover_journal, module)?)?;
     module.add_function(wrap_pyfunction!(ids::rejected_inference_ids, module)?)?;
     module.add_function(wrap_pyfunction!(ids::unique_inference_ids, module)?)

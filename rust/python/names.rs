@@ -29,7 +29,7 @@ macro_rules! names {
 }
 
 names! {
-    class class_id class_ids class_name confidence cpu data detach dtype float image_metadata images_metadata inference_id item kind metadata model_id
+    append class class_id class_ids class_name confidence cpu data detach dtype float image_metadata images_metadata inference_id item kind metadata model_id
     model_type numpy prediction_type predictions shape tolist xyxy
 }
 

@@ -12,14 +12,9 @@ from conftest import PROGRAMS
 from peakhold.testing import After, answer_json, refusing_port
 
 NAMES = ["job-0", "job-1", "job-2"]
-LOST = (
-    "metadata that was accepted in the background is only in memory, and is lost with "
-    "a process that leaves without its exit handlers"
-)
-lost = pytest.mark.xfail(strict=True, reason=LOST)
 IN_JOBS = [
     pytest.param("aggregate", "report", id="report"),
-    pytest.param("attach_twice", "metadata", id="metadata", marks=lost),
+    pytest.param("attach_twice", "metadata", id="metadata"),
 ]
 AT_EXIT = [
     pytest.param("aggregate", "report", id="report"),

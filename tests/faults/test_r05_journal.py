@@ -42,7 +42,7 @@ def recovered(data):
     """Recover the only window; returns its report and how much is damaged."""
     windows, damaged, unknown = recover_journal([data])
     assert unknown == 0
-    assert all(about in {ABOUT, None} for _, _, about, _, _ in windows)
+    assert all(about in {ABOUT, None} for _, _, about, *_ in windows)
     return [line for *_, window in windows for line in window.report()], damaged
 
 

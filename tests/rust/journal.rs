@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const ABOUT: &[u8] = b"what the window is about";
 
 /// A directory that goes with the test.
-struct Directory(PathBuf);
+pub(crate) struct Directory(PathBuf);
 
 impl Directory {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("peakhold-journal-{}-{number}", std::process::id()));
@@ -24,7 +24,7 @@ impl Directory {
         Self(path)
     }
 
-    fn journal(&self, limit: u64) -> Arc<Journal> {
+    pub(crate) fn journal(&self, limit: u64) -> Arc<Journal> {
         Arc::new(Journal::new(JournalSettings { directory: self.0.join("own"), sync: false, limit }))
     }
 
@@ -32,7 +32,7 @@ impl Directory {
         Aggregator::journaled(1_000, self.journal(u64::MAX), ABOUT)
     }
 
-    fn segments(&self) -> Vec<PathBuf> {
+    pub(crate) fn segments(&self) -> Vec<PathBuf> {
         let files = fs::read_dir(self.0.join("own")).into_iter().flatten();
         let mut paths: Vec<_> = files.map(|file| file.expect("it is there").path()).collect();
         paths.sort_by_key(|path| path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok()));
@@ -46,7 +46,7 @@ impl Directory {
         fs::read(&paths[0]).expect("a file")
     }
 
-    fn recovered(&self) -> Recovered {
+    pub(crate) fn recovered(&self) -> Recovered {
         let segments: Vec<_> = self.segments().iter().map(|path| fs::read(path).expect("a file")).collect();
         recover(segments.iter().map(Vec::as_slice)).expect("segments")
     }

@@ -3,6 +3,7 @@
 mod concurrency;
 mod consolidation;
 mod journal;
+mod metadata;
 mod model;
 mod operations;
 mod snapshot;

@@ -1,10 +1,11 @@
-"""The open windows that dead processes left behind, delivered by whoever finds them.
+"""What dead processes had in memory, delivered by whoever finds their journals.
 
-A window that stands in the journal (``journal.py``) of a dead process as open was never
-committed, or was and the process could not write that down any more. So whoever adopts
-it makes the record under the id that its owner would have used, and the outbox takes an
-id once. To adopt a journal is to put the own owner id behind the name of its directory,
-which one process can do; and if that one dies, too, the next one can.
+A window, or a batch of metadata, that stands in the journal (``delivery/journal.py``)
+of a dead process as open was never committed, or was and the process could not write
+that down any more. So whoever adopts it makes the record under the id that its owner
+would have used, and the outbox takes an id once. To adopt a journal is to put the own
+owner id behind the name of its directory, which one process can do; and if that one
+dies, too, the next one can.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from weakref import WeakValueDictionary
 from peakhold._peakhold import Journal, recover_journal
 from peakhold.outbox.schema import explained
 from peakhold.outbox.state import JournalName
-from peakhold.records import Destination, Record, seal_report
+from peakhold.records import Destination, Record, seal_metadata, seal_report
+from peakhold.records.metadata import coalesced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from peakhold._peakhold import WindowSnapshot
-    from peakhold.blocks.journal import Journals
     from peakhold.delivery.dispatcher import Dispatcher
     from peakhold.delivery.sender import Sender
     from peakhold.outbox import StateDirectory
@@ -44,15 +45,12 @@ class Adoption:
     Nothing here raises because of the disk.
     """
 
-    def __init__(self, dispatcher: Dispatcher, journals: Journals) -> None:
+    def __init__(self, dispatcher: Dispatcher) -> None:
         """Bind to the deliverer of what is found; no file is touched yet.
 
-        Args:
-            dispatcher: Delivers the windows.
-            journals: Those of this process, which are kept short at the same times.
+        The dispatcher's own journal is kept short at the same times.
         """
         self._dispatcher = dispatcher
-        self._journals = journals
         # Weakly: windows keep their sender, and an api key is kept for nothing else.
         self._senders: WeakValueDictionary[Destination, Sender] = WeakValueDictionary()
         self._left_alone: set[str] = set()
@@ -77,7 +75,7 @@ class Adoption:
         state = self._dispatcher.state
         if state is not None:
             state.stay_alive(self._dispatcher.notices)
-            self._journals.tidy()
+            self._dispatcher.journals.tidy()
             try:
                 for path in sorted(state.journals.iterdir()):
                     self._consider(path, state)
@@ -128,12 +126,12 @@ class Adoption:
             data = [each.read_bytes() for each in segments]
             recovered, damaged, unknown = recover_journal(data)
             windows = []
-            for *numbers, about, closed_at, snapshot in recovered:
-                if about is not None and snapshot.peaks:
+            for *numbers, about, closed_at, frames, snapshot in recovered:
+                if about is not None and (snapshot.peaks or frames):
                     at = written if closed_at is None else closed_at / 1e6
                     record_id = "-".join(map(str, [writer, *numbers]))
-                    windows.append(_Window.of(about, snapshot, record_id, at))
-            whole = all(about is not None for _, _, about, _, _ in recovered)
+                    windows.append(_Window.of(about, frames, snapshot, record_id, at))
+            whole = all(about is not None for _, _, about, *_ in recovered)
             whole = whole and not unknown and bool(recovered or not damaged)
             return _Found(windows, damaged + unknown, whole=whole)
         except (ValueError, KeyError, TypeError) as error:
@@ -151,32 +149,39 @@ class Adoption:
 
 @dataclass(frozen=True)
 class _Window:
-    """An open window of a dead process."""
+    """An open window of a dead process, or a batch of metadata."""
 
     destination: Destination
     window: tuple[str | None, ...]
+    frames: list[tuple[list[str], str, str]]
     snapshot: WindowSnapshot
     id: str
     at: float
 
     @classmethod
     def of(
-        cls, about: bytes, snapshot: WindowSnapshot, record_id: str, at: float
+        cls,
+        about: bytes,
+        frames: list[tuple[list[str], str, str]],
+        snapshot: WindowSnapshot,
+        record_id: str,
+        at: float,
     ) -> _Window:
         known = json.loads(about)
         destination = Destination(**known["destination"])
-        return cls(destination, tuple(known["window"]), snapshot, record_id, at)
+        return cls(destination, tuple(known["window"]), frames, snapshot, record_id, at)
 
     def record(self, on_committed: Callable[[], None]) -> Record:
         """Return the record that the window became, or would have become."""
         created = datetime.fromtimestamp(self.at, timezone.utc)
-        closed_at = created.astimezone().replace(tzinfo=None)
-        return replace(
-            seal_report(self.destination, self.window, self.snapshot, closed_at),
-            id=self.id,
-            created=created,
-            on_committed=on_committed,
-        )
+        if self.frames:
+            record = seal_metadata(self.destination, coalesced(self.frames))
+        else:
+            closed_at = created.astimezone().replace(tzinfo=None)
+            record = seal_report(
+                self.destination, self.window, self.snapshot, closed_at
+            )
+        return replace(record, id=self.id, created=created, on_committed=on_committed)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from peakhold.blocks.handover import (
     missing_key,
     result,
 )
+from peakhold.blocks.windows import REGISTRY
 from peakhold.delivery import current
 from peakhold.records import MetadataEntry, seal_metadata
 from peakhold.texts import text_of
@@ -65,7 +66,10 @@ class RoboflowCustomMetadataBlockV1(Sink):
         offline = sender.offline
         if fire_and_forget or offline:
             schedule = self._schedule if fire_and_forget else None
-            current().add_metadata(ids, name, value, sender, schedule)
+            dispatcher = current()
+            if sender.offers is None or sender.offers.owner is not dispatcher:
+                REGISTRY.lend(dispatcher, sender)
+            dispatcher.add_metadata(ids, name, value, sender, schedule)
             return {
                 "error_status": False,
                 "message": OFFLINE if offline else IN_BACKGROUND,

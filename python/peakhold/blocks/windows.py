@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from peakhold.blocks.adoption import Adoption
 from peakhold.blocks.interval import Due, ReportInterval, time_kept
-from peakhold.blocks.journal import Journals
 from peakhold.delivery import current
 from peakhold.delivery.cache import SLOW
 from peakhold.locks import is_free, shared
@@ -25,6 +24,7 @@ from peakhold.records import seal_report, size_of
 if TYPE_CHECKING:
     from peakhold._peakhold import WindowJournal, WindowSnapshot
     from peakhold.delivery import Dispatcher, Sender
+    from peakhold.delivery.journal import Journals
     from peakhold.notices import Notices
     from peakhold.records import Record
 
@@ -186,7 +186,8 @@ class Window:
         return self.interval.last_report + self.period + CLOCK_GRACE
 
     def _watch(self, dispatcher: Dispatcher) -> None:
-        self._journals = REGISTRY.close_with(dispatcher)
+        REGISTRY.close_with(dispatcher)
+        self._journals = dispatcher.journals
         dispatcher.watch(self.check, monotonic() + CLOCK_GRACE)
         self._watcher = dispatcher
 
@@ -369,7 +370,6 @@ class _Bound(NamedTuple):
     """A dispatcher, and what goes with it."""
 
     dispatcher: Dispatcher
-    journals: Journals
     adoption: Adoption
 
 
@@ -383,15 +383,14 @@ class WindowRegistry:
 
     def acquire(self, key: WindowKey, sender: Sender, period: int) -> Window:
         """Return the window of a key, a new one if there is none."""
-        bound = self._bind(current())
-        bound.adoption.lend(sender)
+        bound = self.lend(current(), sender)
         if len(self._windows) >= MOST and key not in self._windows:
             self._release_unused(bound.dispatcher.notices)
         with shared("windows"):
             window = self._windows.get(key)
             if window is None:
                 window = self._windows[key] = Window(
-                    key, sender, period, bound.journals
+                    key, sender, period, bound.dispatcher.journals
                 )
             window.last_used = monotonic()
             return window
@@ -408,25 +407,25 @@ class WindowRegistry:
             )
             window.release()
 
-    def close_with(self, dispatcher: Dispatcher) -> Journals:
+    def close_with(self, dispatcher: Dispatcher) -> None:
         """Have every window flushed when ``dispatcher`` closes.
 
         A forked child has a dispatcher of its own, and windows it did not acquire.
-
-        Returns:
-            The journals of the windows that ``dispatcher`` reports.
         """
-        return self._bind(dispatcher).journals
+        self._bind(dispatcher)
+
+    def lend(self, dispatcher: Dispatcher, sender: Sender) -> _Bound:
+        """Have what dead processes left for a destination sent by ``sender``."""
+        bound = self._bind(dispatcher)
+        bound.adoption.lend(sender)
+        return bound
 
     def _bind(self, dispatcher: Dispatcher) -> _Bound:
         with shared("windows"):
             if self._bound is None or self._bound.dispatcher is not dispatcher:
                 dispatcher.at_close(self.flush_all)
                 dispatcher.rejected = self.rejected
-                journals = Journals.of(dispatcher)
-                self._bound = _Bound(
-                    dispatcher, journals, Adoption(dispatcher, journals)
-                )
+                self._bound = _Bound(dispatcher, Adoption(dispatcher))
             return self._bound
 
     def rejected(self) -> dict[str, int]:
@@ -451,7 +450,7 @@ class WindowRegistry:
     def start_anew(self) -> None:
         """Empty every window in a forked child, which keeps its blocks."""
         if self._bound is not None:
-            journals = self._bound.journals.after_fork()
+            journals = self._bound.dispatcher.journals.after_fork()
             for window in self._windows.values():
                 window.start_anew(journals)
 

@@ -88,7 +88,8 @@ def survive(fps: float, seconds: float) -> bool:
         left = admin.status(state)
         say_wrapped(
             f"Left behind: {left['counts']['pending']:,} records in the outbox, "
-            f"{left['windows']['left']:,} open windows; now the server is well again"
+            f"{left['windows']['left']:,} windows or batches of metadata in journals; "
+            "now the server is well again"
         )
         api.faults = None
         with working("Delivering what they left"):

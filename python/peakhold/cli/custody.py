@@ -84,7 +84,9 @@ def _unsuitable(state: StateDirectory) -> Finding | None:
 
 def _examined(state: StateDirectory, settings: DeliverySettings) -> Finding:
     left = admin.windows(state)["left"]
-    windows = f", {left:,} open windows of dead processes" if left else ""
+    windows = (
+        f", {left:,} windows or batches of metadata of dead processes" if left else ""
+    )
     if not state.has_outbox():
         nothing = f"nothing was sealed yet in {state.path}"
         return ok(CHECK, f"{nothing}{windows}{_kept(settings)}")

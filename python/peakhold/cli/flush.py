@@ -98,7 +98,6 @@ def deliver_what_waits(
     """
     from peakhold.blocks.adoption import Adoption
     from peakhold.blocks.cache import SHARED
-    from peakhold.blocks.journal import Journals
     from peakhold.cli.metering import MeteredClient
     from peakhold.delivery import Dispatcher, Sender
 
@@ -108,7 +107,7 @@ def deliver_what_waits(
     dispatcher = Dispatcher(state, delivery)
     dispatcher.warn_if_exposed()
     # In this order: the flush waits for what the second one makes due.
-    Adoption(dispatcher, Journals.of(dispatcher)).lend(sender)
+    Adoption(dispatcher).lend(sender)
     dispatcher.register(sender, at_once=True)
     dispatcher.flush(timeout)
     return {

@@ -56,7 +56,7 @@ def _print(found: Mapping[str, Any]) -> None:
         say_wrapped(f"dropped: {', '.join(reasons)}")
     if windows["running"] or windows["left"]:
         say_wrapped(
-            f"open windows: {windows['running']:,} of running processes, "
+            f"windows and metadata: {windows['running']:,} of running processes, "
             f"{windows['left']:,} that dead ones left to the next"
         )
     for destination in found["destinations"]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from peakhold.delivery.committer import Committer
     from peakhold.delivery.exporter import Exporter, Outcome
     from peakhold.delivery.handover import Passed, Window
+    from peakhold.delivery.journal import Journals
     from peakhold.delivery.settings import DeliverySettings
     from peakhold.notices import Notices
     from peakhold.outbox import Outbox
@@ -65,6 +66,7 @@ class Shared:
     Attributes:
         outbox: Where records wait.
         committer: Takes the records of metadata.
+        journals: Where metadata is written down until then.
         notices: Where trouble is counted.
         settings: Rates.
         lock: Covers the state of the destinations.
@@ -75,6 +77,7 @@ class Shared:
 
     outbox: Outbox
     committer: Committer
+    journals: Journals
     notices: Notices
     settings: DeliverySettings
     lock: threading.RLock
@@ -127,6 +130,7 @@ class Destination:
         self.stored_changes = 0
         self._outbox = shared.outbox
         self._committer = shared.committer
+        self._journals = shared.journals
         self._notices = shared.notices
         self._lock = shared.lock
         self._clock = shared.clock
@@ -290,8 +294,10 @@ class Destination:
 
     def pack(self, *, whole: bool = True) -> None:
         """Make records of metadata, of all of it or only of full requests."""
-        for entries in self.metadata.pack(self._clock(), whole=whole):
+        for entries, journal in self.metadata.pack(self._clock(), whole=whole):
             record = seal_metadata(self.key, entries)
+            if journal is not None:
+                record = self._journals.kept(record, journal)
             self._committer.put(Handover(record, (self,)))
 
     def _next(self, kind: Kind) -> list[Leased]:

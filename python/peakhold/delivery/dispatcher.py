@@ -15,6 +15,7 @@ from peakhold.delivery.cache import HostCaches
 from peakhold.delivery.committer import Committer
 from peakhold.delivery.destination import IDLE, Destination, Leased, Shared
 from peakhold.delivery.handover import Handover
+from peakhold.delivery.journal import Journals
 from peakhold.delivery.metadata import (
     BATCHES_OFFERED,
     FRAMES_OFFERED,
@@ -32,7 +33,7 @@ from peakhold.records import Destination as Key
 from peakhold.records import Record, UnencodableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from peakhold.delivery.exporter import Exporter
     from peakhold.delivery.handover import Window
@@ -105,6 +106,12 @@ class Dispatcher:
             sync="FULL" if self.settings.durability == "power" else "OFF",
             clock=clock,
         )
+        self.journals = Journals(
+            state,
+            self.notices,
+            sync=self.settings.durability == "power",
+            limit=round(self.settings.outbox_mib * 2**20),
+        )
         self.rejected: Callable[[], dict[str, int]] = dict
         self.jitter = jitter
         self.committer = Committer(self.outbox, self.notices, clock, self._look_through)
@@ -114,6 +121,7 @@ class Dispatcher:
         self._shared = Shared(
             self.outbox,
             self.committer,
+            self.journals,
             self.notices,
             self.settings,
             self._lock,
@@ -280,13 +288,15 @@ class Dispatcher:
 
     def add_metadata(
         self,
-        inference_ids: Iterable[str],
+        inference_ids: list[str],
         field_name: str,
         field_value: str,
         sender: Sender,
         schedule: HostSchedule | None = None,
     ) -> None:
         """Take metadata for delivery in the background, together with what else comes.
+
+        It is in the journal before this returns, if there is one.
 
         Args:
             inference_ids: Ids of the inferences it belongs to.
@@ -297,8 +307,12 @@ class Dispatcher:
         """
         offers = sender.offers
         if offers is None or offers.owner is not self:
-            offers = sender.offers = Offers(self)
-        offers.frames.append((inference_ids, field_name, field_value))
+            journal = self.journals.metadata(sender.destination)
+            offers = sender.offers = Offers(self, journal)
+        if offers.journal is None:
+            offers.frames.append((inference_ids, field_name, field_value, None, 0))
+        else:
+            offers.journal.append(offers.frames, inference_ids, field_name, field_value)
         if (
             not offers.noticed
             or len(offers.frames) % FRAMES_OFFERED == 0
@@ -312,6 +326,8 @@ class Dispatcher:
     ) -> None:
         """Do what need not be done for each frame with metadata."""
         try:
+            if offers.journal is None:
+                offers.journal = self.journals.metadata(sender.destination)
             with self._lock:
                 destination = self.register(sender)
                 destination.metadata.notice(offers, self._clock())

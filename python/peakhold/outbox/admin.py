@@ -306,7 +306,7 @@ def status(state: StateDirectory) -> dict[str, Any]:
 
 
 def windows(state: StateDirectory) -> dict[str, int]:
-    """Return how many windows are open in journals, by whether their process runs.
+    """Return how many windows and batches of metadata journals have, by their process.
 
     Returns:
         How many are of processes that are ``running``, and how many of dead ones,
@@ -328,7 +328,7 @@ def windows(state: StateDirectory) -> dict[str, int]:
 
 
 def _open_in(journal: Path) -> int:
-    """Return how many windows are open in a journal; one if it cannot be read."""
+    """Return how many of both are in a journal; one if it cannot be read."""
     segments = []
     for path in journal.glob("*.journal"):
         with suppress(FileNotFoundError):  # its process may go on

@@ -101,6 +101,15 @@ def bytes_of(key: tuple[str, str], inference_id: str, *, begins: bool) -> int:
     return size
 
 
+def coalesced(
+    frames: Iterable[tuple[Iterable[str], str, str]],
+) -> tuple[MetadataEntry, ...]:
+    """Return as few entries as there can be for the ids, field and value of frames."""
+    batch = MetadataBatch()
+    full = [entry for each in frames for run in batch.add(*each) for entry in run]
+    return (*full, *batch.seal())
+
+
 def _json_length(text: str) -> int:
     plain = text.isascii() and text.isprintable()
     if plain and '"' not in text and "\\" not in text:

@@ -16,6 +16,6 @@ attach("next")
 journals = Path(os.environ["PEAKHOLD_STATE_DIR"], "journals")
 deadline = time.monotonic() + float(sys.argv[1])
 while time.monotonic() < deadline and (
-    peakhold.health()["counts"]["pending"] or len(list(journals.glob("*.journal"))) > 1
+    peakhold.health()["counts"]["pending"] or len(list(journals.iterdir())) > 1
 ):
     time.sleep(0.05)

@@ -10,8 +10,8 @@ from common import observe, say, sink
 from mutant import MUTANT
 from sealing import prepare
 
-from peakhold.blocks.journal import Journals
 from peakhold.blocks.windows import REGISTRY
+from peakhold.delivery.journal import Journals
 
 CLOSE_ONE_IN = 400
 

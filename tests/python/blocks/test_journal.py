@@ -17,7 +17,6 @@ from stand_ins import DictCache, conserved, report
 
 from peakhold._peakhold import PeakAggregator
 from peakhold.blocks.adoption import Adoption
-from peakhold.blocks.journal import Journals
 from peakhold.delivery import Dispatcher, Sender
 from peakhold.delivery.settings import DeliverySettings
 from peakhold.outbox import StateDirectory
@@ -62,9 +61,7 @@ def lost(state, sender):
     def lose(predictions=None, owner=None, about_sender=sender):
         dead = StateDirectory(state.path)
         dispatcher = Dispatcher(dead, DeliverySettings(), worker=False)
-        aggregator = Journals.of(dispatcher).aggregator(
-            about_sender.destination, WINDOW
-        )
+        aggregator = dispatcher.journals.aggregator(about_sender.destination, WINDOW)
         aggregator.observe(predictions or frame(), "m/1")
         dead.release()
         return newest(state)
@@ -82,7 +79,7 @@ def segment(journal):
 
 
 def adoption_of(dispatcher):
-    return Adoption(dispatcher, Journals.of(dispatcher))
+    return Adoption(dispatcher)
 
 
 def adopt(dispatcher, sender):
@@ -121,7 +118,7 @@ def test_the_journal_of_a_live_process_is_left_alone(
     process, sender, client, clock, state
 ):
     alive = process()
-    aggregator = Journals.of(alive).aggregator(sender.destination, WINDOW)
+    aggregator = alive.journals.aggregator(sender.destination, WINDOW)
     aggregator.observe(frame(), "m/1")
     deliver(process(), clock, sender)
     assert classes(client) == []
@@ -135,7 +132,7 @@ def test_a_window_that_was_committed_before_the_kill_is_not_sent_twice(
     process, sender, client, clock, state
 ):
     dispatcher = process()
-    journals = Journals.of(dispatcher)
+    journals = dispatcher.journals
     aggregator = journals.aggregator(sender.destination, WINDOW)
     aggregator.observe(frame(), "m/1")
     record = journals.seal(sender.destination, WINDOW, aggregator.snapshot())
@@ -158,7 +155,7 @@ def test_what_may_have_been_sent_before_the_kill_is_sent_anew_as_it_was(
 ):
     """So it is with a window that was in memory, the disk being full."""
     dispatcher = process()
-    journals = Journals.of(dispatcher)
+    journals = dispatcher.journals
     aggregator = journals.aggregator(sender.destination, WINDOW)
     aggregator.observe(frame(), "m/1")
     before = segment(newest(state)).read_bytes()
@@ -182,7 +179,7 @@ def test_a_window_that_was_delivered_before_the_kill_is_not_sent_twice(
     process, sender, client, clock, state
 ):
     dispatcher = process()
-    journals = Journals.of(dispatcher)
+    journals = dispatcher.journals
     aggregator = journals.aggregator(sender.destination, WINDOW)
     aggregator.observe(frame(), "m/1")
     record = journals.seal(sender.destination, WINDOW, aggregator.snapshot())
@@ -305,7 +302,7 @@ def test_an_empty_journal_is_deleted_and_other_files_are_not(
 
 def test_durability_memory_writes_nothing(process, sender, state, client, clock):
     dispatcher = process("memory")
-    journals = Journals.of(dispatcher)
+    journals = dispatcher.journals
     aggregator = journals.aggregator(sender.destination, WINDOW)
     aggregator.observe(frame(), "m/1")
     record = journals.seal(sender.destination, WINDOW, aggregator.snapshot())
@@ -320,7 +317,7 @@ def test_a_state_directory_that_cannot_be_made_leaves_a_window_in_memory(
     blocked = tmp_path / "file"
     blocked.write_text("in the way", encoding="utf-8")
     dispatcher = Dispatcher(StateDirectory(blocked / "state"), worker=False)
-    journals = Journals.of(dispatcher)
+    journals = dispatcher.journals
     for _ in range(2):
         aggregator = journals.aggregator(sender.destination, WINDOW)
         assert aggregator.observe(frame(), "m/1") == 1
@@ -353,7 +350,7 @@ def test_a_journal_that_failed_is_told_once_and_the_window_is_reported(
     process, sender, state, caplog
 ):
     dispatcher = process()
-    journals = Journals.of(dispatcher)
+    journals = dispatcher.journals
     aggregator = journals.aggregator(sender.destination, WINDOW)
     aggregator.observe(frame("before"), "m/1")
     blocked = newest(state)
@@ -380,7 +377,7 @@ def test_a_window_whose_journal_was_adopted_is_reported_under_an_id_of_its_own(
     process, sender, state, client, clock, caplog
 ):
     dispatcher = process()
-    journals = Journals.of(dispatcher)
+    journals = dispatcher.journals
     aggregator = journals.aggregator(sender.destination, WINDOW)
     aggregator.observe(frame("dog", 0.25), "m/1")
     # A process that takes this one for dead. That one is of this process, whose locks
@@ -410,7 +407,7 @@ def test_windows_whose_journal_was_adopted_are_reported_whole_one_after_the_othe
     process, sender, state, client, clock
 ):
     dispatcher = process()
-    journals = Journals.of(dispatcher)
+    journals = dispatcher.journals
     windows = [journals.aggregator(sender.destination, WINDOW) for _ in range(2)]
     for number, window in enumerate(windows):
         window.observe(frame(f"early {number}"), "m/1")
@@ -439,7 +436,7 @@ def test_a_deleted_lock_file_is_noticed(process, sender, clock, when):
     lock = dispatcher.state.path / "owners" / f"{owner}.lock"
     lock.unlink()
     if when == "seal":
-        journals = Journals.of(dispatcher)
+        journals = dispatcher.journals
         aggregator = journals.aggregator(sender.destination, WINDOW)
         journals.seal(sender.destination, WINDOW, aggregator.snapshot())
         assert not lock.exists()  # the control: there was nothing to be reported
@@ -460,7 +457,7 @@ def test_slow_writes_are_counted_and_no_reason_for_a_warning(process, sender, ca
         name="a-0-0", error=None, slow_writes=3, close=lambda at: True
     )
     snapshot = SimpleNamespace(peaks=1, nbytes=100, journal=journal)
-    journals = Journals.of(dispatcher)
+    journals = dispatcher.journals
     journals.seal(sender.destination, WINDOW, snapshot)
     assert dispatcher.notices.counts["slow_disk"] == 3
     assert caplog.records == []
@@ -474,7 +471,7 @@ def test_windows_of_several_keys_go_to_whom_has_them_and_then_the_journal_goes(
     process, client, sender, state, clock
 ):
     dead = process()
-    journals = Journals.of(dead)
+    journals = dead.journals
     key = f"other{uuid.uuid4().hex}"
     other = Sender(RecordingClient(), key, DictCache(), injected=True)
     for each, name in [(sender, "dog"), (other, "cat")]:
@@ -495,7 +492,7 @@ def test_windows_of_several_keys_go_to_whom_has_them_and_then_the_journal_goes(
 
 def test_the_ids_of_committed_windows_do_not_pile_up(process, sender, state, clock):
     dispatcher = process()
-    journals = Journals.of(dispatcher)
+    journals = dispatcher.journals
     open_window = journals.aggregator(sender.destination, WINDOW)
     open_window.observe(frame("open"), "m/1")
     aggregator = journals.aggregator(sender.destination, WINDOW)

@@ -56,7 +56,7 @@ def test_windows_that_dead_processes_left_are_told(leave, sealed, words):
 
     assert finding.status == "ok"
     assert words in finding.text
-    assert finding.text.endswith(", 1 open windows of dead processes")
+    assert finding.text.endswith(", 1 windows or batches of metadata of dead processes")
 
 
 def test_records_that_need_a_person_are_a_warning(troubled):

@@ -27,11 +27,27 @@ def test_the_journal_of_a_dead_process_is_read():
     """
     windows, damaged, unknown = recover_journal([KEPT.read_bytes()])
     assert [(*rest, lines(snapshot)) for *rest, snapshot in windows] == [
-        (0, 1, b"first", None, [("car", 0.5, "f1"), ("dog", 0.5, "f3")]),
-        (1, 0, b"second", 1_700_000_000_500_000, [("bus", 0.5, "f0")]),
-        (1, 1, b"second", None, [("人", 0.875, "f4")]),
+        (0, 1, b"first", None, [], [("car", 0.5, "f1"), ("dog", 0.5, "f3")]),
+        (1, 0, b"second", 1_700_000_000_500_000, [], [("bus", 0.5, "f0")]),
+        (1, 1, b"second", None, [], [("人", 0.875, "f4")]),
     ]
     assert (damaged, unknown) == (1, 0)
+
+
+def test_the_metadata_of_a_dead_process_is_read():
+    """Two destinations took turns, and the first batch was committed."""
+    kept = KEPT.with_name("version-2-metadata.journal")
+    windows, damaged, unknown = recover_journal([kept.read_bytes()])
+    assert [(*rest, snapshot.peaks) for *rest, snapshot in windows] == [
+        (
+            *(0, 1, b"first", None),
+            [(["i3"], "camera", "名\ud800"), (["i4"], "shift", "")],
+            0,
+        ),
+        (0, 2, b"first", None, [(["i5"], "shift", "night")], 0),
+        (1, 0, b"second", None, [(["i1", "i2"], "camera", "gate")], 0),
+    ]
+    assert (damaged, unknown) == (0, 0)
 
 
 def test_a_journal_of_a_later_version_is_refused():

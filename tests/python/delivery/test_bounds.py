@@ -12,7 +12,6 @@ from stand_ins import conserved, report, window_of
 from peakhold.blocks.adoption import Adoption
 from peakhold.blocks.cache import MemoryCache
 from peakhold.blocks.interval import ReportInterval, _written
-from peakhold.blocks.journal import Journals
 from peakhold.delivery import Dispatcher, Sender, committer
 from peakhold.records import Record, seal_report
 from peakhold.testing import RecordingClient
@@ -121,7 +120,7 @@ def test_what_cannot_be_committed_is_bounded_too(stepped, sender, client, monkey
 def test_10000_keys_leave_nothing_behind():
     """Neither the times of reports nor the senders of what dead processes left."""
     dispatcher = Dispatcher(worker=False)
-    adoption = Adoption(dispatcher, Journals.of(dispatcher))
+    adoption = Adoption(dispatcher)
     known = len(_written)
     senders = []
     for number in range(MANY):

@@ -131,7 +131,7 @@ def test_a_frame_that_comes_while_others_are_taken_is_noticed_again():
     pending, offers = PendingMetadata(), Offers(None)
 
     def come(name):
-        offers.frames.append(([name], "f", "v"))
+        offers.frames.append(([name], "f", "v", None, 0))
         if not offers.noticed:
             pending.notice(offers, 0.0)
 
@@ -139,15 +139,15 @@ def test_a_frame_that_comes_while_others_are_taken_is_noticed_again():
         come(name)
         yield "a"
 
-    offers.frames.append((ids_that_bring("b"), "f", "v"))
+    offers.frames.append((ids_that_bring("b"), "f", "v", None, 0))
     pending.notice(offers, 0.0)
-    ((entry,),) = pending.pack(0.0, whole=True)
+    (((entry,), _),) = pending.pack(0.0, whole=True)
     assert entry.inference_ids == ("a",)
     assert pending
     # The control: what is not noticed is not packed.
-    ((entry,),) = pending.pack(0.0, whole=True)
+    (((entry,), _),) = pending.pack(0.0, whole=True)
     assert entry.inference_ids == ("b",)
-    offers.frames.append((["c"], "f", "v"))
+    offers.frames.append((["c"], "f", "v", None, 0))
     assert list(pending.pack(0.0, whole=True)) == []
 
 

@@ -1,9 +1,10 @@
-"""The journal of this process's open windows.
+"""The journal of what this process has in memory: open windows and metadata.
 
 All aggregators of a process write what raises their peaks to segments that they share,
-in the directory ``journals/{owner}`` (``rust/journal.rs``). The record of a window has
-the id ``{owner}-{aggregator}-{window}``. What becomes of the journal of a process that
-was killed is in ``adoption.py``.
+in the directory ``journals/{owner}`` (``rust/journal.rs``), and so do the frames whose
+metadata waits to be sent (``rust/metadata.rs``). The record of a window has the id
+``{owner}-{aggregator}-{window}``, and that of a batch of metadata likewise. What
+becomes of the journal of a process that was killed is in ``blocks/adoption.py``.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
-from peakhold._peakhold import Journal, PeakAggregator
+from peakhold._peakhold import Journal, MetadataJournal, PeakAggregator
 from peakhold.notices import Notices
 from peakhold.outbox.schema import explained
 from peakhold.records import seal_report
@@ -23,16 +25,15 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from peakhold._peakhold import WindowJournal, WindowSnapshot
-    from peakhold.delivery.dispatcher import Dispatcher
     from peakhold.outbox import StateDirectory
     from peakhold.records import Destination, Record
 
 
 class Journals:
-    """Where the windows of a process are written down.
+    """Where the windows and the metadata of a process are written down.
 
-    Durability ``memory``, and a state directory that cannot be used, leave windows
-    without a journal. Nothing here raises because of the disk.
+    Durability ``memory``, and a state directory that cannot be used, leave them without
+    a journal. Nothing here raises because of the disk.
     """
 
     def __init__(
@@ -56,16 +57,10 @@ class Journals:
         self._sync = sync
         self._limit = limit
         self._journal: Journal | None = None
-
-    @classmethod
-    def of(cls, dispatcher: Dispatcher) -> Journals:
-        """Return those of the windows that a dispatcher reports."""
-        settings = dispatcher.settings
-        return cls(
-            dispatcher.state,
-            dispatcher.notices,
-            sync=settings.durability == "power",
-            limit=round(settings.outbox_mib * 2**20),
+        self._slow_writes = 0
+        # Weakly: what is in use belongs to those who append to it.
+        self._metadata: WeakValueDictionary[Destination, MetadataJournal] = (
+            WeakValueDictionary()
         )
 
     def after_fork(self) -> Journals:
@@ -95,6 +90,14 @@ class Journals:
         """Try again to have journals for the next windows of an aggregator without."""
         if journal := self._writer():
             aggregator.begin_journals(journal, about=_about(destination, window))
+
+    def metadata(self, destination: Destination) -> MetadataJournal | None:
+        """Return where the metadata of a destination is written, if that can be."""
+        journal = self._metadata.get(destination)
+        if journal is None and (writer := self._writer()):
+            journal = MetadataJournal(writer, about=_about(destination))
+            self._metadata[destination] = journal
+        return journal
 
     def tidy(self) -> None:
         """Keep the segments few though a window lives long."""
@@ -146,21 +149,35 @@ class Journals:
             self._state.stay_alive(self._notices)
         closed_at = closed_at or datetime.now()  # noqa: DTZ005 - as in the request
         record = seal_report(destination, window, snapshot, closed_at=closed_at)
-        journal = snapshot.journal
-        if journal is None:
+        if snapshot.journal is None:
             return record
+        return self.kept(record, snapshot.journal, closed_at)
+
+    def kept(
+        self, record: Record, journal: WindowJournal, closed_at: datetime | None = None
+    ) -> Record:
+        """Return a record as the one of what a journal has, which goes when it may.
+
+        Args:
+            record: Made of a window or of a batch of metadata.
+            journal: Where that is written down.
+            closed_at: When it was closed, local; now by default.
+        """
+        closed_at = closed_at or datetime.now()  # noqa: DTZ005 - as in the request
         there = self._close(journal, closed_at)
         if journal.error is not None:
             self._notices.warn(
                 "journal",
-                "The journal of a window could not be written (%s): a kill of the "
-                "process would have lost it. The next window tries anew; is there "
+                "The journal of a %s could not be written (%s): a kill of the process "
+                "would have lost what it lacks. The next one tries anew; is there "
                 "room, also in PEAKHOLD_OUTBOX_MIB, and can PEAKHOLD_STATE_DIR be "
                 "written?",
+                "window" if record.kind == "report" else "batch of metadata",
                 journal.error,
             )
-        if journal.slow_writes:
-            self._notices.count("slow_disk", journal.slow_writes)
+        if (slow := journal.slow_writes) > self._slow_writes:
+            self._notices.count("slow_disk", slow - self._slow_writes)
+            self._slow_writes = slow
         record = replace(record, on_committed=partial(self._remove, journal))
         return replace(record, id=journal.name) if there else record
 
@@ -169,8 +186,8 @@ class Journals:
         """Write down the time of a report, which an adopter is to repeat.
 
         Returns:
-            Whether the window is in the journal. One in which nothing was observed is
-            not.
+            Whether anything is in the journal. Of a window in which nothing was
+            observed nothing is.
         """
         try:
             return journal.close(round(closed_at.timestamp() * 1e6))
@@ -183,7 +200,7 @@ class Journals:
             self._state.settled.append(journal.name)
 
 
-def _about(destination: Destination, window: tuple[str | None, ...]) -> bytes:
+def _about(destination: Destination, window: tuple[str | None, ...] = ()) -> bytes:
     """Return what a journal says of itself to the process that adopts it."""
     about = {"destination": asdict(destination), "window": window}
     return json.dumps(about).encode("ascii")

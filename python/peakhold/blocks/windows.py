@@ -6,6 +6,7 @@ import math
 import os
 import threading
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import astuple, dataclass, replace
 from datetime import datetime
 from heapq import nsmallest
@@ -320,7 +321,9 @@ class ClosedWindow:
             Whether it was; not if the record of one of them was made.
         """
         with self._lock:
-            if self._record or later._record or not self.snapshots:
+            if self._record or later._record:
+                return False
+            if not (self.snapshots and later.snapshots):  # interrupted just before
                 return False
             mine = self._merged or self.snapshots[0]
             its = later._merged or later.snapshots[0]
@@ -347,14 +350,15 @@ class ClosedWindow:
         record = self._window.seal(self, self.snapshots[0])
         if self._merged is None:
             return record
-        mine, absorbed = record.on_committed, self._absorbed
+        absorbed = self._absorbed
+        removals = [journal.remove for journal in absorbed if journal is not None]
+        if record.on_committed is not None:
+            removals.append(record.on_committed)
 
         def remove() -> None:
-            if mine is not None:
-                mine()
-            for journal in absorbed:
-                if journal is not None:
-                    journal.remove()
+            with ExitStack() as stack:  # each, also if one of them fails
+                for each in removals:
+                    stack.callback(each)
 
         window = astuple(self.key)
         merged = seal_report(record.destination, window, self._merged, self.at)

@@ -392,8 +392,9 @@ class Destination:
             except BaseException as error:
                 self._interrupted(batch, error)
                 raise
+            delay = self._delay_after(outcomes)
             for record, outcome in zip(records, outcomes, strict=True):
-                self._settle(record, outcome)
+                self._settle(record, outcome, delay)
                 unsettled.remove(record)
             failed = self._judge(outcomes)
         finally:
@@ -433,7 +434,14 @@ class Destination:
         errors = [each.error for each in outcomes if each.error and not each.parts]
         return errors[0] if errors else None
 
-    def _settle(self, record: Record, outcome: Outcome) -> None:
+    def _delay_after(self, outcomes: Sequence[Outcome]) -> float:
+        """Leave the destination alone if records are to wait; returns for how long."""
+        for outcome in outcomes:
+            if outcome.verdict in _LATER and not outcome.parts:
+                return self._put_off(outcome.error, outcome.verdict)
+        return 0.0
+
+    def _settle(self, record: Record, outcome: Outcome, delay: float) -> None:
         """Do what the outcome means for the record."""
         judged, endpoint = outcome.verdict, self.key.endpoint
         if judged is Verdict.DELIVERED:
@@ -443,10 +451,9 @@ class Destination:
             self._outbox.replace(record, outcome.parts)
             self.note_stored(record.kind)
             return
-        state, delay = "dead", 0.0
+        state = "dead"
         if judged in _LATER:
             state = "parked" if judged is Verdict.PARK else "pending"
-            delay = self._put_off(outcome.error, judged)
             self._notices.warn(
                 judged.value,
                 "Delivering to %s failed (%s); the next attempt is in %.0f s",

@@ -53,7 +53,8 @@ class Outbox:
     Attributes:
         disk_error: Why nothing can be written to the disk; None if it can.
         readable: Whether what is on the disk could be read the last time.
-        looked_through: Whether ``tend`` could do so the last time.
+        looked_through: Whether it is known what waits on the disk: ``tend`` could look,
+            and ``lease`` since.
     """
 
     def __init__(
@@ -155,6 +156,9 @@ class Outbox:
         home: _AnyStore | None = self._disk
         record = self._on_disk(lambda disk: disk.lease(destination, kind), None)
         if record is None:
+            if self._disk and self._clock() < self._next_trial:
+                # There may be some, and nobody looks again before `tend` does.
+                self.looked_through = not self._disk.is_there()
             home = self._memory
             record = home.lease(destination, kind)
         if record is not None and home is not None:

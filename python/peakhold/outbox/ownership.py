@@ -112,9 +112,7 @@ def forget_windows(database: sqlite3.Connection, state: StateDirectory) -> None:
     Raises:
         OSError: The directory of the journals cannot be read.
     """
-    gone = []
-    while state.settled:
-        gone.append(state.settled.popleft())
+    gone = list(state.settled)
     others = database.execute(
         "SELECT id FROM journals WHERE id NOT BETWEEN ? AND ?",
         (f"{state.owner_id}-", f"{state.owner_id}."),

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     _Remove = Callable[[sqlite3.Connection, int, str], None]
 
 MERGED_AT_ONCE = 32
+"""Reports that become one, or as few as there is room in, when the outbox is full."""
+MERGED_BYTES = 256 * 1024
+"""Packed bytes of these, if they are more than two."""
 LOOKED_AT = 256
 """Records among which these are, for a large report is several."""
-MERGED_BYTES = 256 * 1024
-"""Reports that become one, or as few as there is room in, when the outbox is full; and
-their packed bytes, if they are more than two."""
 DROPPED_AT_ONCE = 100
 """Records that are looked up at once to be dropped."""
 STEP = 0.02

@@ -84,10 +84,10 @@ def record_of(
     # A bit of the number of its content may be flipped, or of those of its part: a part
     # has them in its id, and nothing else there has a hyphen.
     _, _, rest = row["id"].partition(".")
-    part = "{}-{}".format(*record.part) if record.part else ""
-    if record.content_id != row["content_id"] or (
-        rest.rpartition(".")[2] != part if part or "-" in rest else False
-    ):
+    last = rest.rpartition(".")[2]
+    named = last if "-" in last else None
+    part = None if record.part is None else "{}-{}".format(*record.part)
+    if record.content_id != row["content_id"] or named != part:
         message = "it is not a part of its content"
         raise ValueError(message)
     return record

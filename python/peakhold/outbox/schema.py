@@ -29,7 +29,7 @@ APPLICATION_ID = 0x706B6864
 CHECKED_SIZE = 32 * 1024 * 1024
 """Bytes up to which a file is checked when it is opened; that takes up to 0.2 s."""
 _SQLITE_VERSIONS = 2
-"""The highest versions of the format of a file, for reading and writing, there are."""
+"""The highest version of SQLite's file format, for reading and for writing."""
 KEPT_DAMAGED = 3
 """Damaged files that are kept for somebody to look at."""
 
@@ -88,14 +88,14 @@ PRAGMA user_version = {SCHEMA_VERSION};
 COMMIT;
 """  # noqa: S608 - nothing but constants
 # A content is stored once, and a record for each destination that gets it or a part of
-# it, whose id is the content's and maybe more after a dot, which comes before `/`;
-# `first` and `last` are NULL for all of it. `merge_key` tells the window of
-# a report; it is NULL once the report may have been sent, for then its body is final.
-# `sealed_at` and `next_at` are on the outbox's own clock, see `Store`; `created` is for
-# people. `journals` are of windows that were
-# committed, whatever became of them since, until they are seen to be gone. Types are
-# checked because a flipped bit makes a text of a number. A file is held to these very
-# texts: whoever changes one after a release gives it another SCHEMA_VERSION.
+# it. The id of a record is the content's and maybe more after a dot, which comes before
+# `/`; `first` and `last` are NULL for all of the content. `merge_key` names the window
+# of a report; it is NULL once the report may have been sent, for then its body is
+# final. `sealed_at` and `next_at` are on the outbox's own clock, see `Database`;
+# `created` is for people. `journals` has the ids of committed windows and metadata
+# until no journal has them any more. Types are checked because a flipped bit makes a
+# text of a number. A file is held to these very texts: whoever changes one after a
+# release gives it another SCHEMA_VERSION.
 
 
 class NoSQLiteError(PeakholdError):

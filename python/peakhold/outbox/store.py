@@ -12,7 +12,7 @@ outbox's own time, see ``Database``.
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -283,7 +283,11 @@ class Store:
             waiting = ownership.waiting(database, owner, destinations)
             return waiting, self._database.now() + self._room.limits.longest_pause
 
+        settled = self._state.settled if self._state is not None else deque[str]()
+        known = len(settled)
         waiting, latest = self.transaction(act)
+        for _ in range(known):  # now that they are forgotten for good
+            settled.popleft()
         return [
             Waiting(
                 rows.destination_of(row),

@@ -48,7 +48,8 @@ class Record:
         part: Which part of the content; None for all of it.
         id: Also the ``Idempotency-Key`` of the request. Up to its first dot it is the
             content's.
-        created: Time of closing, UTC.
+        created: When it was made, UTC; of a dead process's window, when that was last
+            written.
         seals: How many windows or batches of metadata it stands for; merging and
             splitting change them.
         merge_key: Reports with the same one are of one window and may be merged; None

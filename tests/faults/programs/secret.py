@@ -21,7 +21,7 @@ from rich.traceback import Traceback  # noqa: E402
 import peakhold  # noqa: E402
 from peakhold.blocks.cache import SHARED  # noqa: E402
 from peakhold.delivery import Sender, current  # noqa: E402
-from peakhold.outbox import packing, rows  # noqa: E402
+from peakhold.outbox import packing, store  # noqa: E402
 from peakhold.roboflow import RoboflowClient, Settings  # noqa: E402
 
 if MUTANT == "log_the_url":
@@ -31,7 +31,7 @@ if MUTANT == "log_the_url":
     logging.getLogger("peakhold").warning("asking %s?api_key=%s", *sys.argv[1:3])
 if MUTANT == "store_the_key":
     _pack = packing.pack
-    rows.pack = lambda body: _pack(body + sys.argv[2].encode())
+    store.pack = lambda content: _pack(content + sys.argv[2].encode())
 if MUTANT == "bring_the_frames":
     for kind in (RoboflowClient, Sender):
         for name, member in list(vars(kind).items()):

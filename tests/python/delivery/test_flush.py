@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
+from contextlib import closing
 
 import pytest
-from stand_ins import eventually, report, sent
+from stand_ins import StatusError, eventually, report, sent
 
 from peakhold.delivery import Dispatcher
 from peakhold.delivery.committer import Committer
@@ -100,3 +102,26 @@ def test_the_figures_are_of_one_moment(monkeypatch, sender):
     assert min(steps) == 0
     assert all(sealed == pending for sealed, pending in found)
     assert found[-1] == (5, 5) or dispatcher.counts().sealed == 5
+
+
+def test_what_could_not_be_leased_is_not_taken_for_delivered(
+    state, sender, client, clock
+):
+    """Another process has the file for longer than is waited for it."""
+    dispatcher = Dispatcher(state, clock=clock, worker=False)
+    client.failures = [StatusError(503)]
+    dispatcher.deliver(report(sender), sender)
+    dispatcher.step()
+    dispatcher.step()
+    clock.advance(4.0)  # not yet is the outbox looked through again
+    with closing(sqlite3.connect(state.outbox, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        dispatcher.step()
+        assert dispatcher.outbox.disk_error is not None
+    assert dispatcher.counts().pending == 1
+    assert not dispatcher.flush(0)
+    for _ in range(3):
+        clock.advance(20.0)
+        dispatcher.step()
+    assert sent(client) == 2
+    assert dispatcher.flush(0)  # the control: now it is

@@ -192,7 +192,7 @@ impl Journal {
         self.slow_writes.load(Ordering::Relaxed)
     }
 
-    /// Notes that a window is safe elsewhere, whoever wrote it.
+    /// Notes that a window is safe elsewhere, also one of a dead process.
     ///
     /// # Errors
     /// If that cannot be written.

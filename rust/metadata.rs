@@ -3,7 +3,7 @@
 //! What frames register is collected in memory until it becomes a request. So that it outlives its process like an open window does, each frame's is
 //! one record of the journal ([`crate::record`]). Frames are put together to batches of about one request. A batch is to the journal
 //! what a window is: it has an id, from which that of its request follows, and is over with once it is committed elsewhere. Which frames belong to a batch is decided here,
-//! when they are written, so that whoever recovers a batch makes the same request of it.
+//! when they are written, so that the process that recovers a batch makes the same request of it.
 
 use crate::journal::{Journal, WindowJournal, next_number};
 use crate::record::{self, Kind, WindowId};
@@ -91,7 +91,7 @@ struct Open {
 }
 
 impl MetadataJournal {
-    /// Touches no file yet; `about` stands there with each batch, for whoever recovers it.
+    /// Touches no file yet; `about` stands there with each batch, for the process that recovers it.
     #[must_use]
     pub fn new(journal: Arc<Journal>, about: &[u8]) -> Self {
         let (number, about) = (next_number(), Arc::from(about));

@@ -230,7 +230,7 @@ class Journal:
         cls, directory: str | PathLike[str], *, sync: bool = False, limit: int = ...
     ) -> Journal: ...
     def commit(self, aggregator: int, window: int) -> None:
-        """Note that a window is safe elsewhere, whoever wrote it.
+        """Note that a window is safe elsewhere, also one of a dead process.
 
         Args:
             aggregator: Number of its aggregator.

@@ -24,7 +24,7 @@ impl Journal {
         Self(Arc::new(crate::Journal::new(JournalSettings { directory, sync, limit })))
     }
 
-    /// Note that a window is safe elsewhere, whoever wrote it.
+    /// Note that a window is safe elsewhere, also one of a dead process.
     fn commit(&self, py: Python<'_>, aggregator: u64, window: u64) -> PyResult<()> {
         Ok(py.detach(|| self.0.commit(WindowId { aggregator, window }))?)
     }

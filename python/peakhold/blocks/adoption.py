@@ -1,10 +1,10 @@
-"""What dead processes had in memory, delivered by whoever finds their journals.
+"""Delivers what dead processes had in memory, which their journals have.
 
 A window, or a batch of metadata, that stands in the journal (``delivery/journal.py``)
 of a dead process as open was never committed, or was and the process could not write
-that down any more. So whoever adopts it makes the record under the id that its owner
-would have used, and the outbox takes an id once. To adopt a journal is to put the own
-owner id behind the name of its directory, which one process can do; and if that one
+that down any more. So the process that adopts it makes the record under the id that its
+owner would have used, and the outbox takes an id once. To adopt a journal is to put the
+own owner id behind the name of its directory, which one process can do; and if that one
 dies, too, the next one can.
 """
 

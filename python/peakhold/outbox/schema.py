@@ -94,8 +94,8 @@ COMMIT;
 # final. `sealed_at` and `next_at` are on the outbox's own clock, see `Database`;
 # `created` is for people. `journals` has the ids of committed windows and metadata
 # until no journal has them any more. Types are checked because a flipped bit makes a
-# text of a number. A file is held to these very texts: whoever changes one after a
-# release gives it another SCHEMA_VERSION.
+# text of a number. A file whose tables have other texts is put aside: a change of one
+# needs another SCHEMA_VERSION.
 
 
 class NoSQLiteError(PeakholdError):

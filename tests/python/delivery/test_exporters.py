@@ -175,6 +175,15 @@ def test_a_destination_that_takes_a_part_of_a_batch_is_left_alone_for_a_while(cl
     assert batching.requests == [["a", "b"], ["a"]]
 
 
+def test_a_failed_request_of_several_records_lengthens_the_pause_once(clock):
+    dispatcher = Dispatcher(clock=clock, jitter=lambda low, high: high, worker=False)
+    batching = Batching({name: StatusError(503) for name in "abc"})
+    for name in "abc":
+        dispatcher.deliver(window(batching, name), batching)
+    assert dispatcher.step() == 3.0
+    assert batching.requests == [["a", "b", "c"]]
+
+
 def test_what_comes_while_the_backlog_is_leased_is_sent_after_it(
     stepped, clock, monkeypatch
 ):

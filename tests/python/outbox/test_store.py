@@ -362,11 +362,12 @@ def instructions(store, act):
 
 @pytest.mark.parametrize("windows", [10, 10**6], ids=["merging", "dropping"])
 def test_making_room_takes_time_in_proportion_to_what_goes(make, monkeypatch, windows):
+    # From where a window has more records than are looked at to merge 32 of them.
     monkeypatch.setattr(room, "STEP", 60.0)
-    store = crowded(make(), 250, windows)
+    store = crowded(make(), 4_000, windows)
     few = instructions(store, store.make_room)
-    crowded(store, 2_000, windows)
-    assert 0 < instructions(store, store.make_room) < 3 * 8 * few
+    crowded(store, 16_000, windows)
+    assert 0 < instructions(store, store.make_room) < 3 * 4 * few
     assert conserved(store.counts())
 
 

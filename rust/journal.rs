@@ -33,7 +33,7 @@ use crate::record::{self, Entry, Frame, Kind, Opened, WindowId};
 use crate::recovery::{Recovered, RecoveredWindow};
 use crate::sync::{AtomicU64, Ordering, unmodelled};
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
@@ -238,6 +238,34 @@ impl Journal {
         self.free(&mut writer);
         writer.copied = writer.bytes();
         Ok(())
+    }
+
+    /// Reads back what windows have in the segments; those that have nothing there are left out.
+    ///
+    /// # Errors
+    /// If a segment cannot be read.
+    pub fn read(&self, windows: &HashSet<WindowId>) -> io::Result<Recovered> {
+        let mut before = Vec::new();
+        loop {
+            let segments: Vec<u64> = {
+                let writer = self.writer();
+                let first = windows.iter().filter_map(|id| writer.windows.get(id)).min();
+                let numbers = writer.segments.iter().map(|segment| segment.number);
+                first.map_or_else(Vec::new, |first| numbers.filter(|number| number >= first).collect())
+            };
+            // Those that are no longer there were copied meanwhile, or moved with their directory.
+            let moved = segments == before;
+            let mut recovered = Recovered::only(windows.clone());
+            let read = segments
+                .iter()
+                .try_for_each(|&number| recovered.add(&fs::read(self.path(number))?).map_err(io::Error::other));
+            match read {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !moved => before = segments,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Recovered::default()),
+                Err(error) => return Err(error),
+                Ok(()) => return Ok(recovered),
+            }
+        }
     }
 
     /// The records of a window, as few as there can be.

@@ -199,6 +199,9 @@ class WindowSnapshot:
     def lines(self) -> int:
         """Lines in `report`: classes held, counted once whatever their models."""
 
+    def without_peaks(self) -> WindowSnapshot:
+        """Return one with the journal of this one, and nothing else."""
+
     @property
     def journal(self) -> WindowJournal | None:
         """The file of the closed window's record highs; None if it has none."""
@@ -245,6 +248,22 @@ class Journal:
 
         Raises:
             OSError: If files cannot be read or written; nothing is lost then.
+        """
+
+    def read(
+        self, windows: list[WindowJournal], /
+    ) -> tuple[list[tuple[list[_Frame], WindowSnapshot] | None], int]:
+        """Read back what windows and batches of this journal have in the segments.
+
+        Args:
+            windows: Those looked for.
+
+        Returns:
+            For each of them its frames if it is a batch of metadata, and its peaks;
+            None if it has nothing there. Then how many stretches of bytes are damaged.
+
+        Raises:
+            OSError: If files cannot be read.
         """
 
 @final

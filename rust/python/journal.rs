@@ -2,7 +2,7 @@
 
 use super::names;
 use super::snapshot::WindowSnapshot;
-use crate::{JournalSettings, Registered, Registration, WindowId, WindowJournal, recover};
+use crate::{JournalSettings, RecoveredWindow, Registered, Registration, WindowId, WindowJournal, recover};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -32,6 +32,20 @@ impl Journal {
     /// Keep the segments few though a window lives long.
     fn tidy(&self, py: Python<'_>) -> PyResult<()> {
         Ok(py.detach(|| self.0.tidy())?)
+    }
+
+    /// Read back what windows have in the segments.
+    #[pyo3(signature = (windows, /))]
+    #[allow(clippy::needless_pass_by_value, reason = "that is how a list is taken")]
+    fn read<'py>(
+        &self,
+        py: Python<'py>,
+        windows: Vec<PyRef<'py, OfWindow>>,
+    ) -> PyResult<(Vec<Option<Held<'py>>>, u64)> {
+        let ids: Vec<_> = windows.iter().map(|window| window.0.id()).collect();
+        let mut recovered = py.detach(|| self.0.read(&ids.iter().copied().collect()))?;
+        let held = ids.iter().map(|id| recovered.windows.remove(id).map(|window| held(py, window)).transpose());
+        Ok((held.collect::<PyResult<_>>()?, recovered.damaged))
     }
 }
 
@@ -161,6 +175,14 @@ fn text_of<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
 /// What a frame registered: the ids, a field and its value.
 type Frame<'py> = (Vec<Bound<'py, PyAny>>, Bound<'py, PyAny>, Bound<'py, PyAny>);
 
+/// What a window or a batch holds: metadata, or peaks.
+type Held<'py> = (Vec<Frame<'py>>, WindowSnapshot);
+
+fn held(py: Python<'_>, window: RecoveredWindow) -> PyResult<Held<'_>> {
+    let metadata = window.metadata.values().map(|each| frame(py, each)).collect::<PyResult<_>>()?;
+    Ok((metadata, WindowSnapshot::new(window.snapshot)))
+}
+
 /// Numbers of the aggregator and the window, what it is about, when it was closed, its metadata, and its peaks.
 type Window<'py> = (u64, u64, Option<Bound<'py, PyBytes>>, Option<i64>, Vec<Frame<'py>>, WindowSnapshot);
 
@@ -172,11 +194,11 @@ pub(super) fn recover_journal(py: Python<'_>, segments: Vec<PyBackedBytes>) -> P
     let recovered = py
         .detach(|| recover(segments.iter().map(|segment| &**segment)))
         .map_err(|error| PyValueError::new_err(error.to_string()))?;
-    let windows = recovered.windows.into_iter().map(|(id, window)| {
-        let about = window.about.map(|about| PyBytes::new(py, &about));
-        let metadata = window.metadata.values().map(|each| frame(py, each)).collect::<PyResult<_>>()?;
-        let snapshot = WindowSnapshot::new(window.snapshot);
-        Ok((id.aggregator, id.window, about, window.closed_at, metadata, snapshot))
+    let windows = recovered.windows.into_iter().map(|(id, mut window)| {
+        let about = window.about.take().map(|about| PyBytes::new(py, &about));
+        let closed_at = window.closed_at;
+        let (metadata, snapshot) = held(py, window)?;
+        Ok((id.aggregator, id.window, about, closed_at, metadata, snapshot))
     });
     Ok((windows.collect::<PyResult<_>>()?, recovered.damaged, recovered.unknown))
 }

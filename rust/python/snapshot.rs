@@ -71,6 +71,12 @@ impl WindowSnapshot {
         Snapshot::decode(encoded).map(Self::new).map_err(|error| PyValueError::new_err(error.to_string()))
     }
 
+    /// Return one with the journal of this one, and nothing else.
+    fn without_peaks(&self) -> Self {
+        let emptied = OnceLock::from(Some(Snapshot::default()));
+        Self { closed: Mutex::default(), emptied, peaks: 0, journal: self.journal.clone() }
+    }
+
     /// Return the snapshot as bytes.
     fn encode<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let snapshot = self.get(py)?;

@@ -38,7 +38,6 @@ class PlainWindow:
         self.key = key
         self.size = 100
         self.committed = False
-        self.is_written = False
         self.said = []
         self._make = make
         self._record = None
@@ -46,6 +45,9 @@ class PlainWindow:
     def record(self):
         self._record = self._record or self._make()
         return self._record
+
+    def journals(self):
+        return ()
 
     def absorb(self, later):
         self.said.append(later)

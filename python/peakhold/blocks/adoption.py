@@ -117,6 +117,8 @@ class Adoption:
             for each in mine:
                 record = each.record(partial(rest.commit, each))
                 self._dispatcher.deliver(record, senders[each.destination])
+                if self._dispatcher.committer.is_full:
+                    self._dispatcher.committer.commit(patience=PERIOD)
 
     def _read(self, path: Path, writer: str) -> _Found | None:
         """Return what a journal holds; None if it cannot be read, and stays."""

@@ -25,7 +25,7 @@ from peakhold.records import seal_report, size_of
 if TYPE_CHECKING:
     from peakhold._peakhold import WindowJournal, WindowSnapshot
     from peakhold.delivery import Dispatcher, Sender
-    from peakhold.delivery.journal import Journals
+    from peakhold.delivery.journal import Held, Journals
     from peakhold.notices import Notices
     from peakhold.records import Record
 
@@ -300,12 +300,24 @@ class ClosedWindow:
         held = [*self.snapshots, self._merged] if self._merged else self.snapshots
         return sum(map(size_of, held))
 
-    @property
-    def is_written(self) -> bool:
-        """Whether the journal has all of it."""
-        journals = [each.journal for each in self.snapshots] + [*self._absorbed]
-        whole = [each is not None and each.error is None for each in journals]
-        return bool(whole) and all(whole)
+    def journals(self) -> tuple[WindowJournal, ...]:
+        """Return where all of it is written down; nothing if some of it is not."""
+        with self._lock:
+            journals = [each.journal for each in self.snapshots] + [*self._absorbed]
+            written = tuple(each for each in journals if each is not None)
+            return written if len(written) == len(journals) else ()
+
+    def unload(self) -> None:
+        """Leave memory; it is in the journals."""
+        with self._lock:
+            self._record = self._merged = None
+            self.snapshots[:] = [each.without_peaks() for each in self.snapshots]
+
+    def load(self, held: list[Held]) -> None:
+        """Take what the journals hold into memory again."""
+        with self._lock:
+            for _, peaks in held:
+                self._merged = self._held().merge(peaks)
 
     def record(self) -> Record:
         """Return the record of the window, which is made once."""
@@ -325,9 +337,7 @@ class ClosedWindow:
                 return False
             if not (self.snapshots and later.snapshots):  # interrupted just before
                 return False
-            mine = self._merged or self.snapshots[0]
-            its = later._merged or later.snapshots[0]
-            self._merged = mine.merge(its)
+            self._merged = self._held().merge(later._held())
             self._absorbed += (later.snapshots[0].journal, *later._absorbed)
             self.at, self.sender = later.at, later.sender
             self.period, self.number = later.period, later.number
@@ -343,6 +353,9 @@ class ClosedWindow:
         """Count the interval from now on: the first attempt succeeded."""
         if self.number:
             self._window.reported(self, at_once=self._at_once)
+
+    def _held(self) -> WindowSnapshot:
+        return self._merged or self.snapshots[0]
 
     def _make(self) -> Record:
         if not self.snapshots:  # interrupted just before

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from peakhold.delivery.handover import Handover, Recipient
+    from peakhold.delivery.journal import Journals
     from peakhold.notices import Notices
     from peakhold.outbox import Outbox
     from peakhold.records import Record
 
 MAX_BYTES = 16 * 1024 * 1024
-"""What may wait to be committed; beyond it windows of one key merge. Usually it is
-nothing."""
+"""What may wait in memory to be committed; beyond it windows of one key merge, and what
+is in the journal leaves memory until it is committed. Usually nothing waits."""
 _FEW = 64
 """Handovers that may wait until a commit takes them in."""
 BATCH = 100
@@ -47,6 +48,7 @@ class Committer:
     def __init__(
         self,
         outbox: Outbox,
+        journals: Journals,
         notices: Notices,
         clock: Callable[[], float],
         look_through: Callable[[], None],
@@ -55,6 +57,7 @@ class Committer:
 
         Args:
             outbox: Where everything goes.
+            journals: Where what left memory is read back from.
             notices: Where trouble is counted.
             clock: Monotonic time in seconds.
             look_through: Has the outbox searched for what there is to send.
@@ -62,16 +65,16 @@ class Committer:
         self.commits = 0
         self._look_through = look_through
         self._outbox = outbox
+        self._journals = journals
         self._notices = notices
         self._clock = clock
         self._lock = threading.Lock()
         self._committing = threading.Lock()
         self._thread = 0
         self._handed: deque[Handover] = deque()
-        self._waiting: dict[int, Handover] = {}  # by the ids of their contents
+        self._waiting: dict[int, Handover] = {}  # by their keys
         self._bytes = 0
         self._overflowed = 0
-        self._left = 0
 
     @property
     def busy(self) -> bool:
@@ -99,6 +102,13 @@ class Committer:
         if len(self._handed) > _FEW:
             with self._lock:
                 self._taken_in()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more than half of what may wait in memory does so."""
+        with self._lock:
+            self._taken_in()
+            return self._bytes > MAX_BYTES // 2
 
     def commit(self, *, patience: float = 0.0) -> None:
         """Have the outbox commit what waits, here or by the thread that is at it.
@@ -149,7 +159,7 @@ class Committer:
         """Return what waits, with what was handed over since."""
         while self._handed:
             handover = self._handed[0]
-            window, key = handover.window, id(handover.content)
+            window, key = handover.window, handover.key
             # Handed over again after an interruption it may be there, or through.
             if key not in self._waiting and not (window and window.committed):
                 self._waiting[key] = handover
@@ -163,7 +173,13 @@ class Committer:
         with self._lock:
             now = self._clock()
             due = (each for each in self._taken_in().values() if each.due <= now)
-            batch = list(islice(due, BATCH))
+            batch: list[Handover] = []
+            read = 0
+            for handover in islice(due, BATCH):
+                read += handover.bytes_away
+                if batch and read > MAX_BYTES // 4:
+                    break
+                batch.append(handover)
             for handover in batch:
                 handover.trials += 1
                 handover.begun = True
@@ -171,7 +187,7 @@ class Committer:
 
     def _commit(self, batch: list[Handover]) -> None:
         described: list[tuple[Handover, Record]] = []
-        for handover in batch:
+        for handover in self._loaded(batch):
             if handover.committed:  # interrupted between that and its removal
                 continue
             try:
@@ -191,14 +207,32 @@ class Committer:
                     if handover.committed:
                         if handover.window is not None:
                             handover.window.committed = True
-                        self._waiting.pop(id(handover.content), None)
+                        self._waiting.pop(handover.key, None)
                 # Counted anew, for an interruption may have left it wrong.
                 waiting = self._waiting.values()
                 self._bytes = sum(each.content.size for each in waiting)
             self.commits += self.commits % 2
 
+    def _loaded(self, batch: list[Handover]) -> list[Handover]:
+        """Return those of a batch that are in memory, or can be read back."""
+        away = [each for each in batch if each.away]
+        if not away:
+            return batch
+        journals = [journal for each in away for journal in each.away]
+        try:
+            read = self._journals.read_back(journals)
+        except OSError as error:
+            for handover in away:
+                self._put_off(handover, error)
+            return [each for each in batch if not each.away]
+        for handover in away:
+            if not handover.load(read):
+                self._outbox.lost("overflow", handover.seals)
+                handover.committed = True
+        return batch
+
     def _put_off(self, handover: Handover, error: Exception) -> None:
-        """Commit something later, whose client could not describe its device."""
+        """Commit something later that cannot be described or read back now."""
         handover.due = self._clock() + PAUSE
         self._notices.warn(
             "commit",
@@ -261,26 +295,19 @@ class Committer:
     def _count_overflow(self) -> None:
         with self._lock:
             overflowed, self._overflowed = self._overflowed, 0
-            left, self._left = self._left, 0
         self._outbox.lost("overflow", overflowed)
-        if left:
-            self._notices.warn(
-                "left",
-                "%d closed windows did not fit in memory; they are in the journal, "
-                "and the next process delivers them",
-                left,
-            )
 
     def _shrink(self) -> None:
-        """Merge the windows of each key, then drop the oldest; not what is begun.
+        """Merge the windows of each key, have the oldest leave memory, drop others.
 
-        What is in a journal is not lost with that: the next process finds it there.
+        Not what is begun, nor the newest.
         """
         first: dict[tuple[object, ...], Handover] = {}
         kept: list[Handover] = []
         for handover in self._waiting.values():
             window = handover.window
-            if window is not None and not handover.begun:
+            # A record of what was tried may be in the outbox, under the same id.
+            if window is not None and not handover.trials:
                 known = first.setdefault((window.key, *handover.recipients), handover)
                 older = known.window
                 if older and known is not handover and older.absorb(window):
@@ -288,16 +315,17 @@ class Committer:
                     known.seals += handover.seals
                     continue
             kept.append(handover)
+        oldest = [each for each in kept[:-1] if not each.begun]
         total = sum(each.content.size for each in kept)
-        for handover in kept[:-1]:
-            if total > MAX_BYTES and not handover.begun:
-                kept.remove(handover)
+        for handover in oldest:
+            if total > MAX_BYTES // 2:
+                total -= handover.unload()
+        self._waiting = {each.key: each for each in kept}
+        for handover in oldest:
+            if total > MAX_BYTES and not handover.away:
+                del self._waiting[handover.key]
                 total -= handover.content.size
-                if handover.window and handover.window.is_written:
-                    self._left += handover.seals
-                else:
-                    self._overflowed += handover.seals
-        self._waiting = {id(each.content): each for each in kept}
+                self._overflowed += handover.seals
         self._bytes = total
 
 

@@ -298,7 +298,7 @@ class Destination:
             record = seal_metadata(self.key, entries)
             if journal is not None:
                 record = self._journals.kept(record, journal)
-            self._committer.put(Handover(record, (self,)))
+            self._committer.put(Handover(record, (self,), journal))
 
     def _next(self, kind: Kind) -> list[Leased]:
         """Return what is sent next, on lease; nothing if there is nothing after all."""

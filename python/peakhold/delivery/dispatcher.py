@@ -114,7 +114,9 @@ class Dispatcher:
         )
         self.rejected: Callable[[], dict[str, int]] = dict
         self.jitter = jitter
-        self.committer = Committer(self.outbox, self.notices, clock, self._look_through)
+        self.committer = Committer(
+            self.outbox, self.journals, self.notices, clock, self._look_through
+        )
         self._clock = clock
         self._worker = worker
         self._lock = threading.RLock()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from peakhold.records import Record
+from peakhold.records import MetadataContent, Record
+from peakhold.records.metadata import coalesced
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Mapping
 
+    from peakhold._peakhold import WindowJournal
     from peakhold.delivery.exporter import Exporter
+    from peakhold.delivery.journal import Held
     from peakhold.records import Kind
 
 
@@ -30,9 +34,14 @@ class Window(Protocol):
     def size(self) -> int:
         """Bytes that it takes in memory, estimated."""
 
-    @property
-    def is_written(self) -> bool:
-        """Whether the next process finds all of it in a journal."""
+    def journals(self) -> tuple[WindowJournal, ...]:
+        """Return where all of it is written down; nothing if some of it is not."""
+
+    def unload(self) -> None:
+        """Leave memory; it is in the journals."""
+
+    def load(self, held: list[Held]) -> None:
+        """Take what the journals hold into memory again."""
 
     def record(self) -> Record:
         """Return its record, which is made once."""
@@ -76,6 +85,8 @@ class Handover:
         begun: Whether one is under way.
         committed: Whether the outbox has it.
         seals: How many windows or requests it stands for.
+        away: Where it is read back from, if it left memory.
+        bytes_away: What it took there, estimated.
     """
 
     # Of the class, so that a frame which closes a window need not set them.
@@ -84,13 +95,33 @@ class Handover:
     begun = False
     committed = False
     seals = 1
+    away: tuple[WindowJournal, ...] = ()
+    bytes_away = 0
+    _bytes_left = 0
+    _journal: WindowJournal | None = None
 
     def __init__(
-        self, content: Window | Record, recipients: tuple[Recipient, ...]
+        self,
+        content: Window | Record,
+        recipients: tuple[Recipient, ...],
+        journal: WindowJournal | None = None,
     ) -> None:
-        """Hand something over."""
+        """Hand something over.
+
+        Args:
+            content: A closed window, or a record that has its content.
+            recipients: The destinations that get it, each once.
+            journal: Where the content of a record is written down.
+        """
         self.content = content
         self.recipients = recipients
+        if journal is not None:
+            self._journal = journal
+
+    @property
+    def key(self) -> int:
+        """What is equal for a window that is handed over again."""
+        return id(self.window or self)
 
     @property
     def record(self) -> Record:
@@ -102,6 +133,41 @@ class Handover:
     def window(self) -> Window | None:
         """The window, if it is one of this process."""
         return None if isinstance(self.content, Record) else self.content
+
+    def unload(self) -> int:
+        """Leave memory, if all of it is in the journal.
+
+        Returns:
+            The bytes that this has freed, estimated.
+        """
+        size = self.content.size
+        if size <= self._bytes_left:
+            return 0
+        if self.window is not None:
+            journals = self.window.journals()
+        else:
+            journals = (self._journal,) if self._journal else ()
+        if journals and all(each.error is None for each in journals):
+            self.away = journals
+            if isinstance(self.content, Record):
+                self.content = replace(self.content, content=MetadataContent(()))
+            else:
+                self.content.unload()
+            self._bytes_left = self.content.size
+            self.bytes_away += size - self._bytes_left
+        return size - self.content.size
+
+    def load(self, read: Mapping[str, Held]) -> bool:
+        """Be in memory again; returns whether anything of it was read."""
+        held = [read[each.name] for each in self.away if each.name in read]
+        if isinstance(self.content, Record):
+            frames = [frame for frames, _ in held for frame in frames]
+            content = MetadataContent(coalesced(frames))
+            self.content = replace(self.content, content=content)
+        else:
+            self.content.load(held)
+        self.away, self.bytes_away, self._bytes_left = (), 0, 0
+        return bool(held)
 
 
 class Passed(NamedTuple):

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from peakhold.outbox import StateDirectory
     from peakhold.records import Destination, Record
 
+    Held = tuple[list[tuple[list[str], str, str]], WindowSnapshot]
+    """What a journal holds: the frames of a batch of metadata, or peaks."""
+
 
 class Journals:
     """Where the windows and the metadata of a process are written down.
@@ -98,6 +101,26 @@ class Journals:
             journal = MetadataJournal(writer, about=_about(destination))
             self._metadata[destination] = journal
         return journal
+
+    def read_back(self, journals: list[WindowJournal]) -> dict[str, Held]:
+        """Return what windows and batches wrote down, by their names.
+
+        What is not there is left out.
+
+        Raises:
+            OSError: If the journal cannot be read.
+        """
+        if self._journal is None:
+            return {}
+        read, damaged = self._journal.read(journals)
+        if damaged:
+            self._notices.warn(
+                "journal",
+                "%d stretches of the journal of this process are damaged and lost",
+                damaged,
+            )
+        pairs = zip(journals, read, strict=True)
+        return {journal.name: held for journal, held in pairs if held is not None}
 
     def tidy(self) -> None:
         """Keep the segments few though a window lives long."""

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import deque
 from pathlib import Path
 
 import pytest
 
-from peakhold._peakhold import recover_journal
+from peakhold._peakhold import (
+    Journal,
+    MetadataJournal,
+    PeakAggregator,
+    recover_journal,
+)
 
 KEPT = Path(__file__).with_name("journals") / "version-2.journal"
 
@@ -85,3 +91,38 @@ def test_a_failed_write_begins_a_new_segment(tmp_path):
     ((*_, snapshot),), damaged, unknown = recover_journal(segments)
     assert sorted(int(name) for name, _, _ in lines(snapshot)) == list(range(100))
     assert (damaged, unknown) == (len(segments) - 1, 0)
+
+
+def test_windows_that_are_not_committed_are_read_back(tmp_path):
+    journal = Journal(tmp_path / "own")
+    aggregator = PeakAggregator(journal=journal)
+    written = []
+    for name in ("committed", "closed", "late"):
+        entry = {"class": name, "confidence": 0.5}
+        frame = {"inference_id": "i", "prediction_type": "", "predictions": [entry]}
+        aggregator.observe(frame, "m/1")
+        written.append(aggregator.snapshot().journal)
+    metadata, frames = MetadataJournal(journal, about=b""), deque()
+    metadata.append(frames, ["i"], "field", "value")
+    batch = frames[0][3].journal
+    assert batch.name not in {each.name for each in written}
+    written[0].remove()
+    empty = aggregator.snapshot().journal
+    read, damaged = journal.read([*written, batch, empty])
+    assert damaged == 0
+    found = [held and (held[0], lines(held[1])) for held in read]
+    assert found == [
+        None,
+        ([], [("closed", 0.5, "i")]),
+        ([], [("late", 0.5, "i")]),
+        ([(["i"], "field", "value")], []),
+        None,
+    ]
+    (segment,) = (tmp_path / "own").iterdir()
+    segment.write_bytes(segment.read_bytes().replace(b"closed", b"cl0sed"))
+    (kept, damaged_one), damaged = journal.read([written[2], written[1]])
+    assert (lines(kept[1]), damaged_one[1].peaks, damaged) == (
+        [("late", 0.5, "i")],
+        0,
+        1,
+    )

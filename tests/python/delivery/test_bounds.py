@@ -23,7 +23,6 @@ class Closed:
     """A closed window of one class, with some bytes."""
 
     committed = False
-    is_written = False
 
     def __init__(self, sender, key, name, size=1_000):
         self.key, self.size, self._sender = key, size, sender
@@ -31,6 +30,9 @@ class Closed:
 
     def record(self) -> Record:
         return self._record
+
+    def journals(self):
+        return ()
 
     def absorb(self, later):
         older, newer = self._record.content, later._record.content

@@ -31,6 +31,7 @@ use crate::cells::Peak;
 use crate::peak::key;
 use crate::record::{self, Entry, Frame, Kind, Opened, WindowId};
 use crate::recovery::{Recovered, RecoveredWindow};
+use crate::seed::Fast;
 use crate::sync::{AtomicU64, Ordering, unmodelled};
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -134,7 +135,7 @@ struct Writer {
     /// The last segment, unless a new one is to begin.
     file: Option<Arc<File>>,
     /// Windows that are not committed, with the number of the segment where each begins.
-    windows: HashMap<WindowId, u64>,
+    windows: HashMap<WindowId, u64, Fast>,
     /// How many windows begin in a segment.
     begun: BTreeMap<u64, usize>,
     /// Bytes after what was copied last.

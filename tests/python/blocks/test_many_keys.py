@@ -44,7 +44,9 @@ for number in range(keys):
 """
 END = """
 open(sys.executable).close()
-print(json.dumps(peakhold.health()["warnings"]))
+warnings = peakhold.health()["warnings"]
+warnings.pop("slow_disk", None)  # of a machine that is busy otherwise
+print(json.dumps(warnings))
 sys.stdout.flush()
 os._exit(0)
 """

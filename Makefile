@@ -94,7 +94,7 @@ test-endings: $(DONE)/wheel ## Test how processes really end: gevent, eventlet, 
 	$(VPY) scripts/test_endings.py dist $(ARGS)
 
 .PHONY: test-long
-test-long: $(DONE)/faults $(DONE)/wheel ## Run what is long in its full form, which .ci/run shortens: every host in full, ten minutes for each fuzz target (two hours)
+test-long: $(DONE)/faults $(DONE)/wheel $(DONE)/extension ## Run what is long in its full form, which .ci/run shortens: every host in full, ten minutes for each fuzz target (two hours)
 	$(MAKE) test-hosts ARGS=--full
 	$(MAKE) test-faults test-endings test-loom
 	$(MAKE) test-stress OBSERVATIONS=1000000000

@@ -1,10 +1,11 @@
-"""Write an outbox of the current format, for later versions to deliver.
+"""Write an outbox and a journal of the current formats, for later versions to deliver.
 
     python scripts/keep_format.py
 
 Every format that was once released is kept as such a file in
-``tests/python/outbox/formats``, beside what its records have to send. This one writes
-the file of ``SCHEMA_VERSION``; a file that is there is not replaced.
+``tests/python/outbox/formats`` or ``tests/python/blocks/formats``, beside what its
+records have to send. This one writes the files of ``SCHEMA_VERSION`` and
+``JOURNAL_VERSION``; a file that is there is not replaced.
 """
 
 from __future__ import annotations
@@ -14,13 +15,19 @@ import gzip
 import json
 import sqlite3
 import sys
+import tarfile
 import tempfile
+from collections import deque
 from contextlib import closing
-from dataclasses import replace
-from datetime import datetime, timezone
+from dataclasses import astuple, replace
+from datetime import datetime, timedelta, timezone
+from hashlib import sha256
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from peakhold import PeakAggregator
+from peakhold.delivery.journal import Journals
 from peakhold.notices import Notices
 from peakhold.outbox import Limits, Outbox, StateDirectory
 from peakhold.outbox.schema import SCHEMA_VERSION
@@ -32,10 +39,21 @@ from peakhold.records import (
     seal_metadata,
     seal_report,
 )
+from peakhold.records.metadata import coalesced
 
-_FORMATS = (
-    Path(__file__).resolve().parent.parent / "tests" / "python" / "outbox" / "formats"
-)
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from peakhold._peakhold import MetadataBatch, WindowSnapshot
+
+JOURNAL_VERSION = "2.1"
+"""Versions of the segments and of their records, as ``rust/record.rs`` has them."""
+API_KEY = "kept"
+"""Whoever has it delivers the journal."""
+
+_TESTS = Path(__file__).resolve().parent.parent / "tests" / "python"
+_OUTBOX = _TESTS / "outbox" / "formats" / f"version-{SCHEMA_VERSION}.gz"
+_JOURNAL = _TESTS / "blocks" / "formats" / f"version-{JOURNAL_VERSION}.tar.gz"
 _HERE = Destination("http://here", "0123456789abcdef")
 _THERE = Destination("http://there", "fedcba9876543210", "a.Client by call")
 _CLOSED = datetime(2026, 11, 28, 23, 5, 59, 250_000)  # noqa: DTZ001 - local
@@ -45,7 +63,11 @@ _FAILED = {
     "parked": ("parked", "HTTP 402", "pay first", 0.0),
     "dead": ("dead", "HTTP 400", "bad", 0.0),
 }
-_FACTS = {
+_KEYED = Destination("http://here", sha256(API_KEY.encode()).hexdigest()[:16])
+_LARGE = (["x" * (4 << 20)], "shift", "fills a segment")
+_EARLIER = timedelta(minutes=1)
+_FRAMES = ((["a", "b"], "shift", "early"), (["c"], "shift", 'late "é" 😀'))
+FACTS = {
     "device_id": "camera-7",
     "inference_server_version": "1.2.3",
     "platform": "Linux",
@@ -54,19 +76,24 @@ _FACTS = {
 }
 
 
+def _observe(
+    aggregator: PeakAggregator, model: str, class_name: str, confidence: float
+) -> None:
+    prediction = {
+        "predictions": [{"class": class_name, "confidence": confidence}],
+        "inference_id": f"inference-{model}-{class_name}",
+        "prediction_type": "object-detection",
+    }
+    aggregator.observe(prediction, model)
+
+
 def _report(number: int, name: str, **best: float) -> Record:
     aggregator = PeakAggregator()
     for model in ("plant/1", "plant/2"):
         for class_name, confidence in best.items():
-            entry = {"class": class_name, "confidence": confidence / len(model)}
-            prediction = {
-                "predictions": [entry],
-                "inference_id": f"inference-{model}-{class_name}",
-                "prediction_type": "object-detection",
-            }
-            aggregator.observe(prediction, model)
+            _observe(aggregator, model, class_name, confidence / len(model))
     record = seal_report(_HERE, name, aggregator.snapshot(), _CLOSED)
-    described = record.content.described(_FACTS)  # type: ignore[attr-defined]
+    described = record.content.described(FACTS)  # type: ignore[attr-defined]
     return replace(record, content=described, id=f"{number:032x}", created=_CREATED)
 
 
@@ -114,23 +141,78 @@ def write(target: Path) -> None:
             database.execute("VACUUM")
         content = state.outbox.read_bytes()
     target.write_bytes(gzip.compress(content, mtime=0))
+    _write_bodies(target.with_suffix(".json"), chain(*stored.values()))
+
+
+def write_journal(target: Path) -> None:
+    """Write the journal of a process that is killed, and what is to become of it.
+
+    Times in the bodies are of UTC. The window that is open gets that of the files.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        state = StateDirectory(Path(scratch) / "state")
+        stored = _journaled(Journals(state, Notices(), sync=False, limit=2**30))
+        with tarfile.open(target, "w:gz") as archive:
+            for path in sorted(state.journals.glob("*/*")):
+                member = archive.gettarinfo(path, str(path.relative_to(state.journals)))
+                member.mtime, member.uname, member.gname = _CREATED.timestamp(), "", ""
+                with path.open("rb") as file:
+                    archive.addfile(member, file)
+        state.release()
+    _write_bodies(target.with_suffix("").with_suffix(".json"), stored)
+
+
+def _journaled(journals: Journals) -> list[Record]:
+    """Leave windows and metadata in all states; returns what is to be delivered."""
+    names = ("still open", "closed", "committed")
+    keys = [(*astuple(_KEYED)[:2], name, None) for name in names]
+    still, closed, safe = (journals.aggregator(_KEYED, key) for key in keys)
+    for aggregator in (still, safe):
+        _observe(aggregator, "plant/1", "person", 0.5)
+    for number, model in enumerate(("plant/1", "plant/2")):
+        _observe(closed, model, "person", 0.5 + number / 4)
+        _observe(closed, model, f'quote " \\ é 😀 {model}', 1 / 3)
+    metadata = journals.metadata(_KEYED)
+    frames: deque[tuple[list[str], str, str, MetadataBatch, int]] = deque()
+    for frame in (_LARGE, *_FRAMES):
+        metadata.append(frames, *frame)  # type: ignore[union-attr]
+    _observe(still, "plant/2", "car", 0.125)
+    local = (_CREATED - _EARLIER).astimezone().replace(tzinfo=None)
+    snapshot = closed.snapshot()
+    journals.seal(_KEYED, keys[1], snapshot, local)
+    committed = journals.seal(_KEYED, keys[2], safe.snapshot(), local)
+    committed.on_committed()  # type: ignore[misc]
+    frames.popleft()[3].journal.remove()
+    batch = seal_metadata(_KEYED, coalesced(frame[:3] for frame in frames))
+    return [
+        _described(still.snapshot(), _CREATED),
+        _described(snapshot, _CREATED - _EARLIER),
+        replace(batch, id=frames[0][3].journal.name),
+    ]
+
+
+def _described(snapshot: WindowSnapshot, closed_at: datetime) -> Record:
+    record = seal_report(_KEYED, "", snapshot, closed_at.replace(tzinfo=None))
+    described = record.content.described(FACTS)  # type: ignore[attr-defined]
+    return replace(record, content=described, id=snapshot.journal.name)  # type: ignore[union-attr]
+
+
+def _write_bodies(target: Path, records: Iterable[Record]) -> None:
     bodies = {
-        record.id: base64.b64encode(record.body).decode("ascii")
-        for kept in stored.values()
-        for record in kept
+        record.id: base64.b64encode(record.body).decode("ascii") for record in records
     }
-    said = json.dumps(bodies, indent=1) + "\n"
-    target.with_suffix(".json").write_text(said, encoding="ascii")
+    target.write_text(json.dumps(bodies, indent=1) + "\n", encoding="ascii")
 
 
 def main() -> int:
-    """Write the file of the current format, if there is none."""
-    target = _FORMATS / f"version-{SCHEMA_VERSION}.gz"
-    if target.exists():
-        sys.stderr.write(f"{target} is there: what was kept stays as it is\n")
-        return 1
-    write(target)
-    return 0
+    """Write the files of the current formats that are not there."""
+    files = {_JOURNAL: write_journal, _OUTBOX: write}
+    missing = [target for target in files if not target.exists()]
+    for target in missing:
+        files[target](target)
+    if not missing:
+        sys.stderr.write("All are there: what was kept stays as it is\n")
+    return 0 if missing else 1
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
@@ -49,7 +50,9 @@ class Figure:
     samples: Callable[[Health], Iterable[Sample]]
 
 
-_notices = Notices()
+@cache
+def _notices() -> Notices:
+    return Notices()
 
 
 def read() -> Health:
@@ -57,7 +60,7 @@ def read() -> Health:
     try:
         return health()
     except Exception as error:  # noqa: BLE001 - the host's own metrics come all the same
-        _notices.warn("metrics", "No figures could be read: %s", error)
+        _notices().warn("metrics", "No figures could be read: %s", error)
         return {}
 
 

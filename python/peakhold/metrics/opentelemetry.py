@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, MeterProvider
 
 
-class _Readings(threading.local):
+class _Readings:
     """What ``health()`` returned: once for all instruments of a collection.
 
     Each instrument has a callback of its own, and the API does not say when a
@@ -32,15 +32,17 @@ class _Readings(threading.local):
     """
 
     def __init__(self) -> None:
-        self._found: Health = {}
-        self._seen_by: set[str] | None = None
+        # Held, not derived from: a server may replace the class after the import.
+        self._thread = threading.local()
 
     def of(self, name: str) -> Health:
         """Return a reading that the instrument has not seen."""
-        if self._seen_by is None or name in self._seen_by:
-            self._found, self._seen_by = read(), set()
-        self._seen_by.add(name)
-        return self._found
+        mine = self._thread
+        if name in getattr(mine, "seen_by", {name}):
+            mine.found, mine.seen_by = read(), set()
+        mine.seen_by.add(name)
+        found: Health = mine.found
+        return found
 
 
 def register(meter_provider: MeterProvider | None = None) -> None:

@@ -506,6 +506,35 @@ def test_the_ids_of_committed_windows_do_not_pile_up(process, sender, state, clo
     assert state_ids(state) == []
 
 
+def test_an_id_that_could_not_be_forgotten_is_forgotten_later(
+    process, sender, client, state, clock
+):
+    dispatcher = process()
+    journals = dispatcher.journals
+    aggregator = journals.aggregator(sender.destination, WINDOW)
+    aggregator.observe(frame(), "m/1")
+    record = journals.seal(sender.destination, WINDOW, aggregator.snapshot())
+    dispatcher.deliver(record, sender)
+    dispatcher.committer.commit()
+    change(
+        state,
+        "CREATE TRIGGER full BEFORE DELETE ON journals"
+        " BEGIN SELECT RAISE(ABORT, 'no room'); END",
+    )
+    deliver(dispatcher, clock, sender)
+    assert dispatcher.notices.counts["disk"] > 0
+    assert state_ids(state) == [record.id]  # the control: it was to be forgotten
+    change(state, "DROP TRIGGER full")
+    deliver(dispatcher, clock, sender)
+    assert state_ids(state) == []
+    assert classes(client) == [["dog"]]
+
+
+def change(state, statement):
+    with closing(sqlite3.connect(state.outbox)) as database:
+        database.execute(statement)
+
+
 def state_ids(state):
     with closing(sqlite3.connect(state.outbox)) as database:
         return [id_ for (id_,) in database.execute("SELECT id FROM journals")]

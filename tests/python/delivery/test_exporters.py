@@ -161,6 +161,29 @@ def test_of_a_batch_what_fails_is_tried_again_and_the_rest_is_not(clock):
     assert conserved(counts)
 
 
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
+def test_of_a_batch_whose_settling_is_interrupted_the_rest_is_sent_again(
+    stepped, clock, monkeypatch, end
+):
+    """As by a callback that ends the process, and then it does not end."""
+
+    def leave(_failure):
+        raise end
+
+    monkeypatch.setattr("peakhold.notices.ERROR_CALLBACKS", [leave])
+    batching = Batching({"b": StatusError(400)})
+    for name in "abc":
+        stepped.deliver(window(batching, name), batching)
+    with pytest.raises(end):
+        stepped.step()
+    assert batching.requests == [["a", "b", "c"]]
+    counts = stepped.counts()
+    assert (counts.delivered, counts.dead, counts.pending) == (1, 1, 1)
+    drain(stepped, clock)
+    assert batching.requests == [["a", "b", "c"], ["c"]]
+    assert stepped.counts().delivered == 2
+
+
 def test_a_destination_that_takes_a_part_of_a_batch_is_left_alone_for_a_while(clock):
     dispatcher = Dispatcher(clock=clock, jitter=lambda low, high: high, worker=False)
     batching = Batching({"a": StatusError(503)})

@@ -10,10 +10,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from stand_ins import PlainWindow, eventually, report, sent
+from stand_ins import PlainWindow, eventually, metadata, report, sent
 
 from peakhold.blocks.custom_metadata import SENT as ATTACHED
 from peakhold.blocks.model_monitoring import SENT
+from peakhold.delivery import destination
 from peakhold.locks import is_free
 
 PROGRAM = Path(__file__, "../../../faults/programs/interrupted.py").resolve()
@@ -100,6 +101,67 @@ def test_a_window_that_is_handed_over_again_is_sent_once(working, sender, client
     working.deliver(report(sender), sender)  # the control: another record
     assert working.flush(5)
     assert sent(client) == 2
+
+
+def raising(function, call):
+    """A function that raises, as of a signal handler, in place of one of its calls."""
+    calls = []
+
+    def called(*arguments):
+        calls.append(1)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return function(*arguments)
+
+    return called
+
+
+def drain(dispatcher, sender, clock):
+    dispatcher.register(sender, at_once=True)
+    while (wait := dispatcher.step()) is not None:
+        clock.now += wait
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "call"),
+    [
+        pytest.param("outbox", "lease", 2, id="while leasing"),
+        pytest.param("outbox", "replace", 1, id="while taking one entry"),
+        pytest.param("destination", "give_way", 1, id="before the request"),
+    ],
+)
+def test_what_is_leased_is_sent_though_its_turn_was_interrupted(
+    stepped, sender, client, clock, monkeypatch, part, name, call
+):
+    sender.offline = True  # so that all of it waits in the outbox
+    monkeypatch.setattr(sender, "most", 2, raising=False)
+    records = [metadata(sender, "a", "b"), metadata(sender, "c")]
+    for record in records:
+        stepped.deliver(record, sender)
+    stepped.step()
+    sender.offline = False
+    where = stepped.outbox if part == "outbox" else destination
+    monkeypatch.setattr(where, name, raising(getattr(where, name), call))
+    with pytest.raises(KeyboardInterrupt):
+        drain(stepped, sender, clock)
+    assert client.entries() == []
+    drain(stepped, sender, clock)
+    assert sorted(each["field_value"] for each in client.entries()) == ["a", "b", "c"]
+    assert stepped.counts().pending == 0
+
+
+def test_what_a_caller_was_to_send_is_sent_though_its_first_request_was_interrupted(
+    stepped, sender, client, clock
+):
+    """One request for each entry, and all are on lease until the last one is made."""
+    client.failures = [KeyboardInterrupt()]
+    with pytest.raises(KeyboardInterrupt):
+        stepped.deliver_now(metadata(sender, "a", "b", "c"), sender)
+    assert [each["field_value"] for each in client.entries()] == ["a"]
+    assert stepped.counts().pending == 3
+    drain(stepped, sender, clock)
+    assert [each["field_value"] for each in client.entries()] == ["a", "a", "b", "c"]
+    assert stepped.counts().delivered == 3
 
 
 def test_a_lock_that_is_held_is_waited_for_as_long_as_is_allowed():

@@ -308,12 +308,13 @@ class Committer:
             window = handover.window
             # A record of what was tried may be in the outbox, under the same id.
             if window is not None and not handover.trials:
-                known = first.setdefault((window.key, *handover.recipients), handover)
-                older = known.window
-                if older and known is not handover and older.absorb(window):
+                same = (window.key, *handover.recipients)
+                known = first.get(same)
+                if known and known.window and known.window.absorb(window):
                     window.committed = True
                     known.seals += handover.seals
                     continue
+                first[same] = handover
             kept.append(handover)
         oldest = [each for each in kept[:-1] if not each.begun]
         total = sum(each.content.size for each in kept)

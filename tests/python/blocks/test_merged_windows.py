@@ -7,7 +7,7 @@ from dataclasses import astuple
 import pytest
 
 from peakhold.blocks.windows import ClosedWindow, Window, WindowKey
-from peakhold.delivery import Dispatcher
+from peakhold.delivery import Dispatcher, committer
 from peakhold.outbox import StateDirectory
 
 KEY = WindowKey("http://recording.invalid", "0123456789abcdef", "key")
@@ -82,3 +82,18 @@ def test_a_window_that_was_interrupted_before_its_peaks_were_taken_is_not_merged
     counts = processes[0].counts()
     assert (counts.sealed, counts.delivered) == (3, 3)
     assert segments(processes[0]) == []
+
+
+def test_windows_behind_one_that_was_interrupted_are_merged_with_each_other(
+    processes, close, sender, client, frame, monkeypatch
+):
+    monkeypatch.setattr(committer, "MAX_BYTES", 2_500)  # less than three windows
+    interrupted = ClosedWindow(close.window, sender, 5, 0)
+    close.window.aggregator.observe(frame("still open"), "m/1")
+    for each in (interrupted, *map(close, ("c0", "c1", "c2"))):
+        processes[0].deliver(each, sender)
+    for _ in range(2):
+        processes[0].step()
+    assert sorted(classes(client)) == [["c0", "c1", "c2"], ["still open"]]
+    counts = processes[0].counts()
+    assert (counts.sealed, counts.delivered) == (4, 4)

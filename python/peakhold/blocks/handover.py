@@ -13,7 +13,7 @@ from peakhold.roboflow.api_key import ApiKey, without_locals
 
 if TYPE_CHECKING:
     from peakhold.delivery.cache import Cache
-    from peakhold.delivery.dispatcher import HostSchedule
+    from peakhold.delivery.host_tasks import HostSchedule
     from peakhold.roboflow.operations import PlatformClient
 
 SINK_DISABLED = "Sink was disabled by workflow execution policy"

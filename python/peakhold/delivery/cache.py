@@ -9,8 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from peakhold.delivery.scheduler import Scheduler
     from peakhold.notices import Notices
 
 SLOW = 0.05
@@ -57,17 +56,15 @@ class HostCaches:
     avoided for a minute at most.
     """
 
-    def __init__(
-        self, notices: Notices, start: Callable[[Callable[[], None]], None]
-    ) -> None:
+    def __init__(self, notices: Notices, scheduler: Scheduler) -> None:
         """Start without having read any.
 
         Args:
             notices: Where trouble is counted.
-            start: Has a thread call a function soon.
+            scheduler: What has a thread write.
         """
         self._notices = notices
-        self._start = start
+        self._scheduler = scheduler
         self._lock = threading.Lock()
         self._reading: dict[object, tuple[int, float]] = {}
         self._avoided: dict[int, float] = {}
@@ -126,7 +123,7 @@ class HostCaches:
         """Have a thread write what waits, where none does so."""
         for cache in list(self._waiting):
             if cache not in self._writing:
-                self._start(partial(self._write_all, cache))
+                self._scheduler.watch(partial(self._write_all, cache), 0.0)
 
     def write_now(self, write: Write) -> None:
         """Write a value on the caller's thread."""
@@ -134,7 +131,7 @@ class HostCaches:
             self._waiting.get(id(write.cache), {}).pop(write.key, None)
         self._write(write)
 
-    def _write_all(self, cache: int) -> None:
+    def _write_all(self, cache: int, _now: float) -> None:
         with self._lock:
             if cache in self._writing:
                 return

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from peakhold.delivery.exporter import Exporter, Outcome
     from peakhold.delivery.handover import Passed, Window
     from peakhold.delivery.journal import Journals
+    from peakhold.delivery.scheduler import Scheduler
     from peakhold.delivery.settings import DeliverySettings
     from peakhold.notices import Notices
     from peakhold.outbox import Outbox
@@ -72,7 +73,7 @@ class Shared:
         lock: Covers the state of the destinations.
         clock: Monotonic time in seconds.
         jitter: Draws a number between two others.
-        arrange: Has the turn of a destination come when it has something to do.
+        scheduler: Has their turns come.
     """
 
     outbox: Outbox
@@ -83,7 +84,7 @@ class Shared:
     lock: threading.RLock
     clock: Callable[[], float]
     jitter: Callable[[float, float], float]
-    arrange: Callable[[Destination], None]
+    scheduler: Scheduler
 
 
 class Leased(NamedTuple):
@@ -108,14 +109,14 @@ class Destination:
         host_task: The host's task for it, until that ran or was thrown away.
         host_until: Monotonic time until which it is left to the host's task.
         used: Monotonic time of the last use.
-        dispatcher: Whose it is.
-        forgotten: Whether the dispatcher does not know it any more.
+        owner: Whose it is.
+        forgotten: Whether the owner does not know it any more.
         stored_changes: How often it came to know of something in the outbox.
     """
 
-    def __init__(self, exporter: Exporter, shared: Shared, dispatcher: object) -> None:
+    def __init__(self, exporter: Exporter, shared: Shared, owner: object) -> None:
         """Start with nothing to send."""
-        self.dispatcher = dispatcher
+        self.owner = owner
         self.forgotten = False
         self.exporter = exporter
         self.key = exporter.destination
@@ -134,7 +135,7 @@ class Destination:
         self._notices = shared.notices
         self._lock = shared.lock
         self._clock = shared.clock
-        self._arrange = shared.arrange
+        self._scheduler = shared.scheduler
         # Reports come in bursts when windows close together; metadata never stops, and
         # even gaps coalesce it best.
         rate = shared.settings.rate
@@ -184,14 +185,14 @@ class Destination:
                 Leased(record, passed.window if at == last else None)
                 for at, record in enumerate(passed.records)
             )
-        self._arrange(self)
+        self.arrange()
 
     def note_stored(self, kind: Kind) -> None:
         """Know that the outbox has records of a kind."""
         with self._lock:
             self.stored_changes += 1
             self._stored.add(kind)
-        self._arrange(self)
+        self.arrange()
 
     def found(self, kinds: set[Kind], changes: int | None) -> None:
         """Know which kinds the outbox has, after it was looked through.
@@ -245,7 +246,20 @@ class Destination:
             return self._clock()
         return self.metadata.since + BATCH_AGE
 
+    def arrange(self) -> None:
+        """Have the scheduler call when there is something to do."""
+        turn_at, pack_at = self.next_at(), self.pack_at()
+        self._scheduler.add(self.turn_due, turn_at)
+        self._scheduler.add(self.pack_due, pack_at)
+
     # Doing it ---------------------------------------------------------------------
+
+    def turn_due(self, _now: float) -> None:
+        """Take a turn, and arrange the next one."""
+        try:
+            self.turn()
+        finally:
+            self.arrange()
 
     def turn(self, *, as_host: bool = False) -> bool:
         """Do what is due, and make one request if that may be now.
@@ -290,7 +304,7 @@ class Destination:
         """
         self.pack(whole=self.metadata.since + BATCH_AGE <= now)
         self._committer.commit()
-        self._arrange(self)
+        self.arrange()
 
     def pack(self, *, whole: bool = True) -> None:
         """Make records of metadata, of all of it or only of full requests."""

@@ -1,4 +1,4 @@
-"""What is due when: checks of windows, turns of destinations, upkeep of the outbox."""
+"""What is due when."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ class Schedule(Generic[_T]):
 
     def add(self, task: _T, at: float) -> bool:
         """Have a task due at monotonic time ``at``, unless it is due before.
+
+        Infinity is never.
 
         Returns:
             Whether it is now the next one due.
@@ -79,10 +81,10 @@ class Schedule(Generic[_T]):
             heapq.heappush(self._heap, entry)
             return True
 
-    def taken(self) -> list[_T]:
-        """Return the tasks that are taken and not done."""
-        with self._lock:
-            return list(self._taken)
+    @property
+    def busy(self) -> bool:
+        """Whether a task is taken and not done."""
+        return bool(self._taken)
 
     def _discard_outdated(self) -> None:
         """Remove what is in front and is taken, or due at another time."""

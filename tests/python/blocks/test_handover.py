@@ -137,7 +137,7 @@ def test_a_pool_that_was_shut_down(sink, client):
 
 
 def test_a_task_that_never_runs(sink, client, dispatcher, monkeypatch):
-    monkeypatch.setattr("peakhold.delivery.dispatcher.HOST_GRACE", 0.8)
+    monkeypatch.setattr("peakhold.delivery.host_tasks.HOST_GRACE", 0.8)
     background = BackgroundTasks()
     call = sink(platform_client=client, background_tasks=background)
     assert call(True) == sink.in_background

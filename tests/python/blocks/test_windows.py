@@ -415,7 +415,7 @@ def test_an_overflowing_outbox_merges_windows_and_loses_no_class(
     for destination in dispatcher._destinations.values():
         destination.backoff.not_before = 0.0
         destination.pace._seconds = 0.0
-        dispatcher._arrange(destination)
+        destination.arrange()
     assert dispatcher.flush(30)
     assert len(client.reports()) < 250
     found = sorted(name for report in classes(client) for name in report)
@@ -457,7 +457,7 @@ def test_eight_threads_and_a_fast_clock_lose_no_class(
         window.flush()
     for destination in dispatcher._destinations.values():
         destination.pace._seconds = 0.0
-        dispatcher._arrange(destination)
+        destination.arrange()
     assert dispatcher.flush(20)
     found = sorted(name for report in classes(client) for name in report)
     expected = sorted(["warm-up", *(f"{n}-{i}" for n in range(8) for i in range(50))])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from peakhold.delivery import Dispatcher, Sender
@@ -35,6 +37,18 @@ def working():
     dispatcher = Dispatcher(jitter=lambda low, high: 0.05)
     yield dispatcher
     dispatcher.close(0)
+
+
+@pytest.fixture
+def new_threads():
+    """Returns the threads of a name that were started in this test, and live."""
+    before = set(threading.enumerate())
+
+    def found(name="peakhold"):
+        live = set(threading.enumerate())
+        return [each for each in live - before if each.name == name]
+
+    return found
 
 
 @pytest.fixture

@@ -157,7 +157,7 @@ def destinations_after(dispatcher, clock, cache, pause):
         dispatcher.step()
     dispatcher.register(Sender(RecordingClient(), "one more", cache, injected=True))
     dispatcher.step()
-    return len(dispatcher._destinations)
+    return len(dispatcher._destinations.values())
 
 
 def test_destinations_that_cannot_be_reached_stay_bounded(clock, cache):
@@ -182,7 +182,6 @@ def test_eight_threads_lose_nothing(working, sender, client):
             else:
                 working.deliver(report(sender, name, **{name: 0.5}), sender)
 
-    working._destinations.clear()
     threads = [threading.Thread(target=seal, args=(n,)) for n in range(4)]
     for thread in threads:
         thread.start()
@@ -191,7 +190,7 @@ def test_eight_threads_lose_nothing(working, sender, client):
     # The pace of reports would take seconds: it may go faster here.
     for destination in working._destinations.values():
         destination.pace._seconds = 0.0
-        working._arrange(destination)
+        destination.arrange()
     assert eventually(lambda: working.counts().pending == 0)
     assert working.counts().delivered == working.counts().sealed == 48
     names = {x["class_name"] for r in client.reports() for x in r["inference_results"]}

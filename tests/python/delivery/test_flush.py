@@ -13,6 +13,7 @@ from stand_ins import StatusError, eventually, report, sent
 from peakhold.delivery import Dispatcher
 from peakhold.delivery.committer import Committer
 from peakhold.delivery.destination import Destination
+from peakhold.delivery.scheduler import Scheduler
 from peakhold.outbox import Outbox
 
 
@@ -72,6 +73,7 @@ def test_the_control_a_flush_that_overlooks_a_turn_is_seen(monkeypatch, sender, 
     delayed(monkeypatch, Destination, "export", 0.5)
     overlooking = property(lambda self: not (self._leased or self._stored))
     monkeypatch.setattr(Destination, "is_idle", overlooking)
+    monkeypatch.setattr(Scheduler, "busy", False)
     dispatcher.deliver(report(sender, "second"), sender)
     assert dispatcher.flush(20)
     assert sent(client) == 1

@@ -14,7 +14,7 @@ import peakhold
 from peakhold import notices
 from peakhold._peakhold import rejected_inference_ids
 from peakhold.delivery import Dispatcher
-from peakhold.delivery.dispatcher import UPKEEP
+from peakhold.delivery.destinations import UPKEEP
 from peakhold.delivery.health import health
 from peakhold.outbox import admin
 

@@ -8,8 +8,8 @@ import time
 
 from stand_ins import PlainWindow, StatusError, eventually, report, sent
 
-from peakhold.delivery import Sender, dispatcher
-from peakhold.delivery.dispatcher import HOST_GRACE
+from peakhold.delivery import Sender, host_tasks
+from peakhold.delivery.host_tasks import HOST_GRACE
 from peakhold.testing import RecordingClient
 
 
@@ -58,7 +58,7 @@ def test_what_is_sealed_too_late_for_the_task_is_the_worker_s(
     working, sender, client, monkeypatch
 ):
     working.watch(lambda now: None, 0.0)  # as every window does: there are threads
-    monkeypatch.setattr(dispatcher, "HOST_PATIENCE", 0.05)
+    monkeypatch.setattr(host_tasks, "HOST_PATIENCE", 0.05)
     sealing, may_seal, tasks = threading.Event(), threading.Event(), []
 
     def seal():

@@ -58,14 +58,15 @@ def test_a_metadata_rate_that_is_none_is_an_error_with_the_remedy(nobody_yet, va
         process.current()
 
 
-def test_nothing_starts_a_thread_before_there_is_work(nobody_yet, sender):
+def test_nothing_starts_a_thread_before_there_is_work(nobody_yet, sender, new_threads):
     dispatcher = process.current()
-    assert dispatcher._threads.running == set()
+    assert new_threads() == new_threads("peakhold-clock") == []
     dispatcher.deliver(
         seal_report(sender.destination, "w", window_of({"a": 0.5})), sender
     )
-    assert eventually(lambda: dispatcher._threads.running)
-    threads = {*dispatcher._threads.running, dispatcher._thread}
+    assert eventually(new_threads)
+    (clock,) = new_threads("peakhold-clock")
+    threads = [clock, *new_threads()]
     assert all(thread.daemon for thread in threads)
     dispatcher.close(5)
     assert dispatcher.counts().delivered == 1

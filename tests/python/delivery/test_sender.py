@@ -158,7 +158,7 @@ def test_a_client_per_request_makes_one_lane_and_the_last_one_sends(
     for number, client in enumerate(clients):
         lent = Sender(client, api_key, cache, injected=True)
         stepped.add_metadata([f"id{number}"], "f", "v", lent)
-    assert len(stepped._destinations) == 1
+    assert len(stepped._destinations.values()) == 1
     stepped.step()
     assert [len(client.named("add_custom_metadata")) for client in clients] == (
         [0] * 99 + [1]

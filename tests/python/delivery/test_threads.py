@@ -105,21 +105,23 @@ def test_a_timer_is_never_called_by_two_workers_at_once(working, hang):
 
 
 def test_threads_end_when_they_are_not_needed_any_more(
-    working, hang, let_go, monkeypatch
+    working, hang, let_go, monkeypatch, new_threads
 ):
     monkeypatch.setattr(threads, "IDLE", 0.1)
     for number in range(4):
         hang(number)
-    assert len(working._threads.running) >= 4
-    assert eventually(lambda: len(working._threads.running) == 4)
+    assert len(new_threads()) >= 4
+    assert eventually(lambda: len(new_threads()) == 4)
     time.sleep(0.3)
-    assert len(working._threads.running) == 4  # the control: needed, however idle
+    assert len(new_threads()) == 4  # the control: needed, however idle
     let_go.set()
-    assert eventually(lambda: len(working._threads.running) == threads.KEPT)
+    assert eventually(lambda: len(new_threads()) == threads.KEPT)
     assert working.flush(5)
 
 
-def test_there_are_not_more_workers_than_are_good(working, hang, cache, monkeypatch):
+def test_there_are_not_more_workers_than_are_good(
+    working, hang, cache, monkeypatch, new_threads
+):
     monkeypatch.setattr(threads, "MOST", 3)
     for number in range(3):
         hang(number)
@@ -127,7 +129,7 @@ def test_there_are_not_more_workers_than_are_good(working, hang, cache, monkeypa
     lent = Sender(late, "late", cache, injected=True)
     working.deliver(report(lent), lent)
     assert not eventually(lambda: sent(late), 0.2)
-    assert len(working._threads.running) == 3
+    assert len(new_threads()) == 3
 
 
 def test_what_comes_is_committed_though_all_threads_hang(
@@ -142,13 +144,13 @@ def test_what_comes_is_committed_though_all_threads_hang(
 
 
 @pytest.mark.parametrize("end", [SystemExit, KeyboardInterrupt, StatusError])
-def test_no_exception_ends_a_thread(working, sender, client, end):
+def test_no_exception_ends_a_thread(working, sender, client, end, new_threads):
     client.failures = [end()]
     working.deliver(report(sender), sender)
     assert working.flush(10)
     assert working.counts().delivered == 1
     assert sent(client) == 2
-    assert len(working._threads.running) >= threads.KEPT
+    assert len(new_threads()) >= threads.KEPT
     expected = 0 if end is StatusError else 1  # the control is a common failure
     assert working.notices.counts["attempt"] == expected
     assert working.notices.counts["worker"] == expected
@@ -166,13 +168,13 @@ class Sleeping:
 
 
 def test_a_thread_that_cannot_be_started_is_logged_and_the_others_go_on(
-    sender, client, monkeypatch
+    sender, client, monkeypatch, new_threads
 ):
     dispatcher = Dispatcher()
     dispatcher.deliver(report(sender), sender)
     assert dispatcher.flush(5)
     monkeypatch.setattr(threading.Thread, "start", no_more_threads)
-    for _ in range(len(dispatcher._threads.running) + 1):
+    for _ in range(len(new_threads()) + 1):
         dispatcher.watch(Sleeping(), 0.0)
     dispatcher.deliver(report(sender), sender)
     assert dispatcher.flush(5)
@@ -234,7 +236,7 @@ def without_threads(monkeypatch):
 
 @pytest.mark.parametrize("ending", ["flush", "close"])
 def test_without_threads_what_waits_is_sent_by_the_caller_that_flushes(
-    working, sender, client, without_threads, ending
+    working, sender, client, without_threads, ending, new_threads
 ):
     working.watch(lambda now: None, time.monotonic())
     working.deliver(PlainWindow(lambda: report(sender)), sender)
@@ -244,7 +246,7 @@ def test_without_threads_what_waits_is_sent_by_the_caller_that_flushes(
     getattr(working, ending)(10.0)
     assert time.monotonic() - started < 5.0
     assert working.counts().delivered == 2
-    assert working._threads.running == set()
+    assert new_threads() == []
 
 
 def test_without_threads_a_flush_begins_no_request_after_its_time(

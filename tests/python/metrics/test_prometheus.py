@@ -16,7 +16,7 @@ from stand_ins import StatusError, report
 import peakhold
 from peakhold import ModelMonitoringInferenceAggregatorBlockV1
 from peakhold.delivery import Dispatcher, process
-from peakhold.delivery.dispatcher import UPKEEP
+from peakhold.delivery.destinations import UPKEEP
 from peakhold.delivery.settings import METADATA_RATE_VARIABLE
 from peakhold.metrics.figures import MOST_ENDPOINTS, OTHER
 from peakhold.metrics.prometheus import register
@@ -211,7 +211,7 @@ def test_a_full_disk_leaves_no_gap(troubled, sender, scrape, clock):
     assert found["peakhold_records_sealed_total",] == 204
     database.execute("PRAGMA max_page_count = 1000000")
     clock.now += max(PATIENCE, UPKEEP)
-    troubled._upkeep(clock.now)
+    troubled._destinations.upkeep(clock.now)
     found = scrape()
     assert found["peakhold_outbox_disk_failing",] == 0  # the control: all has moved
     assert found["peakhold_records_sealed_total",] == 204

@@ -73,7 +73,7 @@ def test_a_full_disk_leaves_reports_in_memory_until_it_has_room(
         assert told == []
         heal()
         clock.now += PATIENCE
-        durable._upkeep(clock.now)
+        durable._destinations.upkeep(clock.now)
     assert durable.durability == "process"
     assert told == [1]
     assert durable.outbox._memory.counts().pending == 0
@@ -106,7 +106,7 @@ def test_the_figures_never_miss_what_is_moving_to_the_disk(
     monkeypatch.setattr(outbox._disk, "add", add)
     heal()
     clock.now += PATIENCE
-    durable._upkeep(clock.now)
+    durable._destinations.upkeep(clock.now)
     for thread in asking:
         thread.join(5)
     assert together == [201, 201]
@@ -329,7 +329,7 @@ def test_what_is_wanted_by_hand_during_an_attempt_is_tried_after_it(
 
     def send(*arguments, **options):
         if admin.retry(state)[0]:
-            durable._upkeep(clock.now)
+            durable._destinations.upkeep(clock.now)
         return sending(*arguments, **options)
 
     monkeypatch.setattr(client, "send_inference_results_to_model_monitoring", send)

@@ -1,0 +1,150 @@
+"""The destinations of a process: found, looked through for work, and forgotten."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from peakhold.delivery.destination import IDLE, Destination
+from peakhold.outbox.outbox import PATIENCE
+from peakhold.records import Destination as Key
+
+if TYPE_CHECKING:
+    from peakhold.delivery.destination import Shared
+    from peakhold.delivery.exporter import Exporter
+    from peakhold.outbox import StateDirectory
+    from peakhold.records import Kind
+
+UPKEEP = 15.0
+"""Seconds after which the outbox is looked through again: for what dead processes
+left, what somebody at the command line wants tried, and what is too old."""
+_FEW = 64
+
+
+class Destinations:
+    """The destinations that have something to send, or had until lately."""
+
+    def __init__(self, shared: Shared, state: StateDirectory | None) -> None:
+        """Start with none.
+
+        Args:
+            shared: What they have in common.
+            state: Where the outbox is; None if in memory.
+        """
+        self._shared = shared
+        self._state = state
+        self._lock = shared.lock
+        self._clock = shared.clock
+        self._by_key: dict[Key, Destination] = {}
+        self._sweep_at = _FEW
+
+    def values(self) -> list[Destination]:
+        """Return those that there are."""
+        return list(self._by_key.values())
+
+    def overview(self) -> list[dict[str, Any]]:
+        """Return figures per destination, and when this process tries it next."""
+        rows = self._shared.outbox.overview()
+        with self._lock:
+            now = self._clock()
+            for row in rows:
+                key = Key(row["endpoint"], row["api_key_fingerprint"], row["client"])
+                destination = self._by_key.get(key)
+                at = destination.next_at() if destination else float("inf")
+                waits = at < float("inf")
+                row["next_attempt_in"] = max(0.0, at - now) if waits else None
+        return rows
+
+    def hurry(self, *, retry: bool = False) -> None:
+        """Wait for no host any more; with ``retry``, for no pause either."""
+        for destination in self.values():
+            with self._lock:
+                destination.host_until = float("-inf")
+                if retry:
+                    destination.backoff.not_before = 0.0
+            destination.arrange()
+
+    def register(self, exporter: Exporter, *, at_once: bool = False) -> Destination:
+        """Have an exporter from now on for all that goes to its destination.
+
+        Args:
+            exporter: Who sends it.
+            at_once: Whether it is tried now, whatever it was to wait for.
+
+        Returns:
+            The destination.
+        """
+        # As for each window but the first: without a lock, and without hashing a key.
+        known: Destination | None = exporter.registered
+        if known is not None and known.owner is self and not at_once:
+            known.used = self._clock()  # first, for then it is not forgotten
+            if known.exporter is exporter and not known.forgotten:
+                return known
+        with self._lock:
+            destination = self._by_key.get(exporter.destination)
+            if destination is None:
+                destination = self._open(exporter)
+            else:
+                destination.use(exporter)
+            exporter.registered = destination
+            if at_once:
+                destination.backoff.not_before = 0.0
+        if at_once:
+            destination.arrange()
+        return destination
+
+    def _open(self, exporter: Exporter) -> Destination:
+        if len(self._by_key) >= self._sweep_at:
+            self.forget_idle()
+        destination = Destination(exporter, self._shared, self)
+        self._by_key[exporter.destination] = destination
+        self.look_through()  # others may have left something for it
+        return destination
+
+    def forget_idle(self) -> None:
+        """Forget those that have had nothing to send for long."""
+        with self._lock:
+            oldest = self._clock() - IDLE
+            for key, destination in list(self._by_key.items()):
+                if destination.used < oldest and destination.is_idle:
+                    destination.forgotten = True
+                    if destination.used < oldest:
+                        del self._by_key[key]
+                    else:  # a frame came meanwhile
+                        destination.forgotten = False
+            self._sweep_at = max(_FEW, 2 * len(self._by_key))
+
+    def look_through(self) -> None:
+        """Have the outbox looked through soon, on a thread if there is one."""
+        self._shared.scheduler.add(self.upkeep, self._clock())
+
+    def upkeep(self, now: float) -> float | None:
+        """Look through the outbox, for what is this process's to deliver.
+
+        Args:
+            now: Monotonic time.
+
+        Returns:
+            When to look again; None for an outbox in memory.
+        """
+        outbox = self._shared.outbox
+        if self._state is not None:
+            self._state.stay_alive(self._shared.notices)
+        with self._lock:
+            destinations = dict(self._by_key)
+        before = {key: each.stored_changes for key, each in destinations.items()}
+        found = outbox.tend(list(destinations))
+        kinds: dict[Key, set[Kind]] = {key: set() for key in destinations}
+        for key, kind, at_once, not_before in found:
+            if destination := destinations.get(key):
+                kinds[key].add(kind)
+                with self._lock:
+                    destination.backoff.resume(not_before)
+                    destination.wanted |= at_once
+        whole = outbox.disk_error is None
+        for key, destination in destinations.items():
+            destination.found(kinds[key], before[key] if whole else None)
+            destination.arrange()
+        self.forget_idle()
+        if self._state is None:
+            return None
+        return now + (PATIENCE if outbox.disk_error else UPKEEP)

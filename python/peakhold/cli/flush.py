@@ -105,7 +105,7 @@ def deliver_what_waits(
     client = MeteredClient(settings)
     sender = Sender(client, api_key, SHARED, injected=False)
     dispatcher = Dispatcher(state, delivery)
-    dispatcher.warn_if_exposed()
+    state.warn_if_exposed(dispatcher.notices)
     # In this order: the flush waits for what the second one makes due.
     Adoption(dispatcher).lend(sender)
     dispatcher.register(sender, at_once=True)

@@ -76,23 +76,16 @@ class Dispatcher:
         self.state = state
         self.settings = settings or DeliverySettings()
         self.notices = Notices(clock)
+        limit = round(self.settings.outbox_mib * 2**20)
+        sync = self.settings.durability == "power"
         self.outbox = Outbox(
             self.notices,
-            Limits(
-                round(self.settings.outbox_mib * 2**20),
-                self.settings.ttl,
-                LONGEST_RETRY_AFTER,
-            ),
+            Limits(limit, self.settings.ttl, LONGEST_RETRY_AFTER),
             state,
-            sync="FULL" if self.settings.durability == "power" else "OFF",
+            sync="FULL" if sync else "OFF",
             clock=clock,
         )
-        self.journals = Journals(
-            state,
-            self.notices,
-            sync=self.settings.durability == "power",
-            limit=round(self.settings.outbox_mib * 2**20),
-        )
+        self.journals = Journals(state, self.notices, sync=sync, limit=limit)
         self.rejected: Callable[[], dict[str, int]] = dict
         self.jitter = jitter
         self.committer = Committer(
@@ -121,20 +114,6 @@ class Dispatcher:
         self.destinations = self._destinations.overview
         self._closers: list[Callable[[], None]] = []
         self._closed = False
-
-    def warn_if_exposed(self) -> None:
-        """Warn if somebody else may change what waits in the state directory.
-
-        To be called without a lock that a logging handler may wait for.
-        """
-        if self.state is not None and (exposure := self.state.exposure()):
-            self.notices.warn(
-                "exposed",
-                "The state directory %s %s, who may change what waits there; `peakhold "
-                "doctor` has the remedy",
-                self.state.path,
-                exposure,
-            )
 
     # Handing over -----------------------------------------------------------------
 
@@ -304,10 +283,6 @@ class Dispatcher:
             if time.monotonic() > until or self.committer.is_mine:
                 return self.committer.counts() + of_outbox()
             time.sleep(_POLL / 10)
-
-    def uncommitted(self) -> Counts:
-        """Return the figures of what the outbox has not got yet."""
-        return self.committer.counts()
 
     @property
     def durability(self) -> Durability:

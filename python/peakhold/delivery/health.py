@@ -34,7 +34,7 @@ def health(dispatcher: Dispatcher | None = None) -> dict[str, Any]:
         ValueError: If a variable of the environment cannot be used.
     """
     dispatcher = dispatcher or current()
-    uncommitted, committed = dispatcher.uncommitted(), dispatcher.outbox.counts()
+    uncommitted, committed = dispatcher.committer.counts(), dispatcher.outbox.counts()
     return {
         "state_directory": str(dispatcher.state.path) if dispatcher.state else None,
         "durability": dispatcher.durability,

@@ -33,7 +33,8 @@ def current() -> Dispatcher:
     # Without the lock, for a logging handler may ask for the health.
     if trouble is not None:
         dispatcher.notices.warn("disk", "What is sealed waits in memory: %s", trouble)
-    dispatcher.warn_if_exposed()
+    if dispatcher.state is not None:
+        dispatcher.state.warn_if_exposed(dispatcher.notices)
     return dispatcher
 
 

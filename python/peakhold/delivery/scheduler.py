@@ -109,8 +109,6 @@ class Scheduler:
 
     def start(self) -> None:
         """Start the thread, if there is to be one and there is none."""
-        if self.thread is not None:
-            return
         failed: RuntimeError | None = None
         with self._lock:
             if self.thread is not None or not self._worker or self._retired:

@@ -144,6 +144,20 @@ class StateDirectory:
                     return f"has {name}/ inside, which can be written by every user"
         return None
 
+    def warn_if_exposed(self, notices: Notices) -> None:
+        """Warn if somebody else may change what is in the directory.
+
+        To be called without a lock that a logging handler may wait for.
+        """
+        if exposure := self.exposure():
+            notices.warn(
+                "exposed",
+                "The state directory %s %s, who may change what waits there; `peakhold "
+                "doctor` has the remedy",
+                self.path,
+                exposure,
+            )
+
     def other_owner(self) -> int | None:
         """Return whose the directory is if that is another user, but not root.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -159,11 +159,13 @@ class Destination:
     def addressed(self, record: Record) -> Record:
         """Return a record with this destination; with an id of its own, if another's.
 
-        The outbox and endpoints take an id once.
+        The outbox and endpoints take an id once. It is the same in every version, and
+        so it is made of the key's values and not of its ``repr``, which has a name.
         """
         if record.destination == self.key:
             return record
-        name = sha256(repr(self.key).encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        values = repr(astuple(self.key)).encode("utf-8", "surrogatepass")
+        name = sha256(values).hexdigest()[:8]
         return replace(record, destination=self.key, id=f"{record.id}.{name}")
 
     def admits(self, kind: Kind, count: int) -> bool:

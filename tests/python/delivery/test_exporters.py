@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from stand_ins import PlainWindow, StatusError, conserved, report
@@ -70,6 +71,14 @@ def test_one_window_goes_to_every_output_once(stepped, sender, client, clock):
     assert len(client.reports()) == 1
     counts = stepped.counts()
     assert (counts.sealed, counts.delivered) == (3, 3)  # deliveries are counted
+
+
+def test_a_further_output_gives_a_record_the_same_id_in_every_version(stepped, sender):
+    record = replace(report(sender), id="0f3c")
+    addressed = stepped.register(Printer()).addressed(record)
+    assert addressed.destination == Printer.destination
+    assert addressed.id == "0f3c.5e1961c2"
+    assert stepped.register(sender).addressed(record) is record  # the control
 
 
 def test_an_output_that_is_down_holds_up_no_other(stepped, sender, client, clock):

@@ -32,7 +32,7 @@ from peakhold.notices import Notices
 from peakhold.outbox import Limits, Outbox, StateDirectory
 from peakhold.outbox.schema import SCHEMA_VERSION
 from peakhold.records import (
-    Destination,
+    DestinationKey,
     MetadataEntry,
     Record,
     merge_reports,
@@ -54,8 +54,8 @@ API_KEY = "kept"
 _TESTS = Path(__file__).resolve().parent.parent / "tests" / "python"
 _OUTBOX = _TESTS / "outbox" / "formats" / f"version-{SCHEMA_VERSION}.gz"
 _JOURNAL = _TESTS / "blocks" / "formats" / f"version-{JOURNAL_VERSION}.tar.gz"
-_HERE = Destination("http://here", "0123456789abcdef")
-_THERE = Destination("http://there", "fedcba9876543210", "a.Client by call")
+_HERE = DestinationKey("http://here", "0123456789abcdef")
+_THERE = DestinationKey("http://there", "fedcba9876543210", "a.Client by call")
 _CLOSED = datetime(2026, 11, 28, 23, 5, 59, 250_000)  # noqa: DTZ001 - local
 _CREATED = datetime(2026, 11, 28, 22, 5, 59, 250_000, timezone.utc)
 _FAILED = {

@@ -22,7 +22,7 @@ from weakref import WeakValueDictionary
 from peakhold._peakhold import Journal, recover_journal
 from peakhold.outbox.schema import explained
 from peakhold.outbox.state import JournalName
-from peakhold.records import Destination, Record, seal_metadata, seal_report
+from peakhold.records import DestinationKey, Record, seal_metadata, seal_report
 from peakhold.records.metadata import coalesced
 
 if TYPE_CHECKING:
@@ -52,9 +52,11 @@ class Adoption:
         """
         self._dispatcher = dispatcher
         # Weakly: windows keep their sender, and an api key is kept for nothing else.
-        self._senders: WeakValueDictionary[Destination, Sender] = WeakValueDictionary()
+        self._senders: WeakValueDictionary[DestinationKey, Sender] = (
+            WeakValueDictionary()
+        )
         self._left_alone: set[str] = set()
-        self._others: dict[str, set[Destination]] = {}
+        self._others: dict[str, set[DestinationKey]] = {}
 
     def lend(self, sender: Sender) -> None:
         """Have what dead processes left for a destination sent by ``sender``."""
@@ -153,7 +155,7 @@ class Adoption:
 class _Window:
     """An open window of a dead process, or a batch of metadata."""
 
-    destination: Destination
+    destination: DestinationKey
     window: tuple[str | None, ...]
     frames: list[tuple[list[str], str, str]]
     snapshot: WindowSnapshot
@@ -170,7 +172,7 @@ class _Window:
         at: float,
     ) -> _Window:
         known = json.loads(about)
-        destination = Destination(**known["destination"])
+        destination = DestinationKey(**known["destination"])
         return cls(destination, tuple(known["window"]), frames, snapshot, record_id, at)
 
     def record(self, on_committed: Callable[[], None]) -> Record:

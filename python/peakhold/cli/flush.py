@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from peakhold.delivery.settings import DeliverySettings
     from peakhold.outbox import StateDirectory
-    from peakhold.records import Destination
+    from peakhold.records import DestinationKey
     from peakhold.roboflow import ApiKey, Settings
 
 
@@ -108,7 +108,7 @@ def deliver_what_waits(
     state.warn_if_exposed(dispatcher.notices)
     # In this order: the flush waits for what the second one makes due.
     Adoption(dispatcher).lend(sender)
-    dispatcher.register(sender, at_once=True)
+    dispatcher.register(sender, try_now=True)
     dispatcher.flush(timeout)
     return {
         "endpoint": sender.destination.endpoint,
@@ -118,7 +118,7 @@ def deliver_what_waits(
     }
 
 
-def _what_is_left(state: StateDirectory, destination: Destination) -> dict[str, Any]:
+def _what_is_left(state: StateDirectory, destination: DestinationKey) -> dict[str, Any]:
     own = {
         "endpoint": destination.endpoint,
         "api_key_fingerprint": destination.api_key_fingerprint,

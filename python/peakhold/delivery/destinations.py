@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from peakhold.delivery.destination import IDLE, Destination
 from peakhold.outbox.outbox import PATIENCE
-from peakhold.records import Destination as Key
+from peakhold.records import DestinationKey
 
 if TYPE_CHECKING:
     from peakhold.delivery.destination import Shared
@@ -34,7 +34,7 @@ class Destinations:
         self._state = state
         self._lock = shared.lock
         self._clock = shared.clock
-        self._by_key: dict[Key, Destination] = {}
+        self._by_key: dict[DestinationKey, Destination] = {}
         self._sweep_at = _FEW
 
     def values(self) -> list[Destination]:
@@ -47,7 +47,9 @@ class Destinations:
         with self._lock:
             now = self._clock()
             for row in rows:
-                key = Key(row["endpoint"], row["api_key_fingerprint"], row["client"])
+                key = DestinationKey(
+                    row["endpoint"], row["api_key_fingerprint"], row["client"]
+                )
                 destination = self._by_key.get(key)
                 at = destination.next_at() if destination else float("inf")
                 waits = at < float("inf")
@@ -63,19 +65,19 @@ class Destinations:
                     destination.backoff.not_before = 0.0
             destination.arrange()
 
-    def register(self, exporter: Exporter, *, at_once: bool = False) -> Destination:
+    def register(self, exporter: Exporter, *, try_now: bool = False) -> Destination:
         """Have an exporter from now on for all that goes to its destination.
 
         Args:
             exporter: Who sends it.
-            at_once: Whether it is tried now, whatever it was to wait for.
+            try_now: Whether it is tried now, whatever it was to wait for.
 
         Returns:
             The destination.
         """
         # As for each window but the first: without a lock, and without hashing a key.
         known: Destination | None = exporter.registered
-        if known is not None and known.owner is self and not at_once:
+        if known is not None and known.owner is self and not try_now:
             known.used = self._clock()  # first, for then it is not forgotten
             if known.exporter is exporter and not known.forgotten:
                 return known
@@ -86,9 +88,9 @@ class Destinations:
             else:
                 destination.use(exporter)
             exporter.registered = destination
-            if at_once:
+            if try_now:
                 destination.backoff.not_before = 0.0
-        if at_once:
+        if try_now:
             destination.arrange()
         return destination
 
@@ -133,13 +135,13 @@ class Destinations:
             destinations = dict(self._by_key)
         before = {key: each.stored_changes for key, each in destinations.items()}
         found = outbox.tend(list(destinations))
-        kinds: dict[Key, set[Kind]] = {key: set() for key in destinations}
-        for key, kind, at_once, not_before in found:
+        kinds: dict[DestinationKey, set[Kind]] = {key: set() for key in destinations}
+        for key, kind, try_now, not_before in found:
             if destination := destinations.get(key):
                 kinds[key].add(kind)
                 with self._lock:
                     destination.backoff.resume(not_before)
-                    destination.wanted |= at_once
+                    destination.wanted |= try_now
         whole = outbox.disk_error is None
         for key, destination in destinations.items():
             destination.found(kinds[key], before[key] if whole else None)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from peakhold.notices import Notices
-    from peakhold.records import Destination, Record
+    from peakhold.records import DestinationKey, Record
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Exporter(ABC):
         registered: What sends with it, as a dispatcher registered it last.
     """
 
-    destination: Destination
+    destination: DestinationKey
     most = 1
     offline = False
     one_entry = False

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from peakhold._peakhold import WindowJournal, WindowSnapshot
     from peakhold.outbox import StateDirectory
-    from peakhold.records import Destination, Record
+    from peakhold.records import DestinationKey as Destination
+    from peakhold.records import Record
 
     Held = tuple[list[tuple[list[str], str, str]], WindowSnapshot]
     """What a journal holds: the frames of a batch of metadata, or peaks."""

@@ -19,7 +19,7 @@ from peakhold.delivery.workspace import Workspace, is_workspace
 from peakhold.errors import PeakholdError
 from peakhold.interpreter import give_way
 from peakhold.notices import Notices
-from peakhold.records import Destination
+from peakhold.records import DestinationKey
 from peakhold.roboflow.api_key import ApiKey, without_locals
 from peakhold.roboflow.operations import sends_bodies
 from peakhold.roboflow.redaction import redact
@@ -78,7 +78,7 @@ class Sender(Exporter):
         self.sends_bodies = sends_bodies(client)
         self.one_entry = not self.sends_bodies
         how = "by body" if self.sends_bodies else "by call"
-        self.destination = Destination(
+        self.destination = DestinationKey(
             endpoint=text_of(endpoint) if isinstance(endpoint, str) else kind,
             api_key_fingerprint=hashlib.sha256(_bytes(api_key)).hexdigest()[:16],
             client=f"{kind} {how}" if injected else None,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from peakhold.outbox.room import Limits
-    from peakhold.records import Destination, Kind, Record
+    from peakhold.records import DestinationKey, Kind, Record
 
 
 @dataclass
@@ -85,7 +85,7 @@ class MemoryStore:
         self._tell_drops()
         return False
 
-    def lease(self, destination: Destination, kind: Kind) -> Record | None:
+    def lease(self, destination: DestinationKey, kind: Kind) -> Record | None:
         """Lease the oldest record of a kind."""
         with self._lock:
             for entry in self._waiting():
@@ -151,24 +151,24 @@ class MemoryStore:
             self._put_in_place([([record.id], parts)])
         return True
 
-    def adopt(self, destinations: Collection[Destination]) -> list[Waiting]:
+    def adopt(self, destinations: Collection[DestinationKey]) -> list[Waiting]:
         """Return what there is to deliver."""
         del destinations  # nothing here is another process's
-        latest: dict[tuple[Destination, Kind], float] = {}
+        latest: dict[tuple[DestinationKey, Kind], float] = {}
         with self._lock:
             for entry in self._entries.values():
                 if entry.state != "dead":
                     key = entry.record.destination, entry.record.kind
                     latest[key] = max(latest.get(key, entry.next_at), entry.next_at)
         return [
-            Waiting(destination, kind, at_once=False, not_before=not_before)
+            Waiting(destination, kind, try_now=False, not_before=not_before)
             for (destination, kind), not_before in latest.items()
         ]
 
     def overview(self) -> list[dict[str, Any]]:
         """Return figures per destination."""
         now = self._clock()
-        found: dict[Destination, dict[str, Any]] = {}
+        found: dict[DestinationKey, dict[str, Any]] = {}
         with self._lock:
             for entry in self._entries.values():
                 destination = entry.record.destination
@@ -260,7 +260,7 @@ class MemoryStore:
         """Merge the reports of each window, then drop the oldest, dead ones first."""
         if self._size() <= self.limits.max_bytes:
             return
-        windows: dict[tuple[Destination, str], list[Record]] = {}
+        windows: dict[tuple[DestinationKey, str], list[Record]] = {}
         for entry in self._waiting():
             record = entry.record
             if record.merge_key and entry.state == "pending":

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from peakhold.outbox.ledger import Counts
     from peakhold.outbox.state import StateDirectory
     from peakhold.outbox.store import Waiting
-    from peakhold.records import Destination, Kind, Record
+    from peakhold.records import DestinationKey, Kind, Record
 
 MEMORY_BYTES = 16 * 1024 * 1024
 """Bound of what waits in memory."""
@@ -151,7 +151,7 @@ class Outbox:
             ):
                 self._memory.lost(reason, seals)
 
-    def lease(self, destination: Destination, kind: Kind) -> Record | None:
+    def lease(self, destination: DestinationKey, kind: Kind) -> Record | None:
         """Lease the oldest waiting record of a kind, if there is one."""
         home: _AnyStore | None = self._disk
         record = self._on_disk(lambda disk: disk.lease(destination, kind), None)
@@ -189,7 +189,7 @@ class Outbox:
         """Put parts in place of a leased record."""
         self._settle(record, lambda store: store.replace(record, parts))
 
-    def tend(self, destinations: Collection[Destination]) -> list[Waiting]:
+    def tend(self, destinations: Collection[DestinationKey]) -> list[Waiting]:
         """Adopt what dead processes left, drop what is too old, move what is misplaced.
 
         Args:

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from peakhold.outbox.state import StateDirectory
-    from peakhold.records import Destination, Record
+    from peakhold.records import DestinationKey, Record
 
 _JOURNAL = "-"
 """In the ids of windows that have a journal, and in no other."""
 
 _WAITING = """
-SELECT endpoint, client, fingerprint, kind, max(reason IS ?) AS at_once,
+SELECT endpoint, client, fingerprint, kind, max(reason IS ?) AS try_now,
     max(CASE typeof(next_at) WHEN 'real' THEN next_at END) AS next_at
 FROM records JOIN destinations ON destinations.number = destination
 WHERE owner = ? AND state != 'dead' GROUP BY destination, kind
@@ -46,7 +46,7 @@ UPDATE records SET reason = NULL WHERE state != 'dead' AND destination = (
 def take_over(
     database: sqlite3.Connection,
     state: StateDirectory,
-    destinations: Iterable[Destination],
+    destinations: Iterable[DestinationKey],
 ) -> None:
     """Make what dead processes left for some destinations this process's own."""
     owners = database.execute(
@@ -67,7 +67,7 @@ def take_over(
 
 
 def waiting(
-    database: sqlite3.Connection, owner: str, destinations: Iterable[Destination]
+    database: sqlite3.Connection, owner: str, destinations: Iterable[DestinationKey]
 ) -> list[sqlite3.Row]:
     """Return what an owner has to deliver, per destination and kind.
 
@@ -75,7 +75,7 @@ def waiting(
     of the ``destinations``, for which there is a sender.
     """
     found = database.execute(_WAITING, (BY_HAND, owner)).fetchall()
-    if any(row["at_once"] for row in found):
+    if any(row["try_now"] for row in found):
         database.executemany(
             _NOTED, [(*key_of(each), owner, BY_HAND) for each in destinations]
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from peakhold.outbox.ledger import count
 from peakhold.outbox.packing import pack, unpack
-from peakhold.records import Destination, Record
+from peakhold.records import DestinationKey, Record
 from peakhold.records.content import ENCODING_VERSION, decode
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _TOO_GREAT = 1 << 62
 """Numbers from here on are damaged: a thousand records a second take over 100 years."""
 
 
-def key_of(destination: Destination) -> tuple[str, str, str]:
+def key_of(destination: DestinationKey) -> tuple[str, str, str]:
     """Return endpoint, client and fingerprint as the table of destinations has them."""
     return (
         destination.endpoint,
@@ -43,9 +43,9 @@ def key_of(destination: Destination) -> tuple[str, str, str]:
     )
 
 
-def destination_of(row: sqlite3.Row | Mapping[str, Any]) -> Destination:
+def destination_of(row: sqlite3.Row | Mapping[str, Any]) -> DestinationKey:
     """Return where the record of a row goes."""
-    return Destination(row["endpoint"], row["fingerprint"], row["client"] or None)
+    return DestinationKey(row["endpoint"], row["fingerprint"], row["client"] or None)
 
 
 def record_of(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from peakhold.outbox.ledger import Counts
     from peakhold.outbox.state import StateDirectory
-    from peakhold.records import Destination, Kind, Record
+    from peakhold.records import DestinationKey, Kind, Record
 
 _T = TypeVar("_T")
 
@@ -42,14 +42,14 @@ class Waiting(NamedTuple):
     Attributes:
         destination: Where it goes.
         kind: Which requests.
-        at_once: Whether somebody at the command line wants it tried now.
+        try_now: Whether somebody at the command line wants it tried now.
         not_before: Monotonic time of the next attempt, as whoever made the last one had
             it; minus infinity if there was none, or it was parked.
     """
 
-    destination: Destination
+    destination: DestinationKey
     kind: Kind
-    at_once: bool
+    try_now: bool
     not_before: float
 
 
@@ -143,7 +143,7 @@ class Store:
         )
         return self.needs_room
 
-    def lease(self, destination: Destination, kind: Kind) -> Record | None:
+    def lease(self, destination: DestinationKey, kind: Kind) -> Record | None:
         """Lease the oldest record of a kind that is this process's to deliver."""
 
         def act(database: sqlite3.Connection) -> Record | None:
@@ -266,7 +266,7 @@ class Store:
 
     # Looking through them ---------------------------------------------------------
 
-    def adopt(self, destinations: Collection[Destination]) -> list[Waiting]:
+    def adopt(self, destinations: Collection[DestinationKey]) -> list[Waiting]:
         """Take over what dead processes left for some destinations.
 
         Returns:
@@ -292,7 +292,7 @@ class Store:
             Waiting(
                 rows.destination_of(row),
                 row["kind"],
-                bool(row["at_once"]),
+                bool(row["try_now"]),
                 float("-inf")
                 if row["next_at"] is None
                 else self._database.monotonic(min(row["next_at"], latest)),

@@ -15,7 +15,7 @@ from peakhold.records.content import (
 )
 from peakhold.records.metadata import MetadataEntry
 from peakhold.records.record import (
-    Destination,
+    DestinationKey,
     Record,
     merge_reports,
     seal_metadata,
@@ -23,7 +23,7 @@ from peakhold.records.record import (
 )
 
 __all__ = [
-    "Destination",
+    "DestinationKey",
     "Kind",
     "MetadataContent",
     "MetadataEntry",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Destination:
+class DestinationKey:
     """Where records go. Holds no secret, so it may be logged and stored.
 
     Attributes:
@@ -58,7 +58,7 @@ class Record:
             Lives in memory only; a stored record comes back without it.
     """
 
-    destination: Destination
+    destination: DestinationKey
     content: Content
     part: Part | None = None
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -154,7 +154,7 @@ class Record:
 
 
 def seal_report(
-    destination: Destination,
+    destination: DestinationKey,
     window: Hashable,
     snapshot: WindowSnapshot,
     closed_at: datetime | None = None,
@@ -167,7 +167,7 @@ def seal_report(
 
 
 def seal_metadata(
-    destination: Destination, entries: tuple[MetadataEntry, ...]
+    destination: DestinationKey, entries: tuple[MetadataEntry, ...]
 ) -> Record:
     """Return the record of some metadata entries."""
     return Record(destination, MetadataContent(entries))

@@ -12,13 +12,13 @@ from peakhold.delivery import Dispatcher
 from peakhold.delivery.exporter import DELIVERED, Exporter, Outcome
 from peakhold.delivery.policy import Verdict
 from peakhold.outbox import admin
-from peakhold.records import Destination
+from peakhold.records import DestinationKey
 
 
 class Printer(Exporter):
     """Takes one record at a time."""
 
-    destination = Destination("printer:", "none", "Printer")
+    destination = DestinationKey("printer:", "none", "Printer")
 
     def __init__(self):
         self.printed = []
@@ -31,7 +31,7 @@ class Printer(Exporter):
 class Batching(Exporter):
     """Takes up to three records in a request, of which some may be refused."""
 
-    destination = Destination("batching:", "none", "Batching")
+    destination = DestinationKey("batching:", "none", "Batching")
     most = 3
 
     def __init__(self, refused=()):
@@ -234,7 +234,7 @@ def test_what_comes_while_the_backlog_is_leased_is_sent_after_it(
         return lease(*arguments)
 
     monkeypatch.setattr(stepped.outbox, "lease", meet)
-    stepped.register(batching, at_once=True)
+    stepped.register(batching, try_now=True)
     drain(stepped, clock)
     assert batching.requests == [["a"], ["b"], ["c"], ["d"]]
 
@@ -266,7 +266,7 @@ def test_what_waited_is_sent_in_batches_too(stepped, clock, names):
     stepped.step()
     assert batching.requests == []
     batching.offline = False
-    stepped.register(batching, at_once=True)
+    stepped.register(batching, try_now=True)
     drain(stepped, clock)
     assert [name for each in batching.requests for name in each] == list(names)
     assert len(batching.requests) == (len(names) + 2) // 3

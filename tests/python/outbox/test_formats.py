@@ -22,12 +22,12 @@ from peakhold.delivery.exporter import DELIVERED, Exporter
 from peakhold.outbox import admin
 from peakhold.outbox.packing import unpack
 from peakhold.outbox.schema import SCHEMA_VERSION, NewerSchemaError
-from peakhold.records import Destination, content
+from peakhold.records import DestinationKey, content
 
 FILES = sorted(Path(__file__).with_name("formats").glob("*.gz"))
 SCRIPT = Path(__file__).parents[3] / "scripts" / "keep_format.py"
-HERE = Destination("http://here", "0123456789abcdef")
-THERE = Destination("http://there", "fedcba9876543210", "a.Client by call")
+HERE = DestinationKey("http://here", "0123456789abcdef")
+THERE = DestinationKey("http://there", "fedcba9876543210", "a.Client by call")
 
 
 class Collecting(Exporter):

@@ -24,14 +24,14 @@ from peakhold.outbox.memory import MemoryStore
 from peakhold.outbox.outbox import Outbox
 from peakhold.outbox.store import DEAD_LIMIT, Store
 from peakhold.records import (
-    Destination,
+    DestinationKey,
     MetadataEntry,
     seal_metadata,
     seal_report,
 )
 
-HERE = Destination("http://here", "0123456789abcdef")
-THERE = Destination("http://there", "0123456789abcdef", "a.Client by body")
+HERE = DestinationKey("http://here", "0123456789abcdef")
+THERE = DestinationKey("http://there", "0123456789abcdef", "a.Client by body")
 
 
 def report(window="w", destination=HERE, **best):

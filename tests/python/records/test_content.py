@@ -12,7 +12,7 @@ from stand_ins import window_of
 
 from peakhold import PeakAggregator
 from peakhold.records import (
-    Destination,
+    DestinationKey,
     MetadataEntry,
     UnencodableError,
     merge_reports,
@@ -23,8 +23,8 @@ from peakhold.records.content import ENCODING_VERSION, decode
 from peakhold.records.metadata import MetadataBatch
 from peakhold.testing import RecordingClient
 
-HERE = Destination("http://here", "0123456789abcdef")
-THERE = Destination("http://there", "0123456789abcdef")
+HERE = DestinationKey("http://here", "0123456789abcdef")
+THERE = DestinationKey("http://there", "0123456789abcdef")
 RESULTS = "inference_results"
 FACTS = {
     "device_id": None,

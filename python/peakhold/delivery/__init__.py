@@ -2,7 +2,8 @@
 
 A block hands a closed window to the process-wide ``Dispatcher`` (see ``current``). Its
 ``Committer`` writes what was handed over to the outbox and passes it on to a
-``Destination``, which sends it through an ``Exporter``, now or later.
+``Destination``, which sends it through an ``Exporter``, now or later. A ``Scheduler``
+has threads do both.
 """
 
 from __future__ import annotations

@@ -109,15 +109,13 @@ class Destination:
         host_task: The host's task for it, until that ran or was thrown away.
         host_until: Monotonic time until which it is left to the host's task.
         used: Monotonic time of the last use.
-        owner: Whose it is.
-        forgotten: Whether the owner does not know it any more.
+        owner: What knows it; None once it is forgotten.
         stored_changes: How often it came to know of something in the outbox.
     """
 
     def __init__(self, exporter: Exporter, shared: Shared, owner: object) -> None:
         """Start with nothing to send."""
-        self.owner = owner
-        self.forgotten = False
+        self.owner: object | None = owner
         self.exporter = exporter
         self.key = exporter.destination
         self.metadata = PendingMetadata()

@@ -21,7 +21,7 @@ _FEW = 64
 
 
 class Destinations:
-    """The destinations that have something to send, or had until lately."""
+    """The destinations that have something to send, or had something lately."""
 
     def __init__(self, shared: Shared, state: StateDirectory | None) -> None:
         """Start with none.
@@ -41,30 +41,6 @@ class Destinations:
         """Return those that there are."""
         return list(self._by_key.values())
 
-    def overview(self) -> list[dict[str, Any]]:
-        """Return figures per destination, and when this process tries it next."""
-        rows = self._shared.outbox.overview()
-        with self._lock:
-            now = self._clock()
-            for row in rows:
-                key = DestinationKey(
-                    row["endpoint"], row["api_key_fingerprint"], row["client"]
-                )
-                destination = self._by_key.get(key)
-                at = destination.next_at() if destination else float("inf")
-                waits = at < float("inf")
-                row["next_attempt_in"] = max(0.0, at - now) if waits else None
-        return rows
-
-    def hurry(self, *, retry: bool = False) -> None:
-        """Wait for no host any more; with ``retry``, for no pause either."""
-        for destination in self.values():
-            with self._lock:
-                destination.host_until = float("-inf")
-                if retry:
-                    destination.backoff.not_before = 0.0
-            destination.arrange()
-
     def register(self, exporter: Exporter, *, try_now: bool = False) -> Destination:
         """Have an exporter from now on for all that goes to its destination.
 
@@ -77,9 +53,9 @@ class Destinations:
         """
         # As for each window but the first: without a lock, and without hashing a key.
         known: Destination | None = exporter.registered
-        if known is not None and known.owner is self and not try_now:
+        if known is not None and not try_now:
             known.used = self._clock()  # first, for then it is not forgotten
-            if known.exporter is exporter and not known.forgotten:
+            if known.owner is self and known.exporter is exporter:
                 return known
         with self._lock:
             destination = self._by_key.get(exporter.destination)
@@ -108,11 +84,11 @@ class Destinations:
             oldest = self._clock() - IDLE
             for key, destination in list(self._by_key.items()):
                 if destination.used < oldest and destination.is_idle:
-                    destination.forgotten = True
+                    destination.owner = None
                     if destination.used < oldest:
                         del self._by_key[key]
                     else:  # a frame came meanwhile
-                        destination.forgotten = False
+                        destination.owner = self
             self._sweep_at = max(_FEW, 2 * len(self._by_key))
 
     def look_through(self) -> None:
@@ -150,3 +126,27 @@ class Destinations:
         if self._state is None:
             return None
         return now + (PATIENCE if outbox.disk_error else UPKEEP)
+
+    def overview(self) -> list[dict[str, Any]]:
+        """Return figures per destination, and when this process tries it next."""
+        rows = self._shared.outbox.overview()
+        with self._lock:
+            now = self._clock()
+            for row in rows:
+                key = DestinationKey(
+                    row["endpoint"], row["api_key_fingerprint"], row["client"]
+                )
+                destination = self._by_key.get(key)
+                at = destination.next_at() if destination else float("inf")
+                waits = at < float("inf")
+                row["next_attempt_in"] = max(0.0, at - now) if waits else None
+        return rows
+
+    def hurry(self, *, try_now: bool = False) -> None:
+        """Do not wait for hosts any more; with ``try_now``, not for pauses either."""
+        for destination in self.values():
+            with self._lock:
+                destination.host_until = float("-inf")
+                if try_now:
+                    destination.backoff.not_before = 0.0
+            destination.arrange()

@@ -338,7 +338,7 @@ class Dispatcher:
             closer()
         self.pack_metadata()
         self.committer.commit(patience=max(0.0, deadline - self._clock()))
-        self._destinations.hurry(retry=True)
+        self._destinations.hurry(try_now=True)
         if self._closed:
             return
         self._scheduler.retire()

@@ -25,7 +25,7 @@ class HostTasks:
     """Makes tasks for hosts, one for a destination at a time."""
 
     def __init__(self, shared: Shared) -> None:
-        """Start without one."""
+        """Start without a task."""
         self._shared = shared
 
     def make(self, destination: Destination) -> HostTask | None:

@@ -25,14 +25,15 @@ _PAUSE = 1.0
 
 
 class Scheduler:
-    """Calls checks when they are due, and has committed what waits for that.
+    """Calls checks when they are due, and has the committer commit what waits.
 
     One thread keeps the time, and does nothing that may hang: others do (``Threads``).
     All of them come with the first work.
 
     Attributes:
         thread: The thread that keeps the time, if there is one.
-        bell: Has it look for work; for a frame, which saves the call of ``wake``.
+        bell: What is put there makes it look for work, as ``wake`` does; a frame puts
+            it there itself, which saves a call.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Scheduler:
         """Start without a thread.
 
         Args:
-            committer: What has something to commit, and when.
+            committer: Knows when there is something to commit.
             notices: Where trouble is counted.
             clock: Monotonic time in seconds.
             worker: Whether to start threads; without them call ``step``.
@@ -76,7 +77,7 @@ class Scheduler:
             self.ring()
 
     def watch(self, check: Check, at: float) -> None:
-        """Have ``check`` called as ``add`` does, by a new thread if there is none."""
+        """Have ``check`` called like ``add``, and start a thread if there is none."""
         self.add(check, at)
         if self.thread is None:
             self.wake()
@@ -118,7 +119,7 @@ class Scheduler:
             )
             try:
                 thread.start()
-            except RuntimeError as error:  # what is due is done by who flushes, then
+            except RuntimeError as error:  # then a flush does what is due
                 failed = error
             else:
                 self.thread = thread
@@ -145,7 +146,7 @@ class Scheduler:
         self._threads.work()
 
     def _delay(self) -> float | None:
-        # Who commits has this looked at again when that is done.
+        # Whatever commits rings when that is done, for this to be looked at again.
         busy = self._committing or self._committer.busy
         commit_at = float("inf") if busy else self._committer.next_at()
         next_at = min(self._schedule.next_at(), commit_at)
@@ -216,7 +217,7 @@ class Scheduler:
         return self._delay()
 
     def help(self, until: float) -> None:
-        """Do on the caller's thread what no other does, until monotonic ``until``."""
+        """Do on the caller's thread what no other thread does any more, or can do."""
         if not self._threads.running and self.thread is None:
             self.step(until)
         elif self._retired:  # the thread that kept the time sends now
@@ -225,17 +226,17 @@ class Scheduler:
     # Ending -----------------------------------------------------------------------
 
     def expect_end(self, deadline: float) -> None:
-        """Know that the process ends, and until when there is time to deliver."""
+        """Take note that the process ends, with time to deliver until ``deadline``."""
         self._deadline = deadline
         self._threads.exiting = True
 
     def retire(self) -> None:
-        """Have the thread that keeps the time be one of the others; call ``help``."""
+        """Make the thread that keeps the time one of the others; then call ``help``."""
         self._retired = True
         self.bell.put(None)
 
     def stop(self) -> None:
-        """Have the threads end; what comes later is done on the caller's."""
+        """Let the threads end; what comes later is done on the caller's thread."""
         self._stopped = True
         self.thread = None
         self._threads.stop()

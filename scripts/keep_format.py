@@ -63,7 +63,7 @@ _FAILED = {
     "parked": ("parked", "HTTP 402", "pay first", 0.0),
     "dead": ("dead", "HTTP 400", "bad", 0.0),
 }
-_KEYED = Destination("http://here", sha256(API_KEY.encode()).hexdigest()[:16])
+_KEYED = DestinationKey("http://here", sha256(API_KEY.encode()).hexdigest()[:16])
 _LARGE = (["x" * (4 << 20)], "shift", "fills a segment")
 _EARLIER = timedelta(minutes=1)
 _FRAMES = ((["a", "b"], "shift", "early"), (["c"], "shift", 'late "é" 😀'))

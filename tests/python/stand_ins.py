@@ -52,7 +52,7 @@ class PlainWindow:
     def absorb(self, later):
         self.said.append(later)
 
-    def publish(self, *, at_once=False):
+    def publish(self, *, inline=False):
         self.said.append("published")
 
     def reported(self):

@@ -156,7 +156,7 @@ class ReportInterval:
         period: int,
         last_report: datetime,
         *,
-        at_once: bool = False,
+        inline: bool = False,
     ) -> None:
         """Have a host's cache know the time of a report.
 
@@ -166,11 +166,11 @@ class ReportInterval:
             period: Seconds between reports.
             last_report: Time of the report; local and without offset, as hosts read
                 and write it.
-            at_once: Whether it is written on the caller's thread.
+            inline: Whether it is written on the caller's thread.
         """
         text = self._written.text = last_report.isoformat()
         write = Write(cache, self.cache_key, text, expiry(period))
-        if at_once:
+        if inline:
             caches.write_now(write)
         else:
             caches.write(write)

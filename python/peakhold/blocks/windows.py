@@ -215,13 +215,13 @@ class Window:
         now = datetime.now()  # noqa: DTZ005
         self.interval.publish(dispatcher.caches, self._sender.cache, self.period, now)
 
-    def publish(self, closed: ClosedWindow, at: datetime, *, at_once: bool) -> None:
+    def publish(self, closed: ClosedWindow, at: datetime, *, inline: bool) -> None:
         """Have the host's cache know the time of a report."""
         caches = (self._watcher or current()).caches
         cache, period = closed.sender.cache, closed.period
-        self.interval.publish(caches, cache, period, at, at_once=at_once)
+        self.interval.publish(caches, cache, period, at, inline=inline)
 
-    def reported(self, closed: ClosedWindow, *, at_once: bool) -> None:
+    def reported(self, closed: ClosedWindow, *, inline: bool) -> None:
         """Count the interval from the successful send, unless a newer close did."""
         if self.lock.locked():
             return
@@ -230,7 +230,7 @@ class Window:
                 return
             self.interval.last_report = monotonic()
         now = datetime.now()  # noqa: DTZ005 - as above
-        self.publish(closed, now, at_once=at_once)
+        self.publish(closed, now, inline=inline)
 
     def _flush(self) -> None:
         # Taken out first: what comes between a look and the swap would be lost.
@@ -271,7 +271,7 @@ class ClosedWindow:
     # Of the class, so that a frame which closes a window need not set them.
     committed = False
     _absorbed: tuple[WindowJournal | None, ...] = ()
-    _at_once = False
+    _inline = False
     _merged: WindowSnapshot | None = None
     _record: Record | None = None
 
@@ -343,16 +343,16 @@ class ClosedWindow:
             self.period, self.number = later.period, later.number
             return True
 
-    def publish(self, *, at_once: bool = False) -> None:
+    def publish(self, *, inline: bool = False) -> None:
         """Have the host's cache know the time of closing, at once or soon."""
-        self._at_once = at_once
+        self._inline = inline
         if self.number:
-            self._window.publish(self, self.at, at_once=at_once)
+            self._window.publish(self, self.at, inline=inline)
 
     def reported(self) -> None:
         """Count the interval from now on: the first attempt succeeded."""
         if self.number:
-            self._window.reported(self, at_once=self._at_once)
+            self._window.reported(self, inline=self._inline)
 
     def _held(self) -> WindowSnapshot:
         return self._merged or self.snapshots[0]

@@ -243,24 +243,24 @@ class Committer:
 
     def _insert(self, described: list[tuple[Handover, Record]]) -> None:
         """Have the outbox take records, and their destinations those they send now."""
-        at_once, later = self._planned(described)
-        records = _records([*at_once, *later])
+        from_memory, later = self._planned(described)
+        records = _records([*from_memory, *later])
         try:
             if records:
-                leased = {record.id for record in _records(at_once)}
+                leased = {record.id for record in _records(from_memory)}
                 added = self._outbox.add(records, leased=leased)
-                for passed in at_once:  # the outbox takes none twice
+                for passed in from_memory:  # the outbox takes none twice
                     passed.records[:] = [
                         each for each in passed.records if each.id in added
                     ]
             for handover, _ in described:
                 handover.committed = True
-            at_once.reverse()
-            while at_once:
-                at_once[-1].recipient.take(at_once[-1])
-                at_once.pop()
+            from_memory.reverse()
+            while from_memory:
+                from_memory[-1].recipient.take(from_memory[-1])
+                from_memory.pop()
         except BaseException:
-            for record in _records(at_once):
+            for record in _records(from_memory):
                 self._outbox.release(record)
             self._look_through()  # for what was committed all the same
             raise
@@ -275,7 +275,7 @@ class Committer:
         described: list[tuple[Handover, Record]],
     ) -> tuple[list[Passed], list[Passed]]:
         """Return what is sent from memory, and what waits in the outbox."""
-        at_once: list[Passed] = []
+        from_memory: list[Passed] = []
         later: list[Passed] = []
         planned: Counter[Recipient] = Counter()
         for handover, record in described:
@@ -287,10 +287,10 @@ class Committer:
                 # After an interruption nobody knows whether it is there already.
                 fresh = handover.trials == 1
                 if fresh and recipient.admits(record.kind, planned[recipient]):
-                    at_once.append(passed)
+                    from_memory.append(passed)
                 else:
                     later.append(passed)
-        return at_once, later
+        return from_memory, later
 
     def _count_overflow(self) -> None:
         with self._lock:

@@ -175,7 +175,7 @@ class Dispatcher:
             self.outbox.add(parts, leased={part.id for part in parts})
             handover.committed = True
             if handover.window is not None:
-                handover.window.publish(at_once=True)
+                handover.window.publish(inline=True)
             while parts and failed is None:
                 window = handover.window if len(parts) == 1 else None  # its last part
                 failed = destination.export([Leased(parts[0], window)], exporter)

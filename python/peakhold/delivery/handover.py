@@ -49,7 +49,7 @@ class Window(Protocol):
     def absorb(self, later: Any) -> bool:
         """Take a later window of the same key in; False if it is too late for that."""
 
-    def publish(self, *, at_once: bool = False) -> None:
+    def publish(self, *, inline: bool = False) -> None:
         """Have the host's cache know the time of the report, at once or soon."""
 
     def reported(self) -> None:

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
     from peakhold._peakhold import WindowJournal, WindowSnapshot
     from peakhold.outbox import StateDirectory
-    from peakhold.records import DestinationKey as Destination
-    from peakhold.records import Record
+    from peakhold.records import DestinationKey, Record
 
     Held = tuple[list[tuple[list[str], str, str]], WindowSnapshot]
     """What a journal holds: the frames of a batch of metadata, or peaks."""
@@ -63,7 +62,7 @@ class Journals:
         self._journal: Journal | None = None
         self._slow_writes = 0
         # Weakly: what is in use belongs to those who append to it.
-        self._metadata: WeakValueDictionary[Destination, MetadataJournal] = (
+        self._metadata: WeakValueDictionary[DestinationKey, MetadataJournal] = (
             WeakValueDictionary()
         )
 
@@ -73,7 +72,7 @@ class Journals:
         return Journals(self._state, Notices(), sync=self._sync, limit=self._limit)
 
     def aggregator(
-        self, destination: Destination, window: tuple[str | None, ...]
+        self, destination: DestinationKey, window: tuple[str | None, ...]
     ) -> PeakAggregator:
         """Return an aggregator for the windows of a key, with journals if there can be.
 
@@ -88,14 +87,14 @@ class Journals:
     def begin(
         self,
         aggregator: PeakAggregator,
-        destination: Destination,
+        destination: DestinationKey,
         window: tuple[str | None, ...],
     ) -> None:
         """Try again to have journals for the next windows of an aggregator without."""
         if journal := self._writer():
             aggregator.begin_journals(journal, about=_about(destination, window))
 
-    def metadata(self, destination: Destination) -> MetadataJournal | None:
+    def metadata(self, destination: DestinationKey) -> MetadataJournal | None:
         """Return where the metadata of a destination is written, if that can be."""
         journal = self._metadata.get(destination)
         if journal is None and (writer := self._writer()):
@@ -158,7 +157,7 @@ class Journals:
 
     def seal(
         self,
-        destination: Destination,
+        destination: DestinationKey,
         window: Hashable,
         snapshot: WindowSnapshot,
         closed_at: datetime | None = None,
@@ -224,7 +223,7 @@ class Journals:
             self._state.settled.append(journal.name)
 
 
-def _about(destination: Destination, window: tuple[str | None, ...] = ()) -> bytes:
+def _about(destination: DestinationKey, window: tuple[str | None, ...] = ()) -> bytes:
     """Return what a journal says of itself to the process that adopts it."""
     about = {"destination": asdict(destination), "window": window}
     return json.dumps(about).encode("ascii")

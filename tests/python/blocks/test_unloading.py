@@ -144,13 +144,13 @@ def test_what_cannot_be_read_back_now_is_read_later(make, close, sent, tmp_path,
     segment.mkdir()  # cannot be opened to be read
     dispatcher.committer.commit()
     before = dispatcher.counts()
-    assert dispatcher.uncommitted().pending > KEYS / 2
+    assert dispatcher.committer.counts().pending > KEYS / 2
     assert (before.sealed, before.pending, before.dropped) == (KEYS, KEYS, {})
     segment.rmdir()
     aside.rename(segment)
     clock.now += committer.PAUSE
     dispatcher.committer.commit()
-    assert dispatcher.uncommitted().pending == 0
+    assert dispatcher.committer.counts().pending == 0
     assert sent(dispatcher) == expected("dog")
 
 

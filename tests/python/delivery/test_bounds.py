@@ -41,7 +41,7 @@ class Closed:
         self._record = replace(self._record, content=content, seals=seals)
         return True
 
-    def publish(self, *, at_once=False):
+    def publish(self, *, inline=False):
         pass
 
     def reported(self):

@@ -117,7 +117,7 @@ def raising(function, call):
 
 
 def drain(dispatcher, sender, clock):
-    dispatcher.register(sender, at_once=True)
+    dispatcher.register(sender, try_now=True)
     while (wait := dispatcher.step()) is not None:
         clock.now += wait
 

@@ -308,6 +308,12 @@ impl Closed {
         snapshot
     }
 
+    /// Whether nobody observes the window any more: all that was raised in it is written to its journal.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.0.is_alone()
+    }
+
     /// The file of the window's record highs, if it has one.
     #[must_use]
     pub fn journal(&self) -> Option<Arc<WindowJournal>> {
@@ -364,6 +370,37 @@ mod tests {
         rejections.add(&tally, |_| ());
         let wanted = [Reason::ClassNameMissing, Reason::InferenceIdInvalid, Reason::PredictionTypeInvalid];
         assert_eq!(rejections.counts().collect::<Vec<_>>(), wanted.map(|reason| (reason, 1)));
+    }
+
+    #[test]
+    fn a_window_is_complete_once_its_last_observer_has_left() {
+        /// Closes the window while it is observed.
+        struct Closing<'a>(&'a Aggregator, Option<Closed>);
+
+        impl Texts for Closing<'_> {
+            fn inference_id(&mut self, _: usize, _: &mut String) -> bool {
+                self.1.get_or_insert_with(|| self.0.close());
+                assert!(self.1.as_ref().is_some_and(|closed| !closed.is_complete()));
+                false
+            }
+
+            fn prediction_type(&mut self, _: usize, _: &mut String) -> bool {
+                false
+            }
+        }
+
+        let directory = std::env::temp_dir().join(format!("peakhold-complete-{}", std::process::id()));
+        let settings = crate::JournalSettings { directory, sync: false, limit: u64::MAX };
+        let aggregator = Aggregator::journaled(u64::MAX, Arc::new(Journal::new(settings)), b"");
+        let mut texts = Closing(&aggregator, None);
+        let frame = Frame::new(1, Confidences::Values(&[Ok(0.5)]), Names::Missing).expect("one row");
+        aggregator.observe("m", &frame, &mut texts, &mut Tally::default());
+        let closed = texts.1.expect("it was closed");
+        let journal = closed.journal().expect("a journal");
+        assert!(closed.is_complete() && !journal.is_complete());
+        assert_eq!(closed.empty().len(), 1);
+        assert!(journal.is_complete());
+        journal.remove().expect("our own file");
     }
 
     #[test]

@@ -246,7 +246,7 @@ impl Journal {
     /// # Errors
     /// If a segment cannot be read.
     pub fn read(&self, windows: &HashSet<WindowId>) -> io::Result<Recovered> {
-        let mut before = Vec::new();
+        let mut missing = Vec::new();
         loop {
             let segments: Vec<u64> = {
                 let writer = self.writer();
@@ -254,14 +254,13 @@ impl Journal {
                 let numbers = writer.segments.iter().map(|segment| segment.number);
                 first.map_or_else(Vec::new, |first| numbers.filter(|number| number >= first).collect())
             };
-            // Those that are no longer there were copied meanwhile, or moved with their directory.
-            let moved = segments == before;
-            let mut recovered = Recovered::only(windows.clone());
+            let mut recovered = Recovered::of(windows.clone());
             let read = segments
                 .iter()
                 .try_for_each(|&number| recovered.add(&fs::read(self.path(number))?).map_err(io::Error::other));
             match read {
-                Err(error) if error.kind() == io::ErrorKind::NotFound && !moved => before = segments,
+                // They were copied to others meanwhile, or are gone with their directory.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && missing != segments => missing = segments,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Recovered::default()),
                 Err(error) => return Err(error),
                 Ok(()) => return Ok(recovered),
@@ -473,11 +472,21 @@ pub struct WindowJournal {
     begun: OnceLock<()>,
     /// Set once what it holds is safe elsewhere; what is written afterwards goes nowhere.
     removed: OnceLock<()>,
+    /// Set once nobody observes the window any more.
+    complete: OnceLock<()>,
 }
 
 impl WindowJournal {
     pub(crate) const fn new(journal: Arc<Journal>, id: WindowId, about: Arc<[u8]>) -> Self {
-        Self { journal, id, about, error: OnceLock::new(), begun: OnceLock::new(), removed: OnceLock::new() }
+        Self {
+            journal,
+            id,
+            about,
+            error: OnceLock::new(),
+            begun: OnceLock::new(),
+            removed: OnceLock::new(),
+            complete: OnceLock::new(),
+        }
     }
 
     pub(crate) const fn id(&self) -> WindowId {
@@ -494,6 +503,17 @@ impl WindowJournal {
     /// Why the journal was given up, if it was.
     pub fn error(&self) -> Option<&io::Error> {
         self.error.get()
+    }
+
+    /// Whether nobody observes the window any more, so that nothing more is written.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.complete.get().is_some()
+    }
+
+    pub(crate) fn complete(&self) {
+        // A window ends once.
+        let _ = self.complete.set(());
     }
 
     /// How many writes of the process took over 5 ms.

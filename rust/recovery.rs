@@ -30,8 +30,8 @@ pub struct Recovered {
     /// Records of kinds that this version does not know.
     pub unknown: u64,
     committed: HashSet<WindowId>,
-    /// The only windows that are looked for, if not all are.
-    only: Option<HashSet<WindowId>>,
+    /// The windows that are looked for, if not all are.
+    wanted: Option<HashSet<WindowId>>,
 }
 
 /// Bytes that are not a segment that this version can read.
@@ -71,8 +71,8 @@ pub fn recover<'a>(segments: impl IntoIterator<Item = &'a [u8]>) -> Result<Recov
 
 impl Recovered {
     /// Nothing so far, and never anything of other windows.
-    pub(crate) fn only(windows: HashSet<WindowId>) -> Self {
-        Self { only: Some(windows), ..Self::default() }
+    pub(crate) fn of(windows: HashSet<WindowId>) -> Self {
+        Self { wanted: Some(windows), ..Self::default() }
     }
 
     /// Adds what a segment holds.
@@ -141,7 +141,7 @@ impl Recovered {
 
     /// The window of an id, unless it was committed or is not looked for.
     fn window(&mut self, id: WindowId) -> Option<&mut RecoveredWindow> {
-        let ignored = self.committed.contains(&id) || self.only.as_ref().is_some_and(|only| !only.contains(&id));
+        let ignored = self.committed.contains(&id) || self.wanted.as_ref().is_some_and(|wanted| !wanted.contains(&id));
         (!ignored).then(|| self.windows.entry(id).or_default())
     }
 }

@@ -174,6 +174,14 @@ pub(crate) struct Replaced<T> {
     shared: NonNull<Shared<T>>,
 }
 
+impl<T> Replaced<T> {
+    /// Whether nobody else uses the value any more; then nobody ever will.
+    pub(crate) fn is_alone(&self) -> bool {
+        // SAFETY: the drain's own debt is settled only when this is dropped.
+        unsafe { self.shared.as_ref() }.owed.load(Ordering::Acquire) == 1
+    }
+}
+
 // SAFETY: it gives access to `&T` and may be the one that drops `T`, on whichever thread.
 unsafe impl<T: Send + Sync> Send for Replaced<T> {}
 // SAFETY: as above.
@@ -220,6 +228,19 @@ mod tests {
         assert_eq!(dropped.load(Ordering::Relaxed), 1);
         drop(current);
         assert_eq!(dropped.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn a_drain_is_alone_once_the_last_pin_is_gone() {
+        let current = Current::new(0);
+        let pins = [current.pin(), current.pin()];
+        let replaced = current.replace(1);
+        for pin in pins {
+            assert!(!replaced.is_alone());
+            drop(pin);
+        }
+        let _later = current.pin();
+        assert!(replaced.is_alone());
     }
 
     #[test]

@@ -114,6 +114,15 @@ pub(crate) struct Window {
     journal: Option<Arc<WindowJournal>>,
 }
 
+impl Drop for Window {
+    fn drop(&mut self) {
+        // Observers write what they raised before they leave, and the last of them is gone.
+        if let Some(journal) = &self.journal {
+            journal.complete();
+        }
+    }
+}
+
 impl Window {
     pub(crate) fn new(sequence: u64, limit: u64, journal: Option<Arc<WindowJournal>>) -> Self {
         Self {

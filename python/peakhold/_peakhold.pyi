@@ -199,6 +199,14 @@ class WindowSnapshot:
     def lines(self) -> int:
         """Lines in `report`: classes held, counted once whatever their models."""
 
+    @property
+    def is_written(self) -> bool:
+        """Whether all that the window held is in its journal.
+
+        It is not if writing failed, or as long as somebody who observed when the window
+        was closed may still write.
+        """
+
     def without_peaks(self) -> WindowSnapshot:
         """Return one with the journal of this one, and nothing else."""
 

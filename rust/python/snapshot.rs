@@ -71,6 +71,15 @@ impl WindowSnapshot {
         Snapshot::decode(encoded).map(Self::new).map_err(|error| PyValueError::new_err(error.to_string()))
     }
 
+    /// Whether all that the window held is in its journal.
+    #[getter]
+    fn is_written(&self) -> bool {
+        self.journal.as_ref().is_some_and(|journal| {
+            let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+            journal.error().is_none() && closed.as_ref().map_or_else(|| journal.is_complete(), Closed::is_complete)
+        })
+    }
+
     /// Return one with the journal of this one, and nothing else.
     fn without_peaks(&self) -> Self {
         let emptied = OnceLock::from(Some(Snapshot::default()));

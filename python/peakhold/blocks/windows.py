@@ -20,7 +20,7 @@ from peakhold.blocks.interval import Due, ReportInterval, time_kept
 from peakhold.delivery import current
 from peakhold.delivery.cache import SLOW
 from peakhold.locks import is_free, shared
-from peakhold.records import seal_report, size_of
+from peakhold.records import size_of
 
 if TYPE_CHECKING:
     from peakhold._peakhold import WindowJournal, WindowSnapshot
@@ -200,12 +200,17 @@ class Window:
         # Taken and kept in one call of C, in which no signal handler raises.
         window.snapshots.extend(starmap(self.aggregator.snapshot, [()]))
 
-    def seal(self, closed: ClosedWindow, snapshot: WindowSnapshot) -> Record:
+    def seal(
+        self,
+        closed: ClosedWindow,
+        snapshot: WindowSnapshot,
+        journal: WindowJournal | None,
+    ) -> Record:
         """Return the record of what was closed."""
         record = self._journals.seal(
-            closed.sender.destination, astuple(self.key), snapshot, closed.at
+            closed.sender.destination, astuple(self.key), snapshot, closed.at, journal
         )
-        if snapshot.journal is None:
+        if journal is None:
             sender = closed.sender
             self._journals.begin(self.aggregator, sender.destination, astuple(self.key))
         return record
@@ -260,7 +265,8 @@ class ClosedWindow:
     is one snapshot and one record all the same.
 
     Attributes:
-        snapshots: The peaks; one, once it was taken.
+        snapshots: The peaks, and their journal; one, once it was taken. After merging
+            and reading back the peaks are elsewhere.
         at: When it was closed; local and without offset, as cache and request have it.
         sender: Who reports it.
         period: Seconds between reports.
@@ -270,9 +276,9 @@ class ClosedWindow:
 
     # Of the class, so that a frame which closes a window need not set them.
     committed = False
-    _absorbed: tuple[WindowJournal | None, ...] = ()
+    _absorbed: tuple[WindowSnapshot, ...] = ()
     _inline = False
-    _merged: WindowSnapshot | None = None
+    _peaks: WindowSnapshot | None = None
     _record: Record | None = None
 
     def __init__(
@@ -295,29 +301,27 @@ class ClosedWindow:
     @property
     def size(self) -> int:
         """Bytes that it takes in memory, estimated without emptying the window."""
-        if self._merged is None and self.snapshots:
-            return size_of(self.snapshots[0])
-        held = [*self.snapshots, self._merged] if self._merged else self.snapshots
-        return sum(map(size_of, held))
+        return size_of(self._held()) if self.snapshots else 0
 
     def journals(self) -> tuple[WindowJournal, ...]:
         """Return where all of it is written down; nothing if some of it is not."""
         with self._lock:
-            journals = [each.journal for each in self.snapshots] + [*self._absorbed]
-            written = tuple(each for each in journals if each is not None)
-            return written if len(written) == len(journals) else ()
+            parts = [*self.snapshots, *self._absorbed]
+            if not self.snapshots or not all(each.is_written for each in parts):
+                return ()
+            return tuple(each.journal for each in parts if each.journal)
 
     def unload(self) -> None:
-        """Leave memory; it is in the journals."""
+        """Leave memory."""
         with self._lock:
-            self._record = self._merged = None
+            self._record = self._peaks = None
             self.snapshots[:] = [each.without_peaks() for each in self.snapshots]
 
     def load(self, held: list[Held]) -> None:
-        """Take what the journals hold into memory again."""
+        """Take what was read of the journals into memory."""
         with self._lock:
             for _, peaks in held:
-                self._merged = self._held().merge(peaks)
+                self._peaks = self._held().merge(peaks)
 
     def record(self) -> Record:
         """Return the record of the window, which is made once."""
@@ -337,10 +341,13 @@ class ClosedWindow:
                 return False
             if not (self.snapshots and later.snapshots):  # interrupted just before
                 return False
-            self._merged = self._held().merge(later._held())
-            self._absorbed += (later.snapshots[0].journal, *later._absorbed)
+            self._peaks = self._held().merge(later._held())
+            absorbed = (*later.snapshots, *later._absorbed)
+            self.snapshots[:] = [each.without_peaks() for each in self.snapshots]
             self.at, self.sender = later.at, later.sender
             self.period, self.number = later.period, later.number
+            # Last: what is done again after an interruption makes no difference so far.
+            self._absorbed += tuple(each.without_peaks() for each in absorbed)
             return True
 
     def publish(self, *, inline: bool = False) -> None:
@@ -355,16 +362,17 @@ class ClosedWindow:
             self._window.reported(self, inline=self._inline)
 
     def _held(self) -> WindowSnapshot:
-        return self._merged or self.snapshots[0]
+        return self._peaks or self.snapshots[0]
 
     def _make(self) -> Record:
         if not self.snapshots:  # interrupted just before
             self.snapshots.append(self._window.aggregator.snapshot())
-        record = self._window.seal(self, self.snapshots[0])
-        if self._merged is None:
-            return record
+        journal = self.snapshots[0].journal
+        record = self._window.seal(self, self._held(), journal)
         absorbed = self._absorbed
-        removals = [journal.remove for journal in absorbed if journal is not None]
+        if not absorbed:
+            return record
+        removals = [each.journal.remove for each in absorbed if each.journal]
         if record.on_committed is not None:
             removals.append(record.on_committed)
 
@@ -373,14 +381,7 @@ class ClosedWindow:
                 for each in removals:
                     stack.callback(each)
 
-        window = astuple(self.key)
-        merged = seal_report(record.destination, window, self._merged, self.at)
-        return replace(
-            record,
-            content=merged.content,
-            seals=1 + len(absorbed),
-            on_committed=remove,
-        )
+        return replace(record, seals=1 + len(absorbed), on_committed=remove)
 
 
 class _Bound(NamedTuple):

@@ -75,6 +75,7 @@ class Committer:
         self._waiting: dict[int, Handover] = {}  # by their keys
         self._bytes = 0
         self._overflowed = 0
+        self._left = 0
 
     @property
     def busy(self) -> bool:
@@ -174,15 +175,13 @@ class Committer:
             now = self._clock()
             due = (each for each in self._taken_in().values() if each.due <= now)
             batch: list[Handover] = []
-            read = 0
+            size = 0
             for handover in islice(due, BATCH):
-                read += handover.bytes_away
-                if batch and read > MAX_BYTES // 4:
+                size += handover.away.size if handover.away else 0
+                if batch and size > MAX_BYTES // 2:
                     break
-                batch.append(handover)
-            for handover in batch:
-                handover.trials += 1
                 handover.begun = True
+                batch.append(handover)
             return batch
 
     def _commit(self, batch: list[Handover]) -> None:
@@ -199,6 +198,8 @@ class Committer:
             give_way()
         try:
             self.commits += 1
+            for handover, _ in described:
+                handover.trials += 1
             self._insert(described)
         finally:
             with self._lock:
@@ -215,21 +216,55 @@ class Committer:
 
     def _loaded(self, batch: list[Handover]) -> list[Handover]:
         """Return those of a batch that are in memory, or can be read back."""
-        away = [each for each in batch if each.away]
-        if not away:
-            return batch
-        journals = [journal for each in away for journal in each.away]
+        away = [each for each in batch if each.away and self._can_be_described(each)]
+        if away:
+            ahead = self._ahead(away)
+            try:
+                self._read_back([*away, *ahead])
+            except OSError as error:
+                for handover in away:
+                    self._put_off(handover, error)
+            finally:
+                with self._lock:
+                    for handover in ahead:
+                        handover.begun = False
+        return [each for each in batch if not each.away]
+
+    def _can_be_described(self, handover: Handover) -> bool:
+        """Whether reading something back is worth it: its client may not answer."""
         try:
-            read = self._journals.read_back(journals)
-        except OSError as error:
-            for handover in away:
-                self._put_off(handover, error)
-            return [each for each in batch if not each.away]
-        for handover in away:
-            if not handover.load(read):
-                self._outbox.lost("overflow", handover.seals)
+            if handover.window is not None:
+                handover.recipients[0].exporter.facts()
+        except Exception as error:  # noqa: BLE001 - a client may raise anything
+            self._put_off(handover, error)
+            return False
+        return True
+
+    def _ahead(self, away: list[Handover]) -> list[Handover]:
+        """Return what is read back with these: all segments are read each time."""
+        size = sum(each.away.size for each in away if each.away)
+        ahead: list[Handover] = []
+        with self._lock:
+            now = self._clock()
+            for handover in self._waiting.values():
+                if handover.away and not handover.begun and handover.due <= now:
+                    size += handover.away.size
+                    if size > MAX_BYTES // 2:
+                        break
+                    handover.begun = True
+                    ahead.append(handover)
+        return ahead
+
+    def _read_back(self, handovers: list[Handover]) -> None:
+        away = [(each, each.away.journals) for each in handovers if each.away]
+        journals = [journal for _, written in away for journal in written]
+        read = self._journals.read_back(journals)
+        for handover, written in away:
+            if handover.load(read) == len(written):  # nothing of it was there
+                for journal in written:
+                    self._notices.guarded(journal.remove)
+                self._outbox.lost("damaged", handover.seals)
                 handover.committed = True
-        return batch
 
     def _put_off(self, handover: Handover, error: Exception) -> None:
         """Commit something later that cannot be described or read back now."""
@@ -295,39 +330,55 @@ class Committer:
     def _count_overflow(self) -> None:
         with self._lock:
             overflowed, self._overflowed = self._overflowed, 0
+            left, self._left = self._left, 0
         self._outbox.lost("overflow", overflowed)
+        if left:
+            self._notices.warn(
+                "left",
+                "%d closed windows and batches of metadata did not fit in memory; they "
+                "are in the journal, and the next process delivers them",
+                left,
+            )
 
     def _shrink(self) -> None:
-        """Merge the windows of each key, have the oldest leave memory, drop others.
-
-        Not what is begun, nor the newest.
-        """
-        first: dict[tuple[object, ...], Handover] = {}
-        kept: list[Handover] = []
-        for handover in self._waiting.values():
-            window = handover.window
-            # A record of what was tried may be in the outbox, under the same id.
-            if window is not None and not handover.trials:
-                same = (window.key, *handover.recipients)
-                known = first.get(same)
-                if known and known.window and known.window.absorb(window):
-                    window.committed = True
-                    known.seals += handover.seals
+        """Merge the windows of each key, have the oldest leave memory, drop others."""
+        self._merge()
+        self._bytes = sum(each.content.size for each in self._waiting.values())
+        # A record of what was tried may be in the outbox, and its journal removed. The
+        # newest may still be handed over.
+        waiting = list(self._waiting.values())[:-1]
+        waiting = [each for each in waiting if not (each.begun or each.trials)]
+        for handover in waiting:
+            if self._bytes > MAX_BYTES // 2:
+                self._bytes -= handover.unload()
+        away = sum(each.content.size for each in waiting if each.away)
+        for handover in waiting:
+            size = handover.content.size
+            if handover.away:  # even so many take their room
+                if away <= MAX_BYTES // 2:
                     continue
-                first[same] = handover
-            kept.append(handover)
-        oldest = [each for each in kept[:-1] if not each.begun]
-        total = sum(each.content.size for each in kept)
-        for handover in oldest:
-            if total > MAX_BYTES // 2:
-                total -= handover.unload()
-        self._waiting = {each.key: each for each in kept}
-        for handover in oldest:
-            if total > MAX_BYTES and not handover.away:
-                del self._waiting[handover.key]
-                total -= handover.content.size
+                away -= size
+            elif self._bytes <= MAX_BYTES or not size:
+                continue
+            del self._waiting[handover.key]
+            self._bytes -= size
+            if handover.journals():
+                self._left += handover.seals
+            else:
                 self._overflowed += handover.seals
-        self._bytes = total
+
+    def _merge(self) -> None:
+        first: dict[tuple[object, ...], Handover] = {}
+        for handover in list(self._waiting.values()):
+            window = handover.window
+            if window is None or handover.begun or handover.trials:
+                continue
+            same = (window.key, *handover.recipients)
+            known = first.get(same)
+            if known and known.absorb(handover):
+                del self._waiting[handover.key]
+            else:
+                first[same] = handover
 
 
 def _records(passed: list[Passed]) -> list[Record]:

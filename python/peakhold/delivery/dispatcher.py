@@ -364,7 +364,7 @@ class Dispatcher:
                 waiting,
                 "they are lost with the process"
                 if self.state is None or self.outbox.disk_error
-                else "they wait in the outbox",
+                else "they wait in the outbox and the journal",
             )
 
     def _anything_left(self) -> bool:

@@ -38,10 +38,10 @@ class Window(Protocol):
         """Return where all of it is written down; nothing if some of it is not."""
 
     def unload(self) -> None:
-        """Leave memory; it is in the journals."""
+        """Leave memory."""
 
     def load(self, held: list[Held]) -> None:
-        """Take what the journals hold into memory again."""
+        """Take what was read of the journals into memory."""
 
     def record(self) -> Record:
         """Return its record, which is made once."""
@@ -74,6 +74,22 @@ class Recipient(Protocol):
         """Know that the outbox has records of a kind."""
 
 
+_LEAST = 1_000
+"""Bytes that it is not worth to read back."""
+
+
+class Away(NamedTuple):
+    """What left memory, and is read back from the journal.
+
+    Attributes:
+        journals: Where all of it is written down.
+        size: Bytes that it took in memory, estimated.
+    """
+
+    journals: tuple[WindowJournal, ...]
+    size: int
+
+
 class Handover:
     """What was accepted and is not committed yet.
 
@@ -81,12 +97,11 @@ class Handover:
         content: A closed window, or a record that has its content.
         recipients: The destinations that get it, each once.
         due: Monotonic time before which it is not committed.
-        trials: How often a commit of it was begun.
+        trials: How often the outbox was to insert it.
         begun: Whether one is under way.
         committed: Whether the outbox has it.
         seals: How many windows or requests it stands for.
         away: Where it is read back from, if it left memory.
-        bytes_away: What it took there, estimated.
     """
 
     # Of the class, so that a frame which closes a window need not set them.
@@ -95,9 +110,7 @@ class Handover:
     begun = False
     committed = False
     seals = 1
-    away: tuple[WindowJournal, ...] = ()
-    bytes_away = 0
-    _bytes_left = 0
+    away: Away | None = None
     _journal: WindowJournal | None = None
 
     def __init__(
@@ -134,40 +147,58 @@ class Handover:
         """The window, if it is one of this process."""
         return None if isinstance(self.content, Record) else self.content
 
+    def journals(self) -> tuple[WindowJournal, ...]:
+        """Return where all of it is written down; nothing if some of it is not."""
+        if self.window is not None:
+            return self.window.journals()
+        journal = self._journal
+        return (journal,) if journal and journal.error is None else ()
+
+    def absorb(self, later: Handover) -> bool:
+        """Take a later window of the same key in; False if that cannot be done."""
+        window, its = self.window, later.window
+        if window is None or its is None or (self.away and not later.journals()):
+            return False
+        if its.committed:  # and interrupted then
+            return True
+        if not window.absorb(its):
+            return False
+        its.committed = True
+        self.seals += later.seals
+        return True
+
     def unload(self) -> int:
-        """Leave memory, if all of it is in the journal.
+        """Leave memory, if all of it is written down, until it is loaded.
 
         Returns:
             The bytes that this has freed, estimated.
         """
         size = self.content.size
-        if size <= self._bytes_left:
+        if size <= _LEAST or not (journals := self.journals()):
             return 0
-        if self.window is not None:
-            journals = self.window.journals()
+        self.away = Away(journals, size + (self.away.size if self.away else 0))
+        if isinstance(self.content, Record):
+            self.content = replace(self.content, content=MetadataContent(()))
         else:
-            journals = (self._journal,) if self._journal else ()
-        if journals and all(each.error is None for each in journals):
-            self.away = journals
-            if isinstance(self.content, Record):
-                self.content = replace(self.content, content=MetadataContent(()))
-            else:
-                self.content.unload()
-            self._bytes_left = self.content.size
-            self.bytes_away += size - self._bytes_left
+            self.content.unload()
         return size - self.content.size
 
-    def load(self, read: Mapping[str, Held]) -> bool:
-        """Be in memory again; returns whether anything of it was read."""
-        held = [read[each.name] for each in self.away if each.name in read]
+    def load(self, read: Mapping[str, Held]) -> int:
+        """Be in memory again, with what was read of the journals, by their names.
+
+        Returns:
+            How many of the journals had nothing.
+        """
+        journals = self.away.journals if self.away else ()
+        held = [read[each.name] for each in journals if each.name in read]
         if isinstance(self.content, Record):
             frames = [frame for frames, _ in held for frame in frames]
             content = MetadataContent(coalesced(frames))
             self.content = replace(self.content, content=content)
         else:
             self.content.load(held)
-        self.away, self.bytes_away, self._bytes_left = (), 0, 0
-        return bool(held)
+        self.away = None
+        return len(journals) - len(held)
 
 
 class Passed(NamedTuple):

@@ -113,14 +113,23 @@ class Journals:
         if self._journal is None:
             return {}
         read, damaged = self._journal.read(journals)
-        if damaged:
+        pairs = zip(journals, read, strict=True)
+        found = {
+            journal.name: held
+            for journal, held in pairs
+            if held is not None and (held[0] or held[1].peaks)
+        }
+        if damaged or len(found) < len(journals):
             self._notices.warn(
                 "journal",
-                "%d stretches of the journal of this process are damaged and lost",
+                "%d of %d windows and batches of metadata are not in the journal any "
+                "more, of which %d stretches are damaged: they are lost, unless "
+                "another process took the journal for that of a dead one",
+                len(journals) - len(found),
+                len(journals),
                 damaged,
             )
-        pairs = zip(journals, read, strict=True)
-        return {journal.name: held for journal, held in pairs if held is not None}
+        return found
 
     def tidy(self) -> None:
         """Keep the segments few though a window lives long."""
@@ -161,20 +170,20 @@ class Journals:
         window: Hashable,
         snapshot: WindowSnapshot,
         closed_at: datetime | None = None,
+        journal: WindowJournal | None = None,
     ) -> Record:
         """Return the record of a window that was closed just now, or at a local time.
 
-        Its journal goes when the outbox has it. If that was taken for one of a dead
-        process, and adopted, the record gets an id of its own: the other one may lack
-        what was observed since.
+        Its journal, by default the snapshot's, goes when the outbox has it. If that was
+        taken for one of a dead process, and adopted, the record gets an id of its own:
+        the other one may lack what was observed since.
         """
+        journal = journal or snapshot.journal
         if self._state is not None and snapshot.peaks:
             self._state.stay_alive(self._notices)
         closed_at = closed_at or datetime.now()  # noqa: DTZ005 - as in the request
         record = seal_report(destination, window, snapshot, closed_at=closed_at)
-        if snapshot.journal is None:
-            return record
-        return self.kept(record, snapshot.journal, closed_at)
+        return self.kept(record, journal, closed_at) if journal else record
 
     def kept(
         self, record: Record, journal: WindowJournal, closed_at: datetime | None = None

@@ -10,13 +10,13 @@ from peakhold.delivery import Dispatcher, committer, process
 from peakhold.delivery.settings import DeliverySettings
 from peakhold.outbox import StateDirectory
 
-KEYS = 150
+KEYS, CLASSES = 150, 10
 
 
 @pytest.fixture
 def make(tmp_path, clock, monkeypatch):
-    """Makes the process's dispatcher, of which 20 kB may wait in memory."""
-    monkeypatch.setattr(committer, "MAX_BYTES", 20_000)
+    """Makes the process's dispatcher, of which 250 kB may wait in memory."""
+    monkeypatch.setattr(committer, "MAX_BYTES", 250_000)
     made = []
 
     def make_dispatcher(durability="process"):
@@ -31,15 +31,27 @@ def make(tmp_path, clock, monkeypatch):
         dispatcher.close(0)
 
 
+def frame_of(name, number):
+    classes = (class_of(name, number, at) for at in range(CLASSES))
+    return {
+        "inference_id": f"id {number}",
+        "prediction_type": "classification",
+        "predictions": [{"class": each, "confidence": 0.5} for each in classes],
+    }
+
+
+def class_of(name, number, at):
+    return f"{name} {number:04} {at} {'of a long name' * 10}"
+
+
 @pytest.fixture
-def close(aggregator, run, client, frame):
-    """Closes the windows of many keys, each with a class of that name in it."""
+def close(aggregator, run, client):
+    """Closes the windows of many keys, each with classes of that name in it."""
 
     def close_windows(name):
         block = aggregator(platform_client=client)
         for number in range(KEYS):
-            predictions = frame(f"{name} {number}", 0.5, f"id of {name} {number}")
-            run(block, predictions, unique_aggregator_key=f"k{number}")
+            run(block, frame_of(name, number), unique_aggregator_key=f"k{number}")
         REGISTRY.flush_all()
 
     return close_windows
@@ -69,9 +81,10 @@ def deliver_all(dispatcher, clock):
 
 def expected(*names):
     return sorted(
-        (f"{name} {number}", f"id of {name} {number}")
+        (class_of(name, number, at), f"id {number}")
         for name in names
         for number in range(KEYS)
+        for at in range(CLASSES)
     )
 
 
@@ -161,19 +174,18 @@ def test_what_is_gone_from_the_journal_is_counted(make, close, sent, tmp_path):
         segment.unlink()
     dispatcher.committer.commit()
     counts = dispatcher.counts()
-    assert counts.dropped["overflow"] > KEYS / 2
+    assert counts.dropped["damaged"] > KEYS / 2
     assert conserved(counts)
-    assert len(sent(dispatcher)) == counts.pending > 0
+    assert len(sent(dispatcher)) == CLASSES * counts.pending > 0
 
 
 def test_what_a_dead_process_left_is_committed_in_portions(
-    make, aggregator, run, client, frame, sent, tmp_path
+    make, aggregator, run, client, sent, tmp_path
 ):
     dead = make()
     block = aggregator(platform_client=client)
     for number in range(KEYS):
-        predictions = frame(f"dog {number}", 0.5, f"id of dog {number}")
-        run(block, predictions, unique_aggregator_key=f"k{number}")
+        run(block, frame_of("dog", number), unique_aggregator_key=f"k{number}")
     dead.state.release()  # as a kill does
     heir = make()
     REGISTRY.lend(heir, block._sender)
@@ -181,3 +193,62 @@ def test_what_a_dead_process_left_is_committed_in_portions(
     assert (heir.counts().sealed, heir.counts().dropped) == (KEYS, {})
     assert found == expected("dog")
     assert journals(tmp_path) == []
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_what_was_committed_and_interrupted_is_not_counted_as_lost(
+    make, close, sent, monkeypatch, interrupted
+):
+    dispatcher = make()
+    close("dog")
+    dispatcher.counts()
+    add = dispatcher.outbox.add
+
+    def add_and_raise(*arguments, **options):
+        add(*arguments, **options)
+        monkeypatch.setattr(dispatcher.outbox, "add", add)
+        raise KeyboardInterrupt
+
+    if interrupted:
+        monkeypatch.setattr(dispatcher.outbox, "add", add_and_raise)
+        with pytest.raises(KeyboardInterrupt):
+            dispatcher.committer.commit()
+    close("cat")
+    assert sent(dispatcher) == expected("dog", "cat")
+    counts = dispatcher.counts()
+    assert (counts.sealed, counts.delivered) == (2 * KEYS, 2 * KEYS)
+
+
+def test_a_damaged_window_is_counted_and_no_empty_report_is_sent(
+    make, close, sent, client, tmp_path
+):
+    dispatcher = make()
+    close("dog")
+    dispatcher.counts()
+    (segment,) = journals(tmp_path)
+    segment.write_bytes(segment.read_bytes().replace(b"dog 0003", b"dog 0993"))
+    found = sent(dispatcher)
+    counts = dispatcher.counts()
+    assert (counts.delivered, counts.dropped) == (KEYS - 1, {"damaged": 1})
+    assert all(report["inference_results"] for report in client.reports())
+    lost = set(expected("dog")) - set(found)
+    assert {inference_id for _, inference_id in lost} == {"id 3"}
+    assert journals(tmp_path) == []
+
+
+def test_what_a_client_cannot_describe_is_not_read_back(make, close, client, tmp_path):
+    dispatcher = make()
+    close("dog")
+    dispatcher.counts()
+    facts = client.get_system_info
+
+    def refuse():
+        raise RuntimeError
+
+    client.get_system_info = refuse
+    for segment in journals(tmp_path):
+        segment.unlink()  # it would be found missing
+    dispatcher.committer.commit()
+    client.get_system_info = facts
+    counts = dispatcher.counts()
+    assert (counts.sealed, counts.pending, counts.dropped) == (KEYS, KEYS, {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from stand_ins import conserved, report, window_of
@@ -46,6 +47,16 @@ class Closed:
 
     def reported(self):
         pass
+
+
+class Written(Closed):
+    """One that is in a journal."""
+
+    def journals(self):
+        return (SimpleNamespace(name=self.key, error=None),)
+
+    def unload(self):
+        self.size = 0
 
 
 def classes_stored(dispatcher, sender):
@@ -137,6 +148,22 @@ def test_10000_keys_leave_nothing_behind():
     assert len(_written) - known == 1
     assert [each() for each in senders if each()] == [kept[1]]
     assert list(adoption._senders.values()) == [kept[1]]
+
+
+@pytest.mark.parametrize("kind", [Closed, Written])
+def test_what_is_not_written_down_does_not_hide_behind_what_left_memory(
+    stepped, sender, monkeypatch, kind
+):
+    monkeypatch.setattr(committer, "MAX_BYTES", 100_000)
+    for number in range(20):
+        stepped.deliver(Written(sender, f"k{number}", "c", 10_000), sender)
+    waiting = stepped.committer.counts()
+    assert (waiting.sealed, waiting.dropped) == (20, {})  # they left memory
+    for number in range(200):
+        stepped.deliver(kind(sender, f"k{number % 20}", "c", 10_000), sender)
+    waiting = stepped.committer.counts()
+    assert waiting.sealed == 220
+    assert bool(waiting.dropped) == (kind is Closed)
 
 
 @pytest.mark.parametrize("windows", [50, 1_000])

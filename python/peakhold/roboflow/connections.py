@@ -1,6 +1,6 @@
 """Connections that cannot hold a thread longer than they were given.
 
-Three things urllib3 leaves open are closed here, by the hooks it has for it:
+Four things urllib3 leaves open are closed here, by the hooks it has for it:
 
 * Its read time-out starts anew with every byte: a server that sends one byte a second
   holds the caller for ever. Here the whole answer has one deadline.
@@ -8,6 +8,10 @@ Three things urllib3 leaves open are closed here, by the hooks it has for it:
   a slow uplink. Here sending has the read time-out.
 * Its pool takes a lock, also when it is collected. A process that forks at that moment
   has a child that hangs. Here the pool has none.
+* An exception of a signal handler, just after a connection was put back into the pool,
+  makes urllib3 put it back again when the response is closed: two threads then write to
+  one socket, and what they send is mixed. Here a connection that is put back is another
+  object with the same socket; whoever still has the old one has nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import io
 import queue
 import time
 from collections import deque
+from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from requests.adapters import HTTPAdapter
@@ -94,9 +99,14 @@ class _LockFreeStack:
         self._items: deque[Any] = deque()
         self._maxsize = maxsize
 
-    def put(self, item: object, block: bool = False) -> None:  # noqa: ARG002 - urllib3's signature
+    def put(self, item: Any, block: bool = False) -> None:  # noqa: ARG002 - urllib3's signature
         if len(self._items) >= self._maxsize:
             raise queue.Full
+        if item is not None:
+            if item.sock is None:  # it is closed, or was put back before
+                return
+            old, item = item, copy(item)
+            old.sock = None
         self._items.append(item)
 
     def get(self, block: bool = False, timeout: float | None = None) -> Any:  # noqa: ARG002 - urllib3's signature

@@ -8,11 +8,12 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from urllib.parse import urlsplit
 
 import pytest
 
-from peakhold.testing import CERTIFICATE, Answer, answer_json
+from peakhold.testing import CERTIFICATE, Answer, Drip, answer_json
 
 BODY = b'{"b": 1.50,  "a": "\xc3\xa9"}'
 
@@ -149,6 +150,46 @@ def test_many_threads_share_a_client(server, client):
     assert len({r.headers["Idempotency-Key"] for r in server.requests}) == 160
     # Each thread starts on a new connection at most; the pool holds all eight.
     assert max(request.connection for request in server.requests) <= 16
+
+
+def test_an_interruption_lets_no_two_threads_write_to_one_connection(server, client):
+    """It comes just after urllib3 put the connection back into the pool."""
+
+    def interrupt(frame, event, _argument):
+        caller = frame.f_back.f_code.co_name if frame.f_back else ""
+        if (frame.f_code.co_name, caller) != ("_put_conn", "release_conn"):
+            return interrupt if event == "call" else None
+        if event == "return":
+            raise KeyboardInterrupt
+        return interrupt
+
+    def send(name):
+        return threading.Thread(
+            target=client.send_report_body, args=("k", "acme", BODY, name)
+        )
+
+    server.script(Drip(body=b"{}", interval=0.3, head_at_once=True))
+    beside = send("beside")  # its place in the pool is free meanwhile
+    beside.start()
+    while not server.requests:
+        time.sleep(0.005)
+    tracing = sys.gettrace()
+    sys.settrace(interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            client.send_report_body("k", "acme", b"{}", "interrupted")
+    finally:
+        sys.settrace(tracing)
+    server.otherwise = Drip(body=b"{}", interval=0.1, head_at_once=True)
+    threads = [send("one"), send("other")]
+    for thread in threads:
+        thread.start()
+    for thread in [*threads, beside]:
+        thread.join()
+
+    sent = {each.headers["Idempotency-Key"]: each for each in server.requests}
+    assert sent["one"].connection != sent["other"].connection
+    assert (sent["one"].body, sent["other"].body) == (BODY, BODY)
 
 
 FORK = """

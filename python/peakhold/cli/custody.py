@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
 from typing import TYPE_CHECKING
 
 from peakhold.cli.errors import CommandError
@@ -16,6 +18,7 @@ from peakhold.outbox.schema import (
     NewerSchemaError,
     NoSQLiteError,
     check_sqlite,
+    explained,
 )
 
 if TYPE_CHECKING:
@@ -32,7 +35,7 @@ _DIRECTORY = "make it a directory that can be written, or set PEAKHOLD_STATE_DIR
 
 
 def check_outbox() -> Finding:
-    """Return what is found about the outbox; nothing is changed or made."""
+    """Return what is found about the outbox; nothing is left changed."""
     try:
         settings = delivery_settings()
     except CommandError as error:
@@ -60,10 +63,14 @@ def check_outbox() -> Finding:
 
 def _unsuitable(state: StateDirectory) -> Finding | None:
     """Return what is wrong with the directory itself, if anything is."""
-    if not _may_be_written(state.path):
+    try:
+        for name in ("journals", "owners"):
+            _try(state.path / name)
+    except OSError as error:
+        cause = explained(OSError(error.errno, error.strerror))
         return warn(
             CHECK,
-            f"{state.path} cannot be written: what is sealed waits in memory",
+            f"{state.path} cannot be used, what is sealed waits in memory: {cause}",
             _DIRECTORY,
         )
     if exposure := state.exposure():
@@ -121,9 +128,21 @@ def _kept(settings: DeliverySettings) -> str:
     return ""
 
 
-def _may_be_written(directory: Path) -> bool:
-    """Whether the directory can be written, or made."""
+def _try(directory: Path) -> None:
+    """Use a directory as a sink does, below one of its own, which goes again.
+
+    A directory that does not exist is tried in the nearest one above it that does.
+
+    Raises:
+        OSError: It cannot be made or written, or locks do not work there.
+    """
     existing = directory
-    while not existing.exists() and existing != existing.parent:
+    while not os.path.lexists(existing) and existing != existing.parent:
         existing = existing.parent
-    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+    own = existing / f"peakhold-doctor-{secrets.token_hex(8)}"
+    trial = StateDirectory(own / directory.relative_to(existing))
+    try:
+        _ = trial.owner_id
+    finally:
+        trial.release()
+        shutil.rmtree(own, ignore_errors=True)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
+import sys
+from pathlib import Path
 
 import pytest
 
 from peakhold.cli.custody import check_outbox
+from peakhold.outbox import StateDirectory
 from peakhold.outbox.schema import SCHEMA_VERSION
 
 
@@ -35,7 +39,7 @@ def test_where_nothing_was_sealed_all_is_well_and_nothing_is_made(state_director
 
     assert finding.status == "ok"
     assert f"nothing was sealed yet in {state_directory}" in finding.text
-    assert not state_directory.exists()
+    assert not list(state_directory.parent.iterdir())
 
 
 def test_a_whole_outbox_is_ok(used):
@@ -116,14 +120,110 @@ def test_a_file_that_was_put_aside_is_a_warning(used, state_directory):
     assert name in finding.text
 
 
-def test_a_directory_that_cannot_be_one_is_a_warning(tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("no directory")
-    monkeypatch.setenv("PEAKHOLD_STATE_DIR", str(tmp_path / "file" / "state"))
+def in_proc(_):
+    if sys.platform != "linux":
+        pytest.skip("Linux has a file system in which not even root makes a directory")
+    return Path("/proc/peakhold"), "No such file"
 
+
+def a_file(directory):
+    (directory / "file").write_text("no directory")
+    return directory / "file", "a file is in the way"
+
+
+def below_a_file(directory):
+    file, words = a_file(directory)
+    return file / "far" / "below", words
+
+
+def a_link_to_nothing(directory):
+    if os.name == "nt":
+        pytest.skip("links as POSIX has them")
+    (directory / "link").symlink_to(directory / "absent")
+    return directory / "link", "a file is in the way"
+
+
+def with_a_file_for_owners(directory):
+    (directory / "owners").write_text("no directory")
+    return directory, "a file is in the way"
+
+
+def with_a_file_for_journals(directory):
+    (directory / "journals").write_text("no directory")
+    return directory, "a file is in the way"
+
+
+def of_too_long_a_name(directory):
+    return directory / "absent" / ("x" * 300), ""
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        in_proc,
+        a_file,
+        below_a_file,
+        a_link_to_nothing,
+        with_a_file_for_owners,
+        with_a_file_for_journals,
+        of_too_long_a_name,
+    ],
+)
+def test_a_directory_that_no_sink_can_use_is_a_warning_with_the_cause(
+    place, tmp_path, monkeypatch
+):
+    directory, cause = place(tmp_path)
+    monkeypatch.setenv("PEAKHOLD_STATE_DIR", str(directory))
+    before = sorted(tmp_path.rglob("*"))
     finding = check_outbox()
 
     assert finding.status == "warn"
+    assert f"{directory} cannot be used" in finding.text
     assert "waits in memory" in finding.text
+    assert cause in finding.text
+    assert "PEAKHOLD_STATE_DIR" in finding.remedy
+    assert sorted(tmp_path.rglob("*")) == before
+    state = StateDirectory(directory)
+    with pytest.raises(OSError, match=r"Errno|WinError"):  # the control: as a sink does
+        _ = state.owner_id, state.journals
+    state.release()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks as POSIX has them")
+def test_a_directory_without_locks_is_a_warning(used, monkeypatch):
+    assert check_outbox().status == "ok"  # the control
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    finding = check_outbox()
+
+    assert finding.status == "warn"
+    assert "the file system has no locks" in finding.text
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0,
+    reason="root may write everywhere, and Windows knows no such permission",
+)
+def test_a_directory_that_may_not_be_written_is_a_warning(tmp_path, monkeypatch):
+    tmp_path.chmod(0o500)
+    monkeypatch.setenv("PEAKHOLD_STATE_DIR", str(tmp_path / "absent" / "state"))
+    try:
+        finding = check_outbox()
+    finally:
+        tmp_path.chmod(0o700)
+
+    assert finding.status == "warn"
+    assert "may not write there" in finding.text
+
+
+def test_trying_a_directory_in_use_leaves_it_as_it_was(used, state_directory):
+    before = sorted(state_directory.rglob("*"))
+
+    assert check_outbox().status == "ok"
+    assert sorted(state_directory.rglob("*")) == before
 
 
 def test_durability_memory_is_told(monkeypatch):

@@ -6,7 +6,9 @@ are shown as dicts of plain values.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
@@ -323,7 +325,7 @@ def windows(state: StateDirectory) -> dict[str, int]:
                 kind = "running" if state.is_alive(name.owner_id) else "left"
                 found[kind] += _open_in(path)
     except OSError as error:
-        raise OutboxError(f"{state.path} cannot be used: {error.strerror}") from error
+        raise _unusable(state.path, error) from error
     return found
 
 
@@ -342,7 +344,32 @@ def _open_in(journal: Path) -> int:
 
 def _has_windows_alone(state: StateDirectory) -> bool:
     """Whether there are open windows and no outbox, as after an early kill."""
-    return not _file(state).exists() and any(windows(state).values())
+    return not _is_there(state) and any(windows(state).values())
+
+
+def _is_there(state: StateDirectory) -> bool:
+    """Whether there is an outbox.
+
+    Raises:
+        OutboxError: If nobody may look, or a file is in the place of a directory.
+    """
+    try:
+        _check_place(state.path)
+        return state.has_outbox()
+    except OSError as error:
+        raise _unusable(state.path, error) from error
+
+
+def _check_place(directory: Path) -> None:
+    """Check that no file is in the way; Windows calls what is below one absent.
+
+    Raises:
+        OSError: One is, in place of the directory or above it.
+    """
+    nearest = next(filter(os.path.lexists, (directory, *directory.parents)), None)
+    if nearest is not None and not nearest.is_dir():
+        number = errno.ENOTDIR
+        raise NotADirectoryError(number, os.strerror(number), str(nearest))
 
 
 @contextmanager
@@ -362,7 +389,7 @@ def _opened(state: StateDirectory) -> Iterator[sqlite3.Connection]:
         schema.check_sqlite()
     except schema.NoSQLiteError as error:
         raise OutboxError(str(error)) from error
-    if not path.exists():
+    if not _is_there(state):
         raise OutboxError(
             f"there is no outbox in {state.path}: nothing was sealed there yet, or "
             "PEAKHOLD_STATE_DIR has to name another directory"
@@ -371,10 +398,14 @@ def _opened(state: StateDirectory) -> Iterator[sqlite3.Connection]:
         with closing(schema.connect(path, sync="OFF")) as database:
             yield database
     except _ERRORS as error:
-        raise OutboxError(
-            f"{path} cannot be used: {schema.explained(error)}; `peakhold doctor` "
-            "says what to do"
-        ) from error
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: Path, error: Exception) -> OutboxError:
+    return OutboxError(
+        f"{path} cannot be used: {schema.explained(error)}; `peakhold doctor` says "
+        "what to do"
+    )
 
 
 def _file(state: StateDirectory) -> Path:

@@ -115,7 +115,11 @@ class StateDirectory:
         Raises:
             OSError: If nobody may look.
         """
-        return (self.path / FILE_NAME).exists()
+        try:  # from Python 3.14 on `exists` does not raise
+            (self.path / FILE_NAME).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
 
     @property
     def journals(self) -> Path:

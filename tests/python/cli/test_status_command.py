@@ -126,6 +126,23 @@ def test_without_an_outbox_the_remedy_is_told(
     assert not state_directory.exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "below"),
+    [(["status"], "far/below"), (["outbox", "ls"], "."), (["flush"], ".")],
+)
+def test_a_file_in_the_place_of_the_directory_is_named(
+    peakhold, told, tmp_path, command, below, api_key
+):
+    file = tmp_path / "file"
+    file.write_text("no directory")
+    path = str(file / below)
+
+    ended = peakhold(*command, ROBOFLOW_API_KEY=api_key, PEAKHOLD_STATE_DIR=path)
+
+    told(ended, f"{file}': a file is in the way, let PEAKHOLD_STATE_DIR name another")
+    assert b"no outbox" not in ended.stderr
+
+
 @pytest.mark.parametrize("command", [["status"], ["outbox", "ls"], ["flush"]])
 def test_the_outbox_of_a_later_version_is_left_alone(
     peakhold, told, leave, state_directory, command, api_key

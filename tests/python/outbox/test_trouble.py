@@ -96,6 +96,21 @@ def test_a_directory_that_may_not_be_written_is_called_one(state, sender, caplog
     assert "make room" not in error
 
 
+@pytest.mark.skipif(
+    os.name == "nt" or not hasattr(os, "geteuid") or os.geteuid() == 0,
+    reason="root may look everywhere, and Windows knows no such permission",
+)
+def test_a_directory_that_may_not_be_looked_into_is_called_one(durable, state):
+    assert admin.status(state)["counts"]["sealed"] == 1  # the control
+    state.path.chmod(0)
+    try:
+        for look in (admin.status, admin.listed):
+            with pytest.raises(admin.OutboxError, match="may not write there"):
+                look(state)
+    finally:
+        state.path.chmod(0o700)
+
+
 @pytest.mark.parametrize(
     ("number", "meaning"),
     [

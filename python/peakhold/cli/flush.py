@@ -1,4 +1,4 @@
-"""Deliver what waits in the outbox for the api key of the environment.
+"""Deliver what waits in the outbox for api key and address of the environment.
 
 Takes key, address and state directory from the environment, as the sinks do, and what
 dead processes left behind: sealed reports, metadata, and windows that were open. What
@@ -172,7 +172,7 @@ def _print(outcome: Mapping[str, Any]) -> None:
     say_wrapped(
         f"Left: {outcome['pending']:,} pending, {outcome['parked']:,} parked"
         if outcome["left"]
-        else "Nothing waits any more for this key."
+        else "Nothing waits any more for this key and address."
     )
     if outcome["of_running_processes"]:
         say_wrapped(

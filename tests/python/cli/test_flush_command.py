@@ -31,7 +31,7 @@ def test_what_waits_for_the_key_is_delivered(flush, leave, monitor, peakhold):
 
     assert ended.returncode == 0, ended.stderr
     assert b"2 reports, 0 metadata requests" in ended.stdout
-    assert b"Nothing waits any more for this key." in ended.stdout
+    assert b"Nothing waits any more for this key and address." in ended.stdout
     assert stored(monitor) == 2
     assert b"sealed 2 = delivered 2" in peakhold("status").stdout
 
@@ -95,6 +95,16 @@ def test_what_waits_for_another_key_stays(flush, leave, monitor):
     assert b"0 reports" in ended.stdout
     assert b"For other keys, addresses or clients: 1" in ended.stdout
     assert stored(monitor) == 0
+
+
+def test_what_waits_for_another_address_is_not_said_to_be_delivered(flush, leave):
+    leave("a", API_BASE_URL="http://127.0.0.1:9", OFFLINE_MODE="True")
+
+    ended = flush("http://127.0.0.2:9")
+
+    assert ended.returncode == 0, ended.stderr
+    assert b"Nothing waits any more for this key and address." in ended.stdout
+    assert b"For other keys, addresses or clients: 1" in ended.stdout
 
 
 def test_an_open_window_for_another_key_is_told_and_stays(flush, leave, monitor):

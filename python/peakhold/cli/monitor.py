@@ -7,6 +7,7 @@ it prints. Ctrl-C stops it.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from peakhold.cli.arguments import port
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from peakhold.monitor.server import MonitorServer
 
+_EXPORT = "set" if os.name == "nt" else "export"
+"""What sets a variable in a shell, and for the programs that it starts."""
 _WAKE_INTERVAL = 0.5
 """Seconds. On Windows a wait without a time-out cannot be interrupted by Ctrl-C."""
 
@@ -55,8 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
         say(f"  dashboard   {server.dashboard_url}")
         say(f"  data        {data}")
         say("Point the sinks at it:")
-        say(f"  API_BASE_URL={server.url}")
-        say("  ROBOFLOW_API_KEY=any")
+        say(f"  {_EXPORT} API_BASE_URL={server.url}")
+        say(f"  {_EXPORT} ROBOFLOW_API_KEY=any")
         say("Ctrl-C stops it.")
         wait_for_interrupt(server)
     return 0

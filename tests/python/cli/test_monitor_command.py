@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
+import subprocess
 import sys
 import urllib.request
 
@@ -25,7 +27,7 @@ def test_the_printed_address_answers_until_ctrl_c(start):
     command = start("monitor", "--workspace", "line-3")
     dashboard = command.line_with("dashboard").split()[-1]
     address = command.line_with("API_BASE_URL=").partition("=")[2]
-    assert command.line_with("ROBOFLOW_API_KEY=") == "ROBOFLOW_API_KEY=any"
+    command.line_with("ROBOFLOW_API_KEY=any")
     command.line_with("Ctrl-C")
 
     assert json.loads(fetch(f"{address}/?api_key=any")) == {"workspace": "line-3"}
@@ -33,6 +35,28 @@ def test_the_printed_address_answers_until_ctrl_c(start):
     assert command.end() == (130, "")
     with pytest.raises(OSError, match="refused"):
         fetch(dashboard)
+
+
+def test_a_shell_takes_the_printed_lines_and_its_programs_have_them(start, monkeypatch):
+    for name in ("API_BASE_URL", "ROBOFLOW_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    command = start("monitor")
+    lines = [command.line_with("API_BASE_URL="), command.line_with("ROBOFLOW_API_KEY=")]
+    address = lines[0].partition("=")[2]
+    code = "from os import getenv as e; print(e('API_BASE_URL'), e('ROBOFLOW_API_KEY'))"
+    python = subprocess.list2cmdline([sys.executable, "-c", code])
+    shell = ["cmd", "/q"] if os.name == "nt" else ["sh"]
+
+    ended = subprocess.run(
+        shell,
+        check=False,
+        input="\n".join([*lines, python, ""]),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert f"{address} any" in ended.stdout, ended.stderr
 
 
 @windows_has_no_signals

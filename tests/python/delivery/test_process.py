@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 from stand_ins import eventually, window_of
 
+import peakhold
 from peakhold.delivery import process
 from peakhold.delivery.settings import METADATA_RATE_VARIABLE
 from peakhold.records import seal_report
@@ -56,6 +58,16 @@ def test_a_metadata_rate_that_is_none_is_an_error_with_the_remedy(nobody_yet, va
     nobody_yet.setenv(METADATA_RATE_VARIABLE, value)
     with pytest.raises(ValueError, match=r"must be a number of requests .* above 0"):
         process.current()
+
+
+@pytest.mark.parametrize("call", [peakhold.health, peakhold.flush])
+def test_health_and_flush_raise_what_is_documented_of_a_variable(nobody_yet, call):
+    nobody_yet.setenv("PEAKHOLD_OUTBOX_MIB", "banana")
+    with pytest.raises(ValueError, match="PEAKHOLD_OUTBOX_MIB must be") as raised:
+        call()
+    page = Path(__file__).resolve().parents[3] / "docs" / "environment.md"
+    documented = " ".join(page.read_text(encoding="utf-8").split())
+    assert f"`PEAKHOLD_OUTBOX_MIB=banana` is `{raised.value}`" in documented
 
 
 def test_nothing_starts_a_thread_before_there_is_work(nobody_yet, sender, new_threads):

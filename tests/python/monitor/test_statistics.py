@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
@@ -154,6 +156,19 @@ def test_times_that_are_no_period_are_refused(refusing_api, start, end, field):
     answer = refusing_api.send("GET", f"/local/inference-stats?{urlencode(given)}")
     assert answer.status == 400
     assert answer.json["field"] == field
+
+
+def test_the_documented_statistics_call_is_answered(api):
+    page = Path(__file__).resolve().parents[3] / "docs" / "monitor.md"
+    text = page.read_text(encoding="utf-8")
+    (url,) = re.findall(r'^curl "(.*)"$', text, re.MULTILINE)
+    _, path, query = url.partition("/local/inference-stats?")
+    answer = api.send("GET", path + query)
+    assert (answer.status, answer.json["num_inferences"]) == (200, 0)
+    for name in ("startTime", "endTime"):  # the control: without it there is no answer
+        assert f"`{name}`" in text
+        left = re.sub(f"&{name}=[^&]*", "", query)
+        assert api.send("GET", path + left).json["field"] == name
 
 
 def test_the_whole_calendar_is_a_period(api, clock, report, row):

@@ -156,8 +156,10 @@ class Journals:
             # The outbox, which most likely fails for the same reason, counts there too.
             self._notices.warn(
                 "disk",
-                "The state directory %s cannot be used, a kill of the process loses "
-                "the windows that are open and what is sealed: %s",
+                "The state directory %s cannot be used (%s): a kill of the process "
+                "loses the windows that are open and what is sealed. Set "
+                "PEAKHOLD_STATE_DIR to a directory that can be written; `peakhold "
+                "doctor` tries it",
                 self._state.path,
                 explained(error),
             )

@@ -252,3 +252,27 @@ def test_what_a_client_cannot_describe_is_not_read_back(make, close, client, tmp
     client.get_system_info = facts
     counts = dispatcher.counts()
     assert (counts.sealed, counts.pending, counts.dropped) == (KEYS, KEYS, {})
+
+
+def test_what_was_found_damaged_takes_no_later_window_in(
+    make, close, sent, tmp_path, monkeypatch
+):
+    """It was read ahead, and waits until its batch comes."""
+    monkeypatch.setattr(committer, "BATCH", 5)
+    dispatcher = make()
+    close("dog")
+    dispatcher.counts()
+    (segment,) = journals(tmp_path)
+    segment.write_bytes(segment.read_bytes().replace(b"dog 0008", b"dog 0998"))
+    add = dispatcher.outbox.add
+
+    def close_and_add(*arguments, **options):
+        monkeypatch.setattr(dispatcher.outbox, "add", add)
+        close("cat")
+        return add(*arguments, **options)
+
+    monkeypatch.setattr(dispatcher.outbox, "add", close_and_add)
+    found = sent(dispatcher)
+    lost = set(expected("dog", "cat")) - set(found)
+    assert {name[:8] for name, _ in lost} == {"dog 0008"}
+    assert conserved(dispatcher.counts())

@@ -276,3 +276,21 @@ def test_what_was_found_damaged_takes_no_later_window_in(
     lost = set(expected("dog", "cat")) - set(found)
     assert {name[:8] for name, _ in lost} == {"dog 0008"}
     assert conserved(dispatcher.counts())
+
+
+def test_windows_for_which_there_is_no_room_even_so_are_left_to_the_next_process(
+    make, close, sent, sender, monkeypatch
+):
+    dispatcher = make()
+    monkeypatch.setattr(committer, "MAX_BYTES", 100_000)
+    close("dog")
+    dispatcher.committer.commit()
+    assert dispatcher.notices.counts["left"] > 0
+    assert set(sent(dispatcher)) < set(expected("dog"))
+    counts = dispatcher.counts()
+    assert (counts.sealed, counts.dropped) == (counts.delivered, {})
+    dispatcher.state.release()
+    heir = make()
+    REGISTRY.lend(heir, sender)
+    assert sent(heir) == expected("dog")
+    assert (heir.counts().sealed, heir.counts().dropped) == (KEYS, {})

@@ -19,6 +19,8 @@ use crate::record::WindowId;
 use crate::reject::{Reason, Tally};
 use crate::rotation::{Current, Pinned, Replaced};
 use crate::snapshot::Snapshot;
+use crate::statistics::{PartId, Statistics};
+use crate::sync::unmodelled::AtomicBool;
 use crate::sync::{AtomicU64, Ordering, thread_local};
 use crate::window::{Class, FrameReduction, Head, Model, Texts, Window};
 use std::cell::Cell;
@@ -58,6 +60,8 @@ pub struct Aggregator {
     current: Current<Window>,
     windows: AtomicU64,
     limit: u64,
+    /// Whether the windows that begin count frames and detections.
+    statistics: AtomicBool,
     journals: OnceLock<Journals>,
 }
 
@@ -87,14 +91,40 @@ impl Aggregator {
     }
 
     fn with_journals(limit: u64, journals: OnceLock<Journals>) -> Self {
-        let current = Current::new(window(0, limit, journals.get()));
-        Self { number: Holder::new(), current, windows: AtomicU64::new(1), limit, journals }
+        let current = Current::new(window(0, limit, false, journals.get()));
+        let statistics = AtomicBool::new(false);
+        Self { number: Holder::new(), current, windows: AtomicU64::new(1), limit, statistics, journals }
+    }
+
+    /// Makes it one whose windows also have statistics.
+    #[must_use]
+    pub fn with_statistics(self) -> Self {
+        self.set_statistics(true);
+        let current = Current::new(window(0, self.limit, true, self.journals.get()));
+        Self { current, ..self }
+    }
+
+    /// Whether the windows that begin from now on have statistics, or are to have.
+    #[must_use]
+    pub fn has_statistics(&self) -> bool {
+        self.statistics.load(Ordering::Relaxed)
+    }
+
+    /// Has the windows that begin from now on have statistics or not. The first of them may lack frames that other threads are observing at that moment.
+    pub fn set_statistics(&self, statistics: bool) {
+        self.statistics.store(statistics, Ordering::Relaxed);
+    }
+
+    /// The statistics of the open window so far, if it has any; what is still to come is missing.
+    #[must_use]
+    pub fn statistics(&self) -> Option<(PartId, Statistics)> {
+        self.current.pin().statistics()
     }
 
     /// Begins an observation, whose frames are taken at once and written to the journal at its end.
     #[must_use]
     pub const fn observation(&self) -> Observation<'_> {
-        Observation { aggregator: self, unwritten: Vec::new() }
+        Observation { aggregator: self, unwritten: Vec::new(), is_counted: false }
     }
 
     /// Takes one frame of a model; returns the number of rows taken and counts the others in `tally`.
@@ -121,7 +151,7 @@ impl Aggregator {
     #[must_use]
     pub fn close(&self) -> Closed {
         let sequence = self.windows.fetch_add(1, Ordering::Relaxed);
-        Closed(self.current.replace(window(sequence, self.limit, self.journals.get())))
+        Closed(self.current.replace(window(sequence, self.limit, self.has_statistics(), self.journals.get())))
     }
 }
 
@@ -132,6 +162,8 @@ pub struct Observation<'a> {
     aggregator: &'a Aggregator,
     /// One for each window that the frames came to, mostly none.
     unwritten: Vec<Unwritten<'a>>,
+    /// Whether a window has counted it as a frame.
+    is_counted: bool,
 }
 
 /// What was raised in a window and is not in its journal yet.
@@ -145,7 +177,7 @@ impl Observation<'_> {
     pub fn observe(&mut self, model_id: &str, frame: &Frame<'_>, texts: &mut impl Texts, tally: &mut Tally) -> usize {
         let mut recent = take_recent();
         let reduction = recent.get(self.aggregator.number, model_id);
-        reduction.reduce(frame, tally);
+        reduction.reduce(frame, self.aggregator.has_statistics(), tally);
         let head = Head { model_id, rows: frame.rows(), spelling: frame.names.spelling() };
         let taken = self.publish(&head, reduction, texts, tally);
         keep(recent);
@@ -165,7 +197,7 @@ impl Observation<'_> {
         let mut recent = take_recent();
         let reduction = recent.get(self.aggregator.number, model_id);
         let spelling = Spelling::Text(Encoding::Utf8);
-        reduction.begin(spelling);
+        reduction.begin(spelling, self.aggregator.has_statistics());
         reduction.expect_hints();
         let mut rows = Rows { reduction, tally, count: 0 };
         let filled = fill(&mut rows);
@@ -206,6 +238,12 @@ impl Observation<'_> {
         let (mut next, mut taken) = (0, 0);
         loop {
             let window = self.aggregator.current.pin();
+            if !self.is_counted {
+                if window.count_frame().is_err() {
+                    continue;
+                }
+                self.is_counted = true;
+            }
             let mut record = None;
             let outcome = window.observe(head, reduction, &mut next, (texts, tally, &mut record));
             if let Some(record) = record {
@@ -225,6 +263,10 @@ impl Drop for Observation<'_> {
     fn drop(&mut self) {
         if !self.unwritten.is_empty() {
             self.write();
+        }
+        if !self.is_counted && self.aggregator.has_statistics() {
+            // Without anything that a window could take.
+            while self.aggregator.current.pin().count_frame().is_err() {}
         }
     }
 }
@@ -274,7 +316,7 @@ impl Journals {
     }
 }
 
-fn window(sequence: u64, limit: u64, journals: Option<&Journals>) -> Window {
+fn window(sequence: u64, limit: u64, statistics: bool, journals: Option<&Journals>) -> Window {
     let journal = journals.map(|journals| {
         Arc::new(WindowJournal::new(
             journals.journal.clone(),
@@ -282,7 +324,7 @@ fn window(sequence: u64, limit: u64, journals: Option<&Journals>) -> Window {
             journals.about.clone(),
         ))
     });
-    Window::new(sequence, limit, journal)
+    Window::new(sequence, limit, statistics, journal)
 }
 
 /// A window that is no longer observed, but by those who were at it when it was closed.
@@ -312,6 +354,12 @@ impl Closed {
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.0.is_alone()
+    }
+
+    /// Whether the window has statistics.
+    #[must_use]
+    pub fn has_statistics(&self) -> bool {
+        self.0.has_statistics()
     }
 
     /// The file of the window's record highs, if it has one.

@@ -1,9 +1,9 @@
-//! Memory for the peaks of one window: cells that are recycled while the window lives and freed with it.
+//! Memory for the peaks and the statistics of one window: cells that are recycled while the window lives and freed with it.
 //!
 //! A class whose confidence keeps rising replaces its peak with every frame. Freeing the displaced peak at once is
 //! not possible, since another observer may just be comparing itself with it; keeping all of them would let a window
 //! grow with the number of frames. Cells solve both: they are never freed before their window, so reading the `key` of a cell
-//! that has meanwhile been recycled is harmless (the reader notices, see `peak`), and a displaced cell is used again for the next
+//! that has meanwhile been recycled is harmless (the reader notices, see `peak` and `counter`), and a displaced cell is used again for the next
 //! peak, strings' capacity included.
 //!
 //! A cell has exactly one owner at any time: an observer that took it, the class whose slot names it, the drain
@@ -50,38 +50,49 @@ impl Peak {
     }
 }
 
-/// One recyclable place for a peak.
-pub(crate) struct Cell {
+/// A peak, and what others may know of it.
+pub(crate) struct Keyed {
     /// The peak's confidence in the order of `peak::key`, for observers that do not own the cell.
     pub(crate) key: AtomicU64,
     /// The peak itself, for the owner.
     pub(crate) peak: SharedCell<Peak>,
+}
+
+impl Default for Keyed {
+    fn default() -> Self {
+        Self { key: AtomicU64::new(0), peak: SharedCell::new(Peak::default()) }
+    }
+}
+
+/// One recyclable place for a value.
+struct Cell<T> {
+    value: T,
     next: AtomicU32,
 }
 
-impl Cell {
+impl<T: Default> Cell<T> {
     fn new() -> Self {
-        Self { key: AtomicU64::new(0), peak: SharedCell::new(Peak::default()), next: AtomicU32::new(NONE) }
+        Self { value: T::default(), next: AtomicU32::new(NONE) }
     }
 }
 
 /// A number that names a cell of one [`Cells`].
 pub(crate) type CellIndex = u32;
 
-/// All cells of one window.
-pub(crate) struct Cells {
-    chunks: [AtomicPtr<Cell>; CHUNKS],
+/// All cells of one kind of a window.
+pub(crate) struct Cells<T> {
+    chunks: [AtomicPtr<Cell<T>>; CHUNKS],
     allocated: AtomicU32,
     /// Head of the free list in the low half, a tag that grows with every exchange in the high half.
     free: AtomicU64,
 }
 
-// SAFETY: a cell's peak is only touched by its owner, and ownership passes through atomics.
-unsafe impl Send for Cells {}
+// SAFETY: plain memory of a cell is only touched by its owner, and ownership passes through atomics.
+unsafe impl<T: Send> Send for Cells<T> {}
 // SAFETY: as above.
-unsafe impl Sync for Cells {}
+unsafe impl<T: Send> Sync for Cells<T> {}
 
-impl Cells {
+impl<T: Default> Cells<T> {
     pub(crate) fn new() -> Self {
         Self {
             chunks: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
@@ -95,7 +106,7 @@ impl Cells {
         let acquire = ordering!(Acquire, "cell_unacquired" => Relaxed);
         let mut head = self.free.load(acquire);
         while low(head) != NONE {
-            let next = self.get(low(head)).next.load(Ordering::Relaxed);
+            let next = self.cell(low(head)).next.load(Ordering::Relaxed);
             let taken = tagged(head, next);
             match self.free.compare_exchange_weak(head, taken, acquire, acquire) {
                 Ok(_) => return low(head),
@@ -109,7 +120,7 @@ impl Cells {
 
     /// Gives a cell back for use by others.
     pub(crate) fn release(&self, index: CellIndex) {
-        let cell = self.get(index);
+        let cell = self.cell(index);
         let mut head = self.free.load(Ordering::Relaxed);
         loop {
             cell.next.store(low(head), Ordering::Relaxed);
@@ -122,8 +133,14 @@ impl Cells {
         }
     }
 
-    /// The cell of an index that `take` has returned.
-    pub(crate) fn get(&self, index: CellIndex) -> &Cell {
+    /// What is in the cell of an index that `take` has returned.
+    #[inline]
+    pub(crate) fn get(&self, index: CellIndex) -> &T {
+        &self.cell(index).value
+    }
+
+    #[inline]
+    fn cell(&self, index: CellIndex) -> &Cell<T> {
         let (chunk, offset) = position(index);
         let first = self.chunks[chunk].load(ordering!(Acquire, "chunk_unacquired" => Relaxed));
         debug_assert!(!first.is_null(), "cell {index} was never taken");
@@ -142,8 +159,8 @@ impl Cells {
         if !self.chunks[chunk].load(acquire).is_null() {
             return;
         }
-        let cells: Box<[Cell]> = (0..length(chunk)).map(|_| Cell::new()).collect();
-        let first = Box::into_raw(cells).cast::<Cell>();
+        let cells: Box<[Cell<T>]> = (0..length(chunk)).map(|_| Cell::new()).collect();
+        let first = Box::into_raw(cells).cast::<Cell<T>>();
         let success = ordering!(Release, "chunk_unreleased" => Relaxed);
         let installed = self.chunks[chunk].compare_exchange(ptr::null_mut(), first, success, acquire);
         if installed.is_err() && !mutant!("lost_chunk_kept") {
@@ -153,7 +170,7 @@ impl Cells {
     }
 }
 
-impl Drop for Cells {
+impl<T> Drop for Cells<T> {
     fn drop(&mut self) {
         for (chunk, first) in self.chunks.iter().enumerate() {
             let first = first.load(Ordering::Relaxed);
@@ -167,7 +184,7 @@ impl Drop for Cells {
 
 /// # Safety
 /// `first` is a chunk that `install` made for this number, and nobody else uses it.
-unsafe fn free_chunk(first: *mut Cell, chunk: usize) {
+unsafe fn free_chunk<T>(first: *mut Cell<T>, chunk: usize) {
     let cells = ptr::slice_from_raw_parts_mut(first, length(chunk));
     // SAFETY: the chunk was a boxed slice of this length.
     drop(unsafe { Box::from_raw(cells) });
@@ -213,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_released_cell_is_taken_again() {
-        let cells = Cells::new();
+        let cells = Cells::<Keyed>::new();
         let first = cells.take();
         cells.release(first);
         assert_eq!(cells.take(), first);
@@ -223,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_cell_never_has_two_owners() {
-        let cells = Cells::new();
+        let cells = Cells::<Keyed>::new();
         let rounds = if cfg!(miri) { 50 } else { 50_000 };
         std::thread::scope(|scope| {
             for owner in 1..=4_u64 {

@@ -17,7 +17,7 @@
 //!
 //! # Layout
 //! `sync` is the only source of atomics, `seed` of the seeds of hashes. `rows` compares and hashes rows, `column`, `label` and `frame` read predictions, `reduction` finds the winners of one, in memory of `recent`, `cells`, `peak`, `trie` and
-//! `rotation` are the lock-free parts, `window` and `aggregator` put them together. `journal`, `record` and `recovery` keep the peaks
+//! `rotation` are the lock-free parts, with `counter` and `statistics` for what a window counts beside its peaks, `window` and `aggregator` put them together. `journal`, `record` and `recovery` keep the peaks
 //! of open windows in files, and `metadata` what waits to be sent. The feature `python` adds the module that
 //! Python imports; without it no interpreter is needed.
 #![deny(unsafe_code)]
@@ -25,6 +25,7 @@
 mod aggregator;
 mod cells;
 mod column;
+mod counter;
 mod frame;
 #[cfg(feature = "fuzz")]
 pub mod fuzzing;
@@ -49,6 +50,7 @@ mod rotation;
 mod rows;
 mod seed;
 mod snapshot;
+mod statistics;
 mod sync;
 mod trie;
 mod window;
@@ -65,4 +67,5 @@ pub use record::{Registered, WindowId};
 pub use recovery::{JournalError, Recovered, RecoveredWindow, recover};
 pub use reject::{Reason, Rejections, Tally};
 pub use snapshot::{ClassPeak, DecodeError, Place, Representative, Snapshot};
+pub use statistics::{BINS, ClassStatistics, PartId, Statistics, UNITS};
 pub use window::Texts;

@@ -21,7 +21,7 @@
 //! * `floor` is relaxed: it decides nothing that the slot would not decide the same way.
 #![allow(unsafe_code)]
 
-use crate::cells::{Cells, Peak, low, tagged};
+use crate::cells::{Cells, Keyed, Peak, low, tagged};
 use crate::mutants::{mutant, ordering};
 use crate::sync::{AtomicU64, Ordering};
 
@@ -66,7 +66,7 @@ impl PeakSlot {
     }
 
     /// Raises the peak to `confidence` if that is greater; `fill` completes the new peak and is called at most once.
-    pub(crate) fn raise(&self, cells: &Cells, confidence: f64, fill: impl FnOnce(&mut Peak)) -> Raised {
+    pub(crate) fn raise(&self, cells: &Cells<Keyed>, confidence: f64, fill: impl FnOnce(&mut Peak)) -> Raised {
         if self.is_known_to_reach(confidence) {
             return Raised::No;
         }
@@ -113,7 +113,7 @@ impl PeakSlot {
     }
 
     /// Closes the slot and takes what it held; later observers are told to go to the current window.
-    pub(crate) fn take(&self, cells: &Cells) -> Option<Peak> {
+    pub(crate) fn take(&self, cells: &Cells<Keyed>) -> Option<Peak> {
         let closed = if mutant!("slot_left_open") { u64::from(EMPTY) } else { CLOSED };
         let word = self.slot.swap(closed, ordering!(AcqRel, "peak_unacquired" => Release));
         if matches!(low(word), EMPTY | CLOSED_INDEX) {

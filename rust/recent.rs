@@ -129,7 +129,7 @@ mod tests {
         let frame = Frame::new(3000, Confidences::Values(&confidences), Names::Texts(&names)).expect("equal lengths");
         let (aggregator, mut recent) = (Holder::new(), Recent::<(), ()>::default());
         for (model, kept) in [("one", 1), ("other", 1), ("one", 1)] {
-            recent.get(aggregator, model).reduce(&frame, &mut Tally::default());
+            recent.get(aggregator, model).reduce(&frame, false, &mut Tally::default());
             assert_eq!(recent.get(aggregator, model).winners(), 3000);
             recent.shrink();
             assert_eq!(recent.reductions.len(), kept);

@@ -8,11 +8,13 @@
 //! same in the next one. With each name it keeps where the window was found to hold its class, see [`crate::memo`].
 
 use crate::column::Number;
+use crate::counter::FrameCounts;
 use crate::frame::{Confidences, Frame, Names, Spelling};
 use crate::label::Encoding;
 use crate::memo::{Holder, Memo};
 use crate::reject::{Reason, Tally};
 use crate::rows::{RowHasher, equal};
+use crate::statistics::is_probability;
 use std::hint::select_unpredictable;
 
 /// A class of a frame, by its name as the frame spells it, and its best row.
@@ -47,6 +49,11 @@ pub(crate) struct Reduction<M, C> {
     names: Vec<Winner<C>>,
     /// What these take.
     bytes: usize,
+    /// Whether rows are counted, and the counts of each name of the frame; empty if they never were.
+    counting: bool,
+    counts: Vec<FrameCounts>,
+    /// Winners whose counts a window has.
+    counted: usize,
     /// The winners of the frame as places in `names`, in the order in which their classes appear, or of their rows if classes are ids.
     order: Vec<u32>,
     /// Open addressing: one more than a place in `names`, or zero.
@@ -68,6 +75,9 @@ impl<M, C> Default for Reduction<M, C> {
             name: Vec::new(),
             names: Vec::new(),
             bytes: 0,
+            counting: false,
+            counts: Vec::new(),
+            counted: 0,
             order: Vec::new(),
             table: vec![0; SMALLEST_TABLE],
             hinted: Vec::new(),
@@ -128,26 +138,40 @@ impl<M, C> Reduction<M, C> {
         self.order.len()
     }
 
-    /// A winner, counted in the order in which the classes appear, beside what else the window needs.
-    pub(crate) fn winner(&mut self, number: usize) -> (&mut Winner<C>, &mut Vec<u8>) {
-        (&mut self.names[self.order[number] as usize], &mut self.name)
+    /// A winner, counted in the order in which the classes appear, beside what else the window needs: memory for a name, and what was counted of the winner, if
+    /// rows are counted and no window has it yet.
+    pub(crate) fn winner(&mut self, number: usize) -> (&mut Winner<C>, &mut Vec<u8>, Option<&FrameCounts>) {
+        let at = self.order[number] as usize;
+        let counts = if self.counting && number >= self.counted { self.counts.get(at) } else { None };
+        (&mut self.names[at], &mut self.name, counts)
     }
 
-    /// Begins with a frame whose names are spelled like that.
+    /// Notes that a window has what was counted of the winners before this number.
+    pub(crate) const fn set_counted(&mut self, winners: usize) {
+        self.counted = winners;
+    }
+
+    /// Begins with a frame whose names are spelled like that, and whose rows are counted or not.
     #[inline]
-    pub(crate) fn begin(&mut self, spelling: Spelling<'_>) {
+    pub(crate) fn begin(&mut self, spelling: Spelling<'_>, counting: bool) {
+        if counting != self.counting {
+            self.counting = counting;
+            self.counts.clear();
+            self.counts.resize(if counting { self.names.len() } else { 0 }, FrameCounts::new());
+        }
         let encoding = if let Spelling::Text(encoding) = spelling { Some(encoding) } else { None };
         if encoding.is_none() || encoding != self.encoding {
             self.forget();
             self.encoding = encoding;
         }
         self.order.clear();
+        self.counted = 0;
         self.frame += 1;
     }
 
     /// Reduces a frame to its winners and counts the rows that cannot be used.
-    pub(crate) fn reduce(&mut self, frame: &Frame<'_>, tally: &mut Tally) {
-        self.begin(frame.names.spelling());
+    pub(crate) fn reduce(&mut self, frame: &Frame<'_>, counting: bool, tally: &mut Tally) {
+        self.begin(frame.names.spelling(), counting);
         // What model blocks make, for the usual lengths of names: the compiler knows the width and hashes and compares a row without loops.
         macro_rules! contiguous {
             ($($characters:literal)*) => {
@@ -158,7 +182,11 @@ impl<M, C> Reduction<M, C> {
                     match column.width() / 4 {
                         $($characters => {
                             if let Some(names) = column.as_arrays() {
-                                return self.reduce_arrays::<{ 4 * $characters }>(confidences, names, frame.hints, tally);
+                                return if counting {
+                                    self.reduce_arrays::<{ 4 * $characters }, true>(confidences, names, frame.hints, tally)
+                                } else {
+                                    self.reduce_arrays::<{ 4 * $characters }, false>(confidences, names, frame.hints, tally)
+                                };
                             }
                         })*
                         _ => {}
@@ -189,6 +217,7 @@ impl<M, C> Reduction<M, C> {
 
     fn forget(&mut self) {
         self.names.clear();
+        self.counts.clear();
         self.bytes = 0;
         self.table.clear();
         self.table.resize(SMALLEST_TABLE, 0);
@@ -216,19 +245,27 @@ impl<M, C> Reduction<M, C> {
         hint: usize,
         tally: &mut Tally,
     ) {
-        match confidence.and_then(finite).map(|confidence| (confidence, name)) {
-            Ok((confidence, Ok(name))) => self.observe_hinted(row, confidence, name, hint),
-            Ok((confidence, Err(Reason::ClassNameMissing))) => {
+        let (confidence, name) = match (confidence.and_then(finite), name) {
+            (Ok(confidence), Ok(name)) => (confidence, name),
+            (Ok(confidence), Err(Reason::ClassNameMissing)) => {
                 tally.add(Reason::ClassNameMissing, 1);
-                self.observe_hinted(row, confidence, &[], hint);
+                (confidence, &[][..])
             }
-            Ok((_, Err(reason))) | Err(reason) => tally.add(reason, 1),
+            (Ok(_), Err(reason)) | (Err(reason), _) => return tally.add(reason, 1),
+        };
+        if !is_probability(confidence) {
+            tally.add(Reason::ConfidenceOutOfRange, 1);
+        }
+        if self.counting {
+            self.observe_hinted::<true>(row, confidence, name, hint);
+        } else {
+            self.observe_hinted::<false>(row, confidence, name, hint);
         }
     }
 
     // Inlined, all widths would share the registers of one function.
     #[inline(never)]
-    fn reduce_arrays<const WIDTH: usize>(
+    fn reduce_arrays<const WIDTH: usize, const COUNTING: bool>(
         &mut self,
         confidences: &[[u8; 4]],
         names: &[[u8; WIDTH]],
@@ -239,14 +276,17 @@ impl<M, C> Reduction<M, C> {
             self.expect_hints();
         }
         for (row, (&confidence, name)) in confidences.iter().zip(names).enumerate() {
-            let confidence = f32::from_ne_bytes(confidence);
-            if confidence.is_finite() {
-                #[allow(clippy::cast_possible_truncation, reason = "a wrong hint only costs time")]
-                let hint = hints.get(row).map_or(NO_HINT, |&hint| u64::from_ne_bytes(hint) as usize);
-                self.observe_hinted(row, confidence.into(), name, hint);
-            } else if let Err(reason) = finite(confidence.into()) {
-                tally.add(reason, 1);
+            let confidence = f64::from(f32::from_ne_bytes(confidence));
+            if !is_probability(confidence) {
+                if let Err(reason) = finite(confidence) {
+                    tally.add(reason, 1);
+                    continue;
+                }
+                tally.add(Reason::ConfidenceOutOfRange, 1);
             }
+            #[allow(clippy::cast_possible_truncation, reason = "a wrong hint only costs time")]
+            let hint = hints.get(row).map_or(NO_HINT, |&hint| u64::from_ne_bytes(hint) as usize);
+            self.observe_hinted::<COUNTING>(row, confidence, name, hint);
         }
     }
 
@@ -258,14 +298,14 @@ impl<M, C> Reduction<M, C> {
     /// Observes a row whose name most likely is the one that came with the same hint before: comparing is less work than hashing.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "a call takes a quarter of a row's time")]
-    fn observe_hinted(&mut self, row: usize, confidence: f64, name: &[u8], hint: usize) {
+    fn observe_hinted<const COUNTING: bool>(&mut self, row: usize, confidence: f64, name: &[u8], hint: usize) {
         let hinted = self.hinted.get(hint).and_then(|number| number.checked_sub(1));
         if let Some(number) = hinted
             && equal(&self.names[number as usize].name, name)
         {
-            return self.count(number, row, confidence);
+            return self.count::<COUNTING>(number, row, confidence);
         }
-        let number = self.observe(row, confidence, name);
+        let number = self.observe::<COUNTING>(row, confidence, name);
         if let Some(hinted) = self.hinted.get_mut(hint) {
             *hinted = number + 1;
         }
@@ -274,24 +314,36 @@ impl<M, C> Reduction<M, C> {
     /// Observes a row; returns the number of its name.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "a call takes a quarter of a row's time")]
-    fn observe(&mut self, row: usize, confidence: f64, name: &[u8]) -> u32 {
+    fn observe<const COUNTING: bool>(&mut self, row: usize, confidence: f64, name: &[u8]) -> u32 {
         let hash = self.hasher.hash(name);
         let mut at = self.home(hash);
         while let Some(number) = self.table[at].checked_sub(1) {
             if equal(&self.names[number as usize].name, name) {
-                self.count(number, row, confidence);
+                self.count::<COUNTING>(number, row, confidence);
                 return number;
             }
             at = (at + 1) & (self.table.len() - 1);
         }
-        self.add(at, hash, row, confidence, name)
+        let number = self.add(at, hash, row, confidence, name);
+        if COUNTING {
+            self.counts.push(FrameCounts::new());
+            self.counts[number as usize].add(confidence);
+        }
+        number
     }
 
     /// Counts a row for the name of this number.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "a call takes a quarter of a row's time")]
-    fn count(&mut self, number: u32, row: usize, confidence: f64) {
+    fn count<const COUNTING: bool>(&mut self, number: u32, row: usize, confidence: f64) {
         let winner = &mut self.names[number as usize];
+        if COUNTING {
+            let counts = &mut self.counts[number as usize];
+            if winner.frame != self.frame {
+                *counts = FrameCounts::new();
+            }
+            counts.add(confidence);
+        }
         if winner.frame != self.frame {
             self.order.push(number);
             winner.begin(self.frame, row, confidence);
@@ -384,7 +436,7 @@ mod tests {
     fn winners(reduction: &mut Reduction<(), ()>) -> Vec<(usize, usize, usize, f64)> {
         let all = 0..reduction.winners();
         let winner = |number| {
-            let (winner, _) = reduction.winner(number);
+            let (winner, ..) = reduction.winner(number);
             (winner.first, winner.row, winner.rows, winner.confidence)
         };
         all.map(winner).collect()
@@ -399,7 +451,7 @@ mod tests {
         let names = Names::Rows { column: Column::from_bytes(&names, 12), encoding: Encoding::Native };
         let frame = Frame::new(5, confidences, names).expect("columns of one length");
         let (mut reduction, mut tally) = (Reduction::<(), ()>::default(), Tally::default());
-        reduction.reduce(&frame, &mut tally);
+        reduction.reduce(&frame, false, &mut tally);
         let found = winners(&mut reduction);
         assert_eq!(found, [(0, 2, 3, 0.75), (1, 1, 1, 0.25)]);
     }
@@ -412,7 +464,7 @@ mod tests {
         let names = Names::Rows { column: Column::from_bytes(&names, 48), encoding: Encoding::Native };
         let frame = Frame::new(refs.len(), Confidences::Missing, names).expect("columns of one length");
         let mut reduction = Reduction::<(), ()>::default();
-        reduction.reduce(&frame, &mut Tally::default());
+        reduction.reduce(&frame, false, &mut Tally::default());
         let winners = winners(&mut reduction);
         assert_eq!(winners.len(), 2_500);
         assert!(winners.iter().enumerate().all(|(at, &(first, _, rows, _))| first == at && rows == 2));

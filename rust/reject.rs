@@ -39,6 +39,8 @@ reasons! {
         "a confidence is NaN; the row is skipped: check the model's output",
     ConfidenceInfinite "confidence_infinite"
         "a confidence is infinite; the row is skipped: check the model's output",
+    ConfidenceOutOfRange "confidence_out_of_range"
+        "a confidence is below 0 or above 1; it is reported as it is: check the model's output",
     ConfidenceNotNumber "confidence_not_a_number"
         "a confidence is not a real number; the row is skipped: pass floats",
     ClassNameNotText "class_name_not_text"
@@ -57,6 +59,8 @@ reasons! {
         "the window holds as many models as PEAKHOLD_MAX_CLASSES allows; frames of further models are skipped: check model_id",
     TooMuchText "too_much_text"
         "the names and ids of the window's classes take 64 MiB; rows of further classes are skipped, and further inference ids and prediction types read as \"\": pass labels as class names, or report more often",
+    StatisticsTooLarge "statistics_too_large"
+        "the statistics of all windows take 64 MiB; further classes have peaks and no statistics: pass labels as class names, or report more often",
     ColumnLengthsDiffer "column_lengths_differ"
         "the columns of a prediction differ in length; the frame is skipped: every column needs one row per detection",
     ColumnShape "column_shape"
@@ -90,6 +94,12 @@ impl Tally {
         self.counts[reason as usize] = self.counts[reason as usize].saturating_add(rows);
         self.any = true;
     }
+
+    /// Whether nothing was counted.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        !self.any
+    }
 }
 
 /// Cumulative counts by reason.
@@ -121,6 +131,11 @@ impl Rejections {
                 first(reason);
             }
         }
+    }
+
+    /// Raises a count to this one if it is less; returns what it was.
+    pub fn raise(&self, reason: Reason, rows: u64) -> u64 {
+        self.counts[reason as usize].fetch_max(rows, Ordering::Relaxed)
     }
 
     /// The reasons counted so far, with their counts.

@@ -11,13 +11,15 @@
 use crate::cells::Peak;
 use crate::memory;
 use crate::mutants::mutant;
+use crate::statistics::{ClassStatistics, PartId, Statistics};
 use serde::{Deserialize, Serialize};
 use std::cmp::{Ordering, Reverse};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
-/// Version of [`Snapshot::encode`]'s layout, its first byte.
-const ENCODING: u8 = 1;
+/// Versions of [`Snapshot::encode`]'s layout, its first byte: of peaks alone, and of peaks and statistics.
+const PEAKS: u8 = 1;
+const STATISTICS: u8 = 2;
 
 /// A peak, its entry in a tree that is two thirds full, and the heads of three blocks of the allocator.
 const PER_PEAK: usize = (size_of::<ClassPeak>() + size_of::<String>()) * 3 / 2 + 48;
@@ -88,18 +90,21 @@ pub struct Representative<'a> {
     pub peak: &'a ClassPeak,
 }
 
-impl Representative<'_> {
-    fn write_json(&self, json: &mut Vec<u8>) {
-        let Self { model_id, class_name, peak } = *self;
-        let line = Line {
+impl<'a> Representative<'a> {
+    fn line(self) -> Line<'a> {
+        let Self { model_id, class_name, peak } = self;
+        Line {
             model_id,
             class_name,
             confidence: peak.confidence,
             inference_id: &peak.inference_id,
             model_type: &peak.prediction_type,
-        };
+        }
+    }
+
+    fn write_json(self, json: &mut Vec<u8>) {
         // Writing to memory cannot fail, and every field is text or a finite number.
-        let _ = serde_json::to_writer(json, &line);
+        let _ = serde_json::to_writer(json, &self.line());
     }
 }
 
@@ -111,6 +116,26 @@ struct Line<'a> {
     confidence: f64,
     inference_id: &'a str,
     model_type: &'a str,
+}
+
+/// The peaks and the statistics of a window as a monitor of our own takes them.
+#[derive(Serialize)]
+struct WindowJson<'a> {
+    peaks: Vec<Line<'a>>,
+    parts: Vec<PartJson<'a>>,
+}
+
+/// What one window of one process adds to a monitor's sums.
+#[derive(Serialize)]
+struct PartJson<'a> {
+    id: String,
+    /// Number of the line that the message begins with: of one part several messages may come.
+    piece: usize,
+    is_partial: bool,
+    frames: u64,
+    without: u64,
+    rejected: BTreeMap<&'a str, u64>,
+    models: BTreeMap<&'a str, BTreeMap<&'a str, &'a ClassStatistics>>,
 }
 
 /// Bytes that are no encoded snapshot.
@@ -127,7 +152,10 @@ impl std::fmt::Display for DecodeError {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::UnknownVersion(Some(version)) => {
-                write!(formatter, "snapshot layout {version} is not known, only {ENCODING}: upgrade peakhold")
+                write!(
+                    formatter,
+                    "snapshot layout {version} is not known, only {PEAKS} and {STATISTICS}: upgrade peakhold"
+                )
             }
             Self::UnknownVersion(None) => formatter.write_str("no bytes: a snapshot has at least a version"),
             Self::Malformed => formatter.write_str("the bytes are damaged, or no encoded snapshot"),
@@ -137,11 +165,14 @@ impl std::fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-/// Peaks by model id and class name.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// Peaks by model id and class name, and the statistics of each window that is in it.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
-    models: BTreeMap<String, BTreeMap<String, ClassPeak>>,
+    models: Models,
+    parts: BTreeMap<PartId, Statistics>,
 }
+
+type Models = BTreeMap<String, BTreeMap<String, ClassPeak>>;
 
 impl Drop for Snapshot {
     fn drop(&mut self) {
@@ -173,6 +204,43 @@ impl Snapshot {
                 self.insert(&model_id, class_name, peak);
             }
         }
+        for (id, statistics) in std::mem::take(&mut other.parts) {
+            self.insert_part(id, statistics);
+        }
+    }
+
+    /// Adds the statistics of a window, unless they are there and as complete.
+    pub fn insert_part(&mut self, id: PartId, statistics: Statistics) {
+        match self.parts.get_mut(&id) {
+            Some(held) if held.rank() < statistics.rank() => *held = statistics,
+            Some(_) => {}
+            None => drop(self.parts.insert(id, statistics)),
+        }
+    }
+
+    /// The statistics of each window that is in it, if statistics were wanted.
+    #[must_use]
+    pub const fn parts(&self) -> &BTreeMap<PartId, Statistics> {
+        &self.parts
+    }
+
+    /// Likewise, to be completed.
+    pub const fn parts_mut(&mut self) -> &mut BTreeMap<PartId, Statistics> {
+        &mut self.parts
+    }
+
+    /// The statistics of all windows that are in it, added up.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        let mut total = Statistics::default();
+        self.parts.values().for_each(|part| total.add(part));
+        total
+    }
+
+    /// The same without peaks.
+    #[must_use]
+    pub fn without_peaks(&self) -> Self {
+        Self { models: Models::default(), parts: self.parts.clone() }
     }
 
     /// The number of classes, counted per model.
@@ -186,7 +254,8 @@ impl Snapshot {
     pub fn bytes(&self) -> usize {
         let texts =
             |(name, peak): (&String, &ClassPeak)| name.len() + peak.inference_id.len() + peak.prediction_type.len();
-        self.models.values().flatten().map(|class| PER_PEAK + texts(class)).sum()
+        let peaks: usize = self.models.values().flatten().map(|class| PER_PEAK + texts(class)).sum();
+        peaks + self.parts.values().map(Statistics::bytes).sum::<usize>()
     }
 
     /// The memory that so many peaks are expected to take.
@@ -247,6 +316,57 @@ impl Snapshot {
         json
     }
 
+    /// What a monitor of our own gets of these lines of the report, as members of a JSON object: the peak of each class by model, and the statistics of each window that is in it.
+    ///
+    /// Numbers of frames and of what was rejected, and statistics of classes that have no peak, go with the first line.
+    #[must_use]
+    pub fn window_json(&self, lines: Range<usize>) -> Vec<u8> {
+        let report = self.report();
+        let chosen: HashSet<&str> =
+            report.get(lines.clone()).unwrap_or_default().iter().map(|line| line.class_name).collect();
+        let known: HashSet<&str> = report.iter().map(|line| line.class_name).collect();
+        let is_first = lines.start == 0;
+        let goes = |class_name: &str| chosen.contains(class_name) || (is_first && !known.contains(class_name));
+        let peaks = self.models.iter().flat_map(|(model_id, classes)| {
+            let line = |(class_name, peak)| Representative { model_id, class_name, peak }.line();
+            let chosen = &chosen;
+            classes
+                .iter()
+                .filter(move |&(name, _)| chosen.contains(name.as_str()))
+                .map(|(name, peak)| (name.as_str(), peak))
+                .map(line)
+        });
+        let parts = self.parts.iter().map(|(id, part)| {
+            let models = part.models.iter().map(|(model_id, classes)| {
+                let classes: BTreeMap<&str, &ClassStatistics> = classes
+                    .iter()
+                    .filter(|&(name, _)| goes(name))
+                    .map(|(name, statistics)| (name.as_str(), statistics))
+                    .collect();
+                (model_id.as_str(), classes)
+            });
+            PartJson {
+                id: id.to_string(),
+                piece: lines.start,
+                is_partial: part.is_partial,
+                frames: if is_first { part.frames } else { 0 },
+                without: if is_first { part.without } else { 0 },
+                rejected: if is_first {
+                    part.rejected.iter().map(|(reason, &rows)| (reason.as_str(), rows)).collect()
+                } else {
+                    BTreeMap::new()
+                },
+                models: models.filter(|(_, classes)| !classes.is_empty()).collect(),
+            }
+        });
+        let members = WindowJson { peaks: peaks.collect(), parts: parts.collect() };
+        // Writing to memory cannot fail, and every field is text or a finite number.
+        let mut json = serde_json::to_vec(&members).unwrap_or_default();
+        json.pop();
+        json.drain(..1.min(json.len()));
+        json
+    }
+
     /// The numbers at which the report is to be divided so that each part takes at most `limit` bytes as JSON, both ends included.
     ///
     /// A line that is longer than that is a part by itself.
@@ -270,9 +390,12 @@ impl Snapshot {
     /// The snapshot as bytes, for [`Snapshot::decode`] of this and later versions.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let bytes = vec![ENCODING];
         // Writing to memory cannot fail, and every type here has an encoding.
-        postcard::to_extend(self, bytes).unwrap_or_default()
+        if self.parts.is_empty() {
+            postcard::to_extend(&self.models, vec![PEAKS]).unwrap_or_default()
+        } else {
+            postcard::to_extend(&(&self.models, &self.parts), vec![STATISTICS]).unwrap_or_default()
+        }
     }
 
     /// Reads what `encode` has written.
@@ -281,10 +404,13 @@ impl Snapshot {
     /// If the bytes are anything else, or hold a confidence that is not finite.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let (&version, rest) = bytes.split_first().ok_or(DecodeError::UnknownVersion(None))?;
-        if version != ENCODING {
-            return Err(DecodeError::UnknownVersion(Some(version)));
-        }
-        let (snapshot, rest): (Self, _) = postcard::take_from_bytes(rest).map_err(|_| DecodeError::Malformed)?;
+        let read = match version {
+            PEAKS => postcard::take_from_bytes(rest).map(|(models, rest)| (models, BTreeMap::new(), rest)),
+            STATISTICS => postcard::take_from_bytes(rest).map(|((models, parts), rest)| (models, parts, rest)),
+            unknown => return Err(DecodeError::UnknownVersion(Some(unknown))),
+        };
+        let (models, parts, rest): (Models, _, _) = read.map_err(|_| DecodeError::Malformed)?;
+        let snapshot = Self { models, parts };
         let mut peaks = snapshot.models.values().flat_map(BTreeMap::values);
         if rest.is_empty() && peaks.all(|peak| peak.confidence.is_finite() || mutant!("misread_confidence")) {
             Ok(snapshot)

@@ -27,7 +27,7 @@ pub(crate) use loom::sync::atomic::{AtomicIsize, AtomicU32, AtomicU64, AtomicUsi
 
 /// Atomics that the model checker does not see: for statics, which outlive its executions, and numbers that only have to differ.
 pub(crate) mod unmodelled {
-    pub(crate) use std::sync::atomic::AtomicU64;
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64};
 }
 
 /// Plain memory whose owner is decided by an atomic elsewhere.

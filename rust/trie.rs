@@ -203,27 +203,38 @@ impl<T> Trie<T> {
     }
 
     /// Closes every place and calls `visit` with every value that was added before.
-    pub(crate) fn close(&self, mut visit: impl FnMut(&[u8], &T)) {
+    pub(crate) fn close(&self, visit: impl FnMut(&[u8], &T)) {
+        let close = |place: &AtomicPtr<u8>| {
+            let mut word = place.load(Ordering::Relaxed);
+            loop {
+                let closed = word.map_addr(|address| address | CLOSED);
+                match place.compare_exchange(
+                    word,
+                    closed,
+                    ordering!(AcqRel, "closing_unacquired" => Release),
+                    Ordering::Relaxed,
+                ) {
+                    Ok(_) => return word,
+                    Err(actual) => word = actual,
+                }
+            }
+        };
+        self.walk(close, visit);
+    }
+
+    /// Calls `visit` with every value; one that is added meanwhile may be missed.
+    pub(crate) fn visit(&self, visit: impl FnMut(&[u8], &T)) {
+        self.walk(|place| place.load(Ordering::Acquire), visit);
+    }
+
+    fn walk(&self, read: impl Fn(&AtomicPtr<u8>) -> *mut u8, mut visit: impl FnMut(&[u8], &T)) {
         let mut branches = vec![&self.root];
         while let Some(branch) = branches.pop() {
             for place in &branch.places {
-                let mut word = place.load(Ordering::Relaxed);
-                loop {
-                    let closed = word.map_addr(|address| address | CLOSED);
-                    match place.compare_exchange(
-                        word,
-                        closed,
-                        ordering!(AcqRel, "closing_unacquired" => Release),
-                        Ordering::Relaxed,
-                    ) {
-                        Ok(_) => break,
-                        Err(actual) => word = actual,
-                    }
-                }
-                match untagged::<T>(word) {
+                match untagged::<T>(read(place)) {
                     Place::Empty => {}
                     Place::Leaf(leaf) => {
-                        // SAFETY: leaves live as long as `self`; the exchange above acquired it.
+                        // SAFETY: leaves live as long as `self`; reading the place acquired it.
                         let leaf = unsafe { &*leaf };
                         visit(&leaf.key, &leaf.value);
                     }

@@ -7,6 +7,8 @@
 //! # Limitations
 //! * A place is reserved before a class is added. While observers compete for the last places of a window, one may be refused although
 //!   its class has, or would have had, a place; it is counted like any other excess.
+//! * Statistics of a class are added before its peak is raised, and a drain closes the peak first. If it comes in between, the detections count in this window, and
+//!   the peak, which the observer takes along, is in the next one.
 //! * An observer lowers `first` before it raises the peak. If the drain closes the slot in between, the observation itself goes to the
 //!   next window, and the place of its class in this window's order may still stem from it.
 //!
@@ -16,7 +18,8 @@
 
 #![allow(unsafe_code)]
 
-use crate::cells::{Cells, Peak};
+use crate::cells::{Cells, Keyed, Peak};
+use crate::counter::{Added, Counter, FrameCounts, Frames, Numbers};
 use crate::frame::Spelling;
 use crate::journal::{Highs, Journaled, Record, WindowJournal};
 use crate::label;
@@ -24,9 +27,12 @@ use crate::memo::Holder;
 use crate::peak::{PeakSlot, Raised};
 use crate::reduction::{Reduction, Winner};
 use crate::reject::{Reason, Tally};
+use crate::seed::Fast;
 use crate::snapshot::{ClassPeak, Place, Snapshot};
+use crate::statistics::{PartId, Room, Statistics};
 use crate::sync::{AtomicU64, Ordering};
 use crate::trie::{Closed, Trie, hash};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Bytes of text that a window holds, but for what observers add that find it full at the same moment.
@@ -46,6 +52,7 @@ pub(crate) struct Class {
     /// Arrival ordinal of the first detection seen.
     first: AtomicU64,
     peak: PeakSlot,
+    counter: Counter,
     journaled: Journaled,
 }
 
@@ -110,9 +117,56 @@ pub(crate) struct Window {
     class_count: AtomicU64,
     /// Bytes of names and of the texts of peaks.
     text: AtomicU64,
-    cells: Cells,
+    cells: Cells<Keyed>,
+    counted: Option<Box<Counted>>,
     journal: Option<Arc<WindowJournal>>,
 }
+
+/// What a window has for its statistics.
+struct Counted {
+    frames: Frames,
+    cells: Cells<Numbers>,
+    room: Room,
+}
+
+/// What the winners of a frame share while they are counted.
+struct Seen {
+    /// A cell that is nobody else's.
+    spare: Option<u32>,
+    /// The classes of the frame, if several winners may be of one.
+    classes: Option<HashSet<*const Class, Fast>>,
+}
+
+impl Seen {
+    fn of(spelling: &Spelling<'_>) -> Self {
+        // Class ids may share a name.
+        let classes = matches!(spelling, Spelling::Ids { .. }).then(HashSet::default);
+        Self { spare: None, classes }
+    }
+}
+
+impl Counted {
+    fn add(
+        &self,
+        class: &Class,
+        counts: &FrameCounts,
+        rows: usize,
+        seen: &mut Seen,
+        tally: &mut Tally,
+    ) -> Result<(), Refusal> {
+        let is_first = seen.classes.as_mut().is_none_or(|classes| classes.insert(class));
+        let admit = || self.room.take(PER_CLASS);
+        match class.counter.add(&self.cells, &mut seen.spare, (counts, rows, is_first), admit) {
+            Added::Closed => return Err(Refusal::Closed),
+            Added::Refused => tally.add(Reason::StatisticsTooLarge, 1),
+            Added::Yes | Added::No => {}
+        }
+        Ok(())
+    }
+}
+
+/// Bytes that the statistics of a class take in an open window, and then in a snapshot, estimated.
+const PER_CLASS: usize = 700;
 
 impl Drop for Window {
     fn drop(&mut self) {
@@ -124,7 +178,8 @@ impl Drop for Window {
 }
 
 impl Window {
-    pub(crate) fn new(sequence: u64, limit: u64, journal: Option<Arc<WindowJournal>>) -> Self {
+    pub(crate) fn new(sequence: u64, limit: u64, statistics: bool, journal: Option<Arc<WindowJournal>>) -> Self {
+        let counted = || Box::new(Counted { frames: Frames::new(), cells: Cells::new(), room: Room::default() });
         Self {
             number: Holder::new(),
             sequence,
@@ -135,12 +190,26 @@ impl Window {
             class_count: AtomicU64::new(0),
             text: AtomicU64::new(0),
             cells: Cells::new(),
+            counted: statistics.then(counted),
             journal,
         }
     }
 
+    /// Counts a frame, if frames are counted.
+    ///
+    /// # Errors
+    /// If the window was drained meanwhile: the frame is the current one's.
+    #[inline]
+    pub(crate) fn count_frame(&self) -> Result<(), Closed> {
+        if self.counted.as_ref().is_none_or(|counted| counted.frames.add()) { Ok(()) } else { Err(Closed) }
+    }
+
     pub(crate) fn journal(&self) -> Option<&Arc<WindowJournal>> {
         self.journal.as_ref()
+    }
+
+    pub(crate) const fn has_statistics(&self) -> bool {
+        self.counted.is_some()
     }
 
     /// Classes that have a place, counted per model.
@@ -174,26 +243,63 @@ impl Window {
         let arrival = Arrival { spelling, before };
         let mut highs = Highs::new(self.journal.as_deref(), model.ordinal, model_id, unwritten);
         let mut closed = None;
+        let mut seen = Seen::of(spelling);
         while *next < reduction.winners() {
-            let (winner, name) = reduction.winner(*next);
+            let (winner, name, counts) = reduction.winner(*next);
             // SAFETY: classes stay where they are as long as their model lives.
-            let known = unsafe { winner.class.get(model.number) };
+            let mut known = unsafe { winner.class.get(model.number) };
+            let mut outcome = Ok(());
+            let mut is_counted = false;
+            if let (Some(counted), Some(counts)) = (&self.counted, counts) {
+                outcome = self.find(model, known, arrival, winner, name).and_then(|class| {
+                    known = Some(class);
+                    counted.add(class, counts, winner.rows, &mut seen, tally)
+                });
+                is_counted = outcome.is_ok();
+            }
             // Most winners raise nothing in a class that the thread found for its last frame of the model.
-            if known.is_some_and(|class| class.has(winner, before, &highs)) {
-                taken += winner.rows;
-            } else {
-                match self.take(model, known, arrival, winner, name, (texts, tally, &mut highs)) {
-                    Ok(()) => taken += winner.rows,
-                    Err(Refusal::Rejected(reason)) => tally.add(reason, u32::try_from(winner.rows).unwrap_or(u32::MAX)),
-                    Err(Refusal::Closed) => {
-                        closed = Some(Closed);
-                        break;
-                    }
+            if outcome.is_ok() && !known.is_some_and(|class| class.has(winner, before, &highs)) {
+                outcome = self.take(model, known, arrival, winner, name, (texts, tally, &mut highs));
+            }
+            let rows = winner.rows;
+            if is_counted {
+                reduction.set_counted(*next + 1);
+            }
+            match outcome {
+                Ok(()) => taken += rows,
+                Err(Refusal::Rejected(reason)) => tally.add(reason, u32::try_from(rows).unwrap_or(u32::MAX)),
+                Err(Refusal::Closed) => {
+                    closed = Some(Closed);
+                    break;
                 }
             }
             *next += 1;
         }
+        if let (Some(counted), Some(spare)) = (&self.counted, seen.spare) {
+            counted.cells.release(spare);
+        }
         closed.map_or(Ok(taken), |closed| Err((closed, taken)))
+    }
+
+    /// The class of a winner, which is made if it is new.
+    fn find<'a>(
+        &'a self,
+        model: &'a Model,
+        known: Option<&'a Class>,
+        arrival: Arrival<'_>,
+        winner: &mut Winner<Class>,
+        name: &mut Vec<u8>,
+    ) -> Result<&'a Class, Refusal> {
+        if let Some(class) = known {
+            return Ok(class);
+        }
+        let name = match arrival.spelling.name(&winner.name, name) {
+            Err(Reason::ClassNameMissing) => &[],
+            name => name.map_err(Refusal::Rejected)?,
+        };
+        let class = self.class(model, name, arrival.before + winner.first as u64)?;
+        winner.class.set(model.number, class);
+        Ok(class)
     }
 
     /// Takes a winner in whose class is not known, or which most likely raises it.
@@ -207,17 +313,7 @@ impl Window {
         name: &mut Vec<u8>,
         (texts, tally, highs): (&mut impl Texts, &mut Tally, &mut Highs<'_>),
     ) -> Result<(), Refusal> {
-        let class = if let Some(class) = known {
-            class
-        } else {
-            let name = match arrival.spelling.name(&winner.name, name) {
-                Err(Reason::ClassNameMissing) => &[],
-                name => name.map_err(Refusal::Rejected)?,
-            };
-            let class = self.class(model, name, arrival.before + winner.first as u64)?;
-            winner.class.set(model.number, class);
-            class
-        };
+        let class = self.find(model, known, arrival, winner, name)?;
         if class.has(winner, arrival.before, highs) {
             return Ok(());
         }
@@ -311,13 +407,19 @@ impl Window {
             Limit { held: &self.class_count, most: self.limit, text: &self.text, excess: Reason::TooManyClasses };
         find_or_add(&model.classes, name, &limit, || {
             label::validate(name)?;
-            Ok(Class { first: AtomicU64::new(first), peak: PeakSlot::new(), journaled: Journaled::new() })
+            Ok(Class {
+                first: AtomicU64::new(first),
+                peak: PeakSlot::new(),
+                counter: Counter::new(),
+                journaled: Journaled::new(),
+            })
         })
     }
 
-    /// Closes the window and takes its peaks.
+    /// Closes the window and takes its peaks and statistics.
     pub(crate) fn close(&self) -> Snapshot {
         let mut snapshot = Snapshot::default();
+        let mut statistics = Statistics::default();
         self.models.close(|model_id, model| {
             let place = |arrival| Place { window: self.sequence, model: model.ordinal, arrival };
             let model_id = String::from_utf8_lossy(model_id);
@@ -327,9 +429,36 @@ impl Window {
                     let at = place(peak.arrival);
                     snapshot.insert(&model_id, label::text(name), ClassPeak::new(first, at, peak));
                 }
+                if let Some(counted) = &self.counted {
+                    match class.counter.take(&counted.cells) {
+                        Ok(Some(class)) => statistics.insert(&model_id, label::text(name), &class),
+                        Ok(None) => {}
+                        Err(()) => statistics.without += 1,
+                    }
+                }
             });
         });
+        if let Some(counted) = &self.counted {
+            statistics.frames = counted.frames.take();
+            snapshot.insert_part(PartId::new(self.number.get()), statistics);
+        }
         snapshot
+    }
+
+    /// The statistics so far, with what is still to come missing.
+    pub(crate) fn statistics(&self) -> Option<(PartId, Statistics)> {
+        let counted = self.counted.as_ref()?;
+        let mut statistics = Statistics::default();
+        (statistics.frames, statistics.is_partial) = (counted.frames.read(), true);
+        self.models.visit(|model_id, model| {
+            let model_id = String::from_utf8_lossy(model_id);
+            model.classes.visit(|name, class| {
+                if let Some(class) = class.counter.read(&counted.cells) {
+                    statistics.insert(&model_id, label::text(name), &class);
+                }
+            });
+        });
+        Some((PartId::new(self.number.get()), statistics))
     }
 }
 

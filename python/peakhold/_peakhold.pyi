@@ -33,6 +33,53 @@ class ReportLine(TypedDict):
     inference_id: str
     model_type: str
 
+@type_check_only
+class ClassStatistics(TypedDict):
+    """How many detections of a class there were, and with what confidences.
+
+    Attributes:
+        frames: Frames that had the class.
+        detections: Detections taken.
+        out_of_range: Of these, such whose confidence is outside of [0, 1].
+        confidence_sum: Sum of the confidences within [0, 1], each rounded to a multiple
+            of 2**-32; exact in whatever order and from however many threads they came.
+        confidence_min: The least confidence within [0, 1]; None if there is none.
+        histogram: Detections in 20 bins of equal width; that of a confidence is
+            `min(19, floor(confidence * 20))` in 64-bit floating point, and the outer
+            ones have what is outside of [0, 1], too.
+    """
+
+    frames: int
+    detections: int
+    out_of_range: int
+    confidence_sum: float
+    confidence_min: float | None
+    histogram: list[int]
+
+@type_check_only
+class _CountedLine(ReportLine, ClassStatistics):
+    """A line of a report with the statistics of its class, over all models."""
+
+@type_check_only
+class Statistics(TypedDict):
+    """The statistics of one window, or of several.
+
+    Attributes:
+        frames: Frames observed, those without a detection included.
+        is_partial: Whether the last observations are missing: the window is open, or
+            its process was killed.
+        without: Classes that have none, for want of room.
+        rejected: What was skipped or incomplete, by reason, see
+            `PeakAggregator.rejected`.
+        models: By model id and class name.
+    """
+
+    frames: int
+    is_partial: bool
+    without: int
+    rejected: dict[str, int]
+    models: dict[str, dict[str, ClassStatistics]]
+
 @final
 class PeakAggregator:
     """Keep the most confident detection of every class until it is drained.
@@ -53,6 +100,10 @@ class PeakAggregator:
         journal: Where the windows are written down; several aggregators may share it.
         about: Stands there with each window, for whoever recovers it; nothing by
             default.
+        statistics: Whether windows also count frames and detections, see `statistics`.
+            It takes some 200 bytes for each class and model, at most 64 MiB in a
+            process: classes beyond that have peaks only, and are counted in `rejected`.
+        name: What the log calls the aggregator.
 
     Raises:
         ValueError: If `PEAKHOLD_MAX_CLASSES` is not a whole number of at least 1.
@@ -63,6 +114,8 @@ class PeakAggregator:
         *,
         journal: Journal | None = None,
         about: bytes = ...,
+        statistics: bool = False,
+        name: str = "",
     ) -> PeakAggregator: ...
     def observe(self, predictions: Any, model_id: str) -> int:
         """Take one frame of a model.
@@ -84,7 +137,8 @@ class PeakAggregator:
         What cannot be used is skipped and counted in `rejected`; the first of each kind
         is logged as a warning. A running stream never raises for what is in a frame. A
         missing class name, inference id or prediction type reads as `""` and is counted
-        there too, but the row is taken. (Ids and types are only read for new peaks.)
+        there too, but the row is taken. (Ids and types are only read for new peaks.) A
+        confidence outside of [0, 1] is taken as it is, and counted.
 
         Args:
             predictions: An `sv.Detections` (anything with its `confidence` and
@@ -101,7 +155,7 @@ class PeakAggregator:
             TypeError: If `model_id` is not a str.
         """
 
-    def drain(self) -> list[ReportLine]:
+    def drain(self) -> list[_CountedLine]:
         """Close the window, begin a new one, and return the closed one's report.
 
         Its journal, if it has one, is removed.
@@ -111,7 +165,8 @@ class PeakAggregator:
             prediction type of the detection. Models stand in the order in which the
             window first saw them, and within a model its classes in the order of their
             first detection; a class stands where it first appears in that walk, and
-            among equal confidences the first in that walk wins.
+            among equal confidences the first in that walk wins. With statistics, those
+            of the class in all models are in its line, and only then.
         """
 
     def snapshot(self) -> WindowSnapshot:
@@ -130,6 +185,19 @@ class PeakAggregator:
         """
 
     @property
+    def has_statistics(self) -> bool:
+        """Whether windows that begin from now on have statistics; may be set.
+
+        The first one with statistics may lack frames that other threads are observing
+        while this is set.
+        """
+
+    @has_statistics.setter
+    def has_statistics(self, statistics: bool, /) -> None: ...
+    def statistics(self) -> Statistics | None:
+        """Return the statistics of the open window so far; None if it has none."""
+
+    @property
     def peaks(self) -> int:
         """Classes in the open window, counted per model; 0 if nothing was taken."""
 
@@ -139,8 +207,13 @@ class PeakAggregator:
 
         Rows, or frames where a whole one is skipped. The reasons `class_name_missing`,
         `inference_id_invalid` and `prediction_type_invalid` count rows that were taken,
-        with `""` for what is missing or unusable.
+        with `""` for what is missing or unusable, `confidence_out_of_range` rows that
+        were taken as they are, and `statistics_too_large` classes.
         """
+
+    @property
+    def rejected_by_model(self) -> dict[str, dict[str, int]]:
+        """Likewise, by model and reason, of the first 16 models that had any."""
 
 @final
 class WindowSnapshot:
@@ -166,10 +239,30 @@ class WindowSnapshot:
 
         The greater confidence wins, and among equals the smaller place (window
         sequence, model ordinal, arrival ordinal); a class keeps the smaller place of
-        first sight.
+        first sight. The statistics of a window are added once, however often it is
+        merged.
         """
 
-    def report(self) -> list[ReportLine]:
+    @property
+    def parts(self) -> dict[str, Statistics]:
+        """The statistics of each window in it, by an id that no other window has."""
+
+    def statistics(self) -> Statistics | None:
+        """Return those of all of them, added up; None if it has none."""
+
+    def window_json(self, first: int, last: int, /) -> bytes:
+        """Return what a peakhold monitor gets of lines of `report`.
+
+        Args:
+            first: Number of the first line.
+            last: Number of the line after the last one.
+
+        Returns:
+            Members of a JSON object, `"peaks"` and `"parts"`, UTF-8; `docs/monitor.md`
+            describes them.
+        """
+
+    def report(self) -> list[_CountedLine]:
         """Return one line per class, in the order of `PeakAggregator.drain`."""
 
     def report_json(self, first: int, last: int, /) -> bytes:
@@ -208,7 +301,7 @@ class WindowSnapshot:
         """
 
     def without_peaks(self) -> WindowSnapshot:
-        """Return one with the journal of this one, and nothing else."""
+        """Return one with journal and statistics of this one, and nothing else."""
 
     @property
     def journal(self) -> WindowJournal | None:

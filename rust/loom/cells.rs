@@ -1,12 +1,12 @@
 //! Cells have one owner at a time.
 
 use super::check;
-use crate::cells::Cells;
+use crate::cells::{Cells, Keyed};
 use loom::thread::spawn;
 use std::sync::Arc;
 
 /// Writes a cell's peak, as only its owner may.
-fn own(cells: &Cells, index: u32, value: u64) {
+fn own(cells: &Cells<Keyed>, index: u32, value: u64) {
     // SAFETY: the caller took the cell; the checker fails the model if another owner touches it.
     cells.get(index).peak.with_mut(|peak| unsafe { (*peak).arrival = value });
 }
@@ -14,7 +14,7 @@ fn own(cells: &Cells, index: u32, value: u64) {
 #[test]
 fn a_recycled_cell_has_one_owner() {
     check(["tag_unchanged"], || {
-        let cells = Arc::new(Cells::new());
+        let cells = Arc::new(Cells::<Keyed>::new());
         let (first, second) = (cells.take(), cells.take());
         cells.release(first);
         cells.release(second);
@@ -39,8 +39,8 @@ fn a_recycled_cell_has_one_owner() {
 #[test]
 fn three_owners_take_turns() {
     check(["cell_unreleased", "cell_unacquired"], || {
-        let cells = Arc::new(Cells::new());
-        let turn = |cells: &Cells, value| {
+        let cells = Arc::new(Cells::<Keyed>::new());
+        let turn = |cells: &Cells<Keyed>, value| {
             let index = cells.take();
             own(cells, index, value);
             cells.release(index);
@@ -58,7 +58,7 @@ fn three_owners_take_turns() {
 #[test]
 fn a_chunk_is_installed_once() {
     check(["chunk_unreleased", "chunk_unacquired", "lost_chunk_kept"], || {
-        let cells = Arc::new(Cells::new());
+        let cells = Arc::new(Cells::<Keyed>::new());
         let others = [1, 2].map(|value| {
             let cells = cells.clone();
             spawn(move || {

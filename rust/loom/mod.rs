@@ -11,6 +11,7 @@
 #![allow(unsafe_code)]
 
 mod cells;
+mod counter;
 mod peak;
 mod rotation;
 mod trie;

@@ -1,14 +1,14 @@
 //! One class's maximum: observers, ties, drains.
 
 use super::check;
-use crate::cells::{Cells, Peak};
+use crate::cells::{Cells, Keyed, Peak};
 use crate::peak::{PeakSlot, Raised};
 use loom::thread::spawn;
 use std::sync::Arc;
 
 /// A slot and the cells of its window.
 struct Class {
-    cells: Cells,
+    cells: Cells<Keyed>,
     slot: PeakSlot,
 }
 

@@ -1,12 +1,14 @@
 //! `peakhold.PeakAggregator`.
 
 use super::journal::Journal;
-use super::snapshot::{WindowSnapshot, detached_if_large, report};
-use super::{classification, detections, items, tensors, texts, warnings};
-use crate::{Aggregator, Confidences, DEFAULT_MAX_CLASSES, Frame, Names, Observation, Reason, Rejections, Tally};
+use super::snapshot::{WindowSnapshot, detached_if_large, report, statistics};
+use super::warnings::Rejected;
+use super::{classification, detections, items, tensors, texts};
+use crate::{Aggregator, Confidences, DEFAULT_MAX_CLASSES, Frame, Names, Observation, Reason, Tally};
 use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
+use std::collections::BTreeMap;
 
 const MAX_CLASSES: &str = "PEAKHOLD_MAX_CLASSES";
 
@@ -14,14 +16,14 @@ const MAX_CLASSES: &str = "PEAKHOLD_MAX_CLASSES";
 #[pyclass(frozen, module = "peakhold._peakhold")]
 pub(super) struct PeakAggregator {
     aggregator: Aggregator,
-    rejections: Rejections,
+    rejected: Rejected,
 }
 
 #[pymethods]
 impl PeakAggregator {
     #[new]
-    #[pyo3(signature = (*, journal = None, about = &b""[..]))]
-    fn new(journal: Option<&Journal>, about: &[u8]) -> PyResult<Self> {
+    #[pyo3(signature = (*, journal = None, about = &b""[..], statistics = false, name = ""))]
+    fn new(journal: Option<&Journal>, about: &[u8], statistics: bool, name: &str) -> PyResult<Self> {
         let max_classes = match std::env::var(MAX_CLASSES) {
             Err(std::env::VarError::NotPresent) => DEFAULT_MAX_CLASSES,
             value => {
@@ -36,7 +38,8 @@ impl PeakAggregator {
             Some(journal) => Aggregator::journaled(max_classes, journal.0.clone(), about),
             None => Aggregator::new(max_classes),
         };
-        Ok(Self { aggregator, rejections: Rejections::default() })
+        let aggregator = if statistics { aggregator.with_statistics() } else { aggregator };
+        Ok(Self { aggregator, rejected: Rejected::new(name) })
     }
 
     /// Take one frame of a model; return the number of rows taken.
@@ -76,7 +79,7 @@ impl PeakAggregator {
             }
             Err(error) => return Err(error),
         };
-        warnings::count(py, &self.rejections, &tally);
+        self.rejected.add(py, model_id.to_str().unwrap_or("?"), &tally);
         Ok(rows)
     }
 
@@ -93,7 +96,25 @@ impl PeakAggregator {
 
     /// Close the window like `drain`, and return what it held for later use.
     fn snapshot(&self) -> WindowSnapshot {
-        WindowSnapshot::closed(self.aggregator.close())
+        let closed = self.aggregator.close();
+        let rejected = if self.aggregator.has_statistics() { self.rejected.take_new() } else { BTreeMap::new() };
+        WindowSnapshot::closed(closed, rejected)
+    }
+
+    /// Whether windows that begin from now on have statistics.
+    #[getter]
+    fn has_statistics(&self) -> bool {
+        self.aggregator.has_statistics()
+    }
+
+    #[setter]
+    fn set_has_statistics(&self, statistics: bool) {
+        self.aggregator.set_statistics(statistics);
+    }
+
+    /// The statistics of the open window so far; None if it has none.
+    fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        self.aggregator.statistics().map(|(_, so_far)| statistics(py, &so_far)).transpose()
     }
 
     /// Have the windows that begin from now on write journals, if none do so far.
@@ -111,7 +132,13 @@ impl PeakAggregator {
     /// What was skipped so far, by reason: rows, or frames where a whole one is.
     #[getter]
     fn rejected<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        warnings::counts(py, &self.rejections)
+        self.rejected.counts(py)
+    }
+
+    /// Likewise, by model; of at most 16 models.
+    #[getter]
+    fn rejected_by_model<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        self.rejected.counts_by_model(py)
     }
 }
 

@@ -2,10 +2,11 @@
 
 use super::journal::OfWindow;
 use super::names;
-use crate::{Closed, Snapshot, WindowJournal, memory};
+use crate::{ClassStatistics, Closed, Snapshot, Statistics, UNITS, WindowJournal, memory};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// What a closed window held, to be merged, encoded or reported.
@@ -18,18 +19,26 @@ pub(super) struct WindowSnapshot {
     emptied: OnceLock<Option<Snapshot>>,
     /// Classes it held when it was closed, for as long as it was not emptied.
     peaks: usize,
+    /// What the window rejected, by the names of reasons, if it has statistics.
+    rejected: BTreeMap<String, u64>,
+    has_statistics: bool,
     journal: Option<Arc<WindowJournal>>,
 }
 
 impl WindowSnapshot {
     pub(super) fn new(snapshot: Snapshot) -> Self {
-        Self { closed: Mutex::default(), peaks: snapshot.len(), emptied: OnceLock::from(Some(snapshot)), journal: None }
+        let peaks = snapshot.len();
+        let has_statistics = !snapshot.parts().is_empty();
+        let emptied = OnceLock::from(Some(snapshot));
+        Self { closed: Mutex::default(), peaks, emptied, rejected: BTreeMap::new(), has_statistics, journal: None }
     }
 
-    pub(super) fn closed(closed: Closed) -> Self {
+    pub(super) fn closed(closed: Closed, rejected: BTreeMap<String, u64>) -> Self {
         let peaks = usize::try_from(closed.peaks()).unwrap_or(usize::MAX);
         let journal = closed.journal();
-        Self { closed: Mutex::new(Some(closed)), emptied: OnceLock::new(), peaks, journal }
+        let has_statistics = closed.has_statistics();
+        let closed = Mutex::new(Some(closed));
+        Self { closed, emptied: OnceLock::new(), peaks, rejected, has_statistics, journal }
     }
 
     /// What the window held, which whoever asks first takes out of it.
@@ -37,7 +46,13 @@ impl WindowSnapshot {
         let empty = || {
             // Taking leaves the mutex in order, even if another thread has panicked with it.
             let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner).take();
-            closed.map(Closed::empty)
+            closed.map(|closed| {
+                let mut snapshot = closed.empty();
+                for statistics in snapshot.parts_mut().values_mut() {
+                    statistics.rejected.clone_from(&self.rejected);
+                }
+                snapshot
+            })
         };
         let emptied = match self.emptied.get() {
             Some(emptied) => emptied,
@@ -80,10 +95,28 @@ impl WindowSnapshot {
         })
     }
 
-    /// Return one with the journal of this one, and nothing else.
-    fn without_peaks(&self) -> Self {
-        let emptied = OnceLock::from(Some(Snapshot::default()));
-        Self { closed: Mutex::default(), emptied, peaks: 0, journal: self.journal.clone() }
+    /// Return one with the journal and the statistics of this one, and nothing else.
+    fn without_peaks(&self, py: Python<'_>) -> PyResult<Self> {
+        let snapshot = if self.has_statistics { self.get(py)?.without_peaks() } else { Snapshot::default() };
+        let mut others = Self::new(snapshot);
+        others.journal.clone_from(&self.journal);
+        Ok(others)
+    }
+
+    /// Return the statistics of each window that is in it, by part ids.
+    #[getter]
+    fn parts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let parts = PyDict::new(py);
+        for (id, part) in self.get(py)?.parts() {
+            parts.set_item(id.to_string(), statistics(py, part)?)?;
+        }
+        Ok(parts)
+    }
+
+    /// Return the statistics of all windows that are in it, added up; None if it has none.
+    fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let snapshot = self.get(py)?;
+        (!snapshot.parts().is_empty()).then(|| statistics(py, &snapshot.statistics())).transpose()
     }
 
     /// Return the snapshot as bytes.
@@ -122,6 +155,14 @@ impl WindowSnapshot {
     fn report_json<'py>(&self, py: Python<'py>, first: usize, last: usize) -> PyResult<Bound<'py, PyBytes>> {
         let snapshot = self.get(py)?;
         let json = detached_if_large(py, snapshot.len(), || snapshot.report_json(first..last));
+        Ok(PyBytes::new(py, &json))
+    }
+
+    /// Return what a monitor gets of the lines of `report` from `first` to before `last`, as members of a JSON object.
+    #[pyo3(signature = (first, last, /))]
+    fn window_json<'py>(&self, py: Python<'py>, first: usize, last: usize) -> PyResult<Bound<'py, PyBytes>> {
+        let snapshot = self.get(py)?;
+        let json = detached_if_large(py, snapshot.len(), || snapshot.window_json(first..last));
         Ok(PyBytes::new(py, &json))
     }
 
@@ -173,8 +214,13 @@ pub(super) fn detached_if_large<T: Send>(py: Python<'_>, peaks: usize, work: imp
     })
 }
 
-/// The report of a snapshot as a list of dicts.
+/// The report of a snapshot as a list of dicts, with the statistics of each class if the snapshot has any.
 pub(super) fn report<'py>(py: Python<'py>, snapshot: &Snapshot) -> PyResult<Bound<'py, PyList>> {
+    let mut classes: HashMap<&str, ClassStatistics> = HashMap::new();
+    for (class_name, class) in snapshot.parts().values().flat_map(|part| part.models.values().flatten()) {
+        classes.entry(class_name).or_default().add(class);
+    }
+    let has_statistics = !snapshot.parts().is_empty();
     let lines = detached_if_large(py, snapshot.len(), || snapshot.report()).into_iter().map(|line| {
         let dict = PyDict::new(py);
         dict.set_item(names::model_id(py), line.model_id)?;
@@ -182,7 +228,42 @@ pub(super) fn report<'py>(py: Python<'py>, snapshot: &Snapshot) -> PyResult<Boun
         dict.set_item(names::confidence(py), line.peak.confidence)?;
         dict.set_item(names::inference_id(py), &line.peak.inference_id)?;
         dict.set_item(names::model_type(py), &line.peak.prediction_type)?;
+        if has_statistics {
+            set_class(&dict, &classes.remove(line.class_name).unwrap_or_default())?;
+        }
         Ok(dict)
     });
     PyList::new(py, lines.collect::<PyResult<Vec<_>>>()?)
+}
+
+/// Statistics as a dict.
+pub(super) fn statistics<'py>(py: Python<'py>, statistics: &Statistics) -> PyResult<Bound<'py, PyDict>> {
+    let models = PyDict::new(py);
+    for (model_id, classes) in &statistics.models {
+        let by_class = PyDict::new(py);
+        for (class_name, class) in classes {
+            let dict = PyDict::new(py);
+            set_class(&dict, class)?;
+            by_class.set_item(class_name, dict)?;
+        }
+        models.set_item(model_id, by_class)?;
+    }
+    let dict = PyDict::new(py);
+    dict.set_item("frames", statistics.frames)?;
+    dict.set_item("is_partial", statistics.is_partial)?;
+    dict.set_item("without", statistics.without)?;
+    dict.set_item("rejected", &statistics.rejected)?;
+    dict.set_item("models", models)?;
+    Ok(dict)
+}
+
+fn set_class(dict: &Bound<'_, PyDict>, class: &ClassStatistics) -> PyResult<()> {
+    #[allow(clippy::cast_precision_loss, reason = "as exact as a float can be")]
+    let sum = class.sum as f64 / UNITS;
+    dict.set_item("frames", class.frames)?;
+    dict.set_item("detections", class.detections)?;
+    dict.set_item("out_of_range", class.outside)?;
+    dict.set_item("confidence_sum", sum)?;
+    dict.set_item("confidence_min", class.least)?;
+    dict.set_item("histogram", class.histogram)
 }

@@ -61,8 +61,8 @@ class ModelWindow:
 
     Attributes:
         dropped: Rows and frames turned away so far.
-        flawed: Rows so far with a name, inference id or type that is missing, or an
-            id or type that is bad; they are kept.
+        flawed: Rows so far with a name, inference id or type that is missing, an id or
+            type that is bad, or a confidence outside of [0, 1]; they are kept.
     """
 
     def __init__(self) -> None:
@@ -139,6 +139,7 @@ class ModelWindow:
             self.dropped += 1
             return
         self.flawed += text(inference_id) is None or text(model_type) is None
+        self.flawed += not 0.0 <= confidence <= 1.0
         row = {
             "model_id": model_id,
             "class_name": class_name,

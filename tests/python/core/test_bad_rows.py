@@ -122,7 +122,7 @@ NUMBERS = {
     "float32": (np.float32(0.9), 0.8999999761581421),
     "longdouble": (np.longdouble(0.5), 0.5),
     "uint8": (np.uint8(1), 1.0),
-    "int64": (np.int64(-1), -1.0),
+    "int64": (np.int64(1), 1.0),
     "text": ("0.75", 0.75),
     "text with a sign": ("+7.5e-1", 0.75),
     "bytes": (b"0.75", 0.75),

@@ -53,6 +53,8 @@ struct Run {
     observers: Vec<Observer>,
     /// The peaks of all drained windows.
     found: Vec<Found>,
+    /// Frames, and detections, that their statistics have.
+    counted: [u64; 2],
 }
 
 /// The inference ids of a frame's rows.
@@ -129,8 +131,10 @@ fn observe(aggregator: &Aggregator, observer: usize, observations: usize) -> Obs
     let rejections = Rejections::default();
     rejections.add(&tally, |_| ());
     for (reason, rows) in rejections.counts() {
-        assert_eq!(reason, Reason::ConfidenceNan);
-        done.not_numbers = usize::try_from(rows).expect("few");
+        match reason {
+            Reason::ConfidenceNan => done.not_numbers = usize::try_from(rows).expect("few"),
+            reason => assert_eq!(reason, Reason::ConfidenceOutOfRange),
+        }
     }
     done
 }
@@ -143,18 +147,26 @@ fn found(window: &Snapshot) -> impl Iterator<Item = Found> {
     })
 }
 
+/// Frames and detections in the statistics of a window.
+fn counted(window: &Snapshot) -> [u64; 2] {
+    let statistics = window.statistics();
+    let classes = statistics.models.values().flatten().map(|(_, class)| class);
+    let detections = classes.inspect(|class| assert_eq!(class.histogram.iter().sum::<u64>(), class.detections));
+    [statistics.frames, detections.map(|class| class.detections).sum()]
+}
+
 fn run(observations: usize) -> Run {
-    let aggregator = Aggregator::default();
+    let aggregator = Aggregator::default().with_statistics();
     let finished = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let drains = [(); DRAINS].map(|()| {
             scope.spawn(|| {
-                let mut all = Vec::new();
+                let (mut all, mut sums) = (Vec::new(), [0; 2]);
                 while !finished.load(Ordering::Acquire) {
-                    all.extend(found(&aggregator.drain()));
+                    add(&aggregator.drain(), &mut all, &mut sums);
                     std::thread::sleep(Duration::from_micros(50));
                 }
-                all
+                (all, sums)
             })
         });
         let aggregator = &aggregator;
@@ -163,10 +175,20 @@ fn run(observations: usize) -> Run {
             .collect();
         let observers = observers.into_iter().map(|observer| observer.join().expect("no panic")).collect();
         finished.store(true, Ordering::Release);
-        let mut all: Vec<Found> = drains.into_iter().flat_map(|drain| drain.join().expect("no panic")).collect();
-        all.extend(found(&aggregator.drain()));
-        Run { observers, found: all }
+        let (mut all, mut sums) = (Vec::new(), [0; 2]);
+        for (peaks, counted) in drains.map(|drain| drain.join().expect("no panic")) {
+            all.extend(peaks);
+            (sums[0], sums[1]) = (sums[0] + counted[0], sums[1] + counted[1]);
+        }
+        add(&aggregator.drain(), &mut all, &mut sums);
+        Run { observers, found: all, counted: sums }
     })
+}
+
+fn add(window: &Snapshot, peaks: &mut Vec<Found>, sums: &mut [u64; 2]) {
+    peaks.extend(found(window));
+    let counted = counted(window);
+    (sums[0], sums[1]) = (sums[0] + counted[0], sums[1] + counted[1]);
 }
 
 /// Checks that every row was taken or counted, and that the windows hold each maximum once.
@@ -174,6 +196,11 @@ fn check(run: &Run) -> Result<(), String> {
     let mut seen = HashSet::new();
     if let Some(twice) = run.found.iter().find(|found| !seen.insert((found.observer, found.frame, found.row))) {
         return Err(format!("in two windows: {twice:?}"));
+    }
+    let taken: usize = run.observers.iter().map(|observer| observer.taken).sum();
+    let frames: usize = run.observers.iter().map(|observer| observer.own.len()).sum();
+    if run.counted != [frames as u64, taken as u64] {
+        return Err(format!("{:?} in the statistics of {frames} frames and {taken} rows", run.counted));
     }
     for (number, observer) in run.observers.iter().enumerate() {
         if observer.taken + observer.not_numbers != observer.observed {
@@ -242,6 +269,11 @@ fn a_run_that_loses_or_repeats_anything_is_noticed() {
     let mut spoilt = run.clone();
     spoilt.found.push(run.found[0].clone());
     assert!(check(&spoilt).is_err(), "a peak in two windows");
+    for number in 0..2 {
+        let mut spoilt = run.clone();
+        spoilt.counted[number] -= 1;
+        assert!(check(&spoilt).is_err(), "a frame or a row that is not counted");
+    }
     for class in ["own 0", "all 1"] {
         let of_class = || run.found.iter().filter(|found| found.class == class).map(|found| found.confidence);
         let greatest = of_class().fold(-1.0, f64::max);

@@ -244,6 +244,10 @@ class WindowSnapshot:
         """
 
     @property
+    def has_statistics(self) -> bool:
+        """Whether it has statistics."""
+
+    @property
     def parts(self) -> dict[str, Statistics]:
         """The statistics of each window in it, by an id that no other window has."""
 

@@ -103,6 +103,12 @@ impl WindowSnapshot {
         Ok(others)
     }
 
+    /// Whether it has statistics.
+    #[getter]
+    const fn has_statistics(&self) -> bool {
+        self.has_statistics
+    }
+
     /// Return the statistics of each window that is in it, by part ids.
     #[getter]
     fn parts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {

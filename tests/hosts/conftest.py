@@ -22,6 +22,8 @@ def pytest_configure(config):
     """
     state = config.stash[_STATE] = tempfile.TemporaryDirectory(prefix="peakhold-hosts-")
     os.environ["PEAKHOLD_STATE_DIR"] = state.name
+    # Compared with the reference, which knows reports only.
+    os.environ["PEAKHOLD_WINDOWS"] = "off"
     if hosting.is_installed():
         monitor = config.stash[_MONITOR] = MonitorServer(workspace="local")
         monitor.start()

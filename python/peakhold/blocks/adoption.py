@@ -22,7 +22,13 @@ from weakref import WeakValueDictionary
 from peakhold._peakhold import Journal, recover_journal
 from peakhold.outbox.schema import explained
 from peakhold.outbox.state import JournalName
-from peakhold.records import DestinationKey, Record, seal_metadata, seal_report
+from peakhold.records import (
+    DestinationKey,
+    Record,
+    Span,
+    seal_metadata,
+    seal_report,
+)
 from peakhold.records.metadata import coalesced
 
 if TYPE_CHECKING:
@@ -182,8 +188,10 @@ class _Window:
             record = seal_metadata(self.destination, coalesced(self.frames))
         else:
             closed_at = created.astimezone().replace(tzinfo=None)
+            _, _, key, feed = self.window
+            span = Span(key or "", feed, round(self.at * 1e6))
             record = seal_report(
-                self.destination, self.window, self.snapshot, closed_at
+                self.destination, self.window, self.snapshot, closed_at, span
             )
         return replace(record, id=self.id, created=created, on_committed=on_committed)
 

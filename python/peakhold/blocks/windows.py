@@ -12,7 +12,7 @@ from datetime import datetime
 from heapq import nsmallest
 from itertools import starmap
 from operator import attrgetter
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING, NamedTuple
 
 from peakhold.blocks.adoption import Adoption
@@ -20,7 +20,7 @@ from peakhold.blocks.interval import Due, ReportInterval, time_kept
 from peakhold.delivery import current
 from peakhold.delivery.cache import SLOW
 from peakhold.locks import is_free, shared
-from peakhold.records import size_of
+from peakhold.records import Span, size_of
 
 if TYPE_CHECKING:
     from peakhold._peakhold import WindowJournal, WindowSnapshot
@@ -56,6 +56,12 @@ class WindowKey:
     unique_aggregator_key: str
     partition: str | None = None
 
+    @property
+    def name(self) -> str:
+        """What people call the window."""
+        key, feed = self.unique_aggregator_key, self.partition
+        return key if feed is None else f"{key}, feed {feed}"
+
 
 class Window:
     """Peaks since the last report, and who is to report them.
@@ -65,6 +71,7 @@ class Window:
 
     Attributes:
         aggregator: The open peaks.
+        began: When they were opened, in seconds since 1970 UTC.
         interval: When the next report is due.
         lock: Taken to close the window.
         last_used: Monotonic time of the last observation.
@@ -74,11 +81,18 @@ class Window:
     """
 
     def __init__(
-        self, key: WindowKey, sender: Sender, period: int, journals: Journals
+        self, key: WindowKey, sender: Sender, period: int, dispatcher: Dispatcher
     ) -> None:
         """Open a window that ``sender`` reports every ``period`` seconds."""
         self.key = key
-        self.aggregator = journals.aggregator(sender.destination, astuple(key))
+        journals = dispatcher.journals
+        self.aggregator = journals.aggregator(
+            sender.destination,
+            astuple(key),
+            statistics=sender.wants_statistics(dispatcher.monitors),
+            name=key.name,
+        )
+        self.began = time()
         self.interval = ReportInterval(key.unique_aggregator_key)
         self.lock = threading.Lock()
         self._closing = threading.Lock()
@@ -175,8 +189,12 @@ class Window:
         """Empty the window in a forked child: its peaks are the parent's to report."""
         self._journals = journals
         self.aggregator = self._journals.aggregator(
-            self._sender.destination, astuple(self.key)
+            self._sender.destination,
+            astuple(self.key),
+            statistics=self.aggregator.has_statistics,
+            name=self.key.name,
         )
+        self.began = time()
         self.lock = threading.Lock()
         self._closing = threading.Lock()
         self._watcher = None
@@ -207,11 +225,27 @@ class Window:
         journal: WindowJournal | None,
     ) -> Record:
         """Return the record of what was closed."""
+        sender, key = closed.sender, self.key
+        monitors = (self._watcher or current()).monitors
+        wanted = sender.wants_statistics(monitors)
+        if wanted is not self.aggregator.has_statistics:
+            self.aggregator.has_statistics = wanted
+        span = Span(
+            key.unique_aggregator_key,
+            key.partition,
+            round(closed.ended * 1e6),
+            round(closed.began * 1e6),
+            closed.period,
+        )
         record = self._journals.seal(
-            closed.sender.destination, astuple(self.key), snapshot, closed.at, journal
+            sender.destination,
+            astuple(key),
+            snapshot,
+            closed.at,
+            journal,
+            span if wanted else None,
         )
         if journal is None:
-            sender = closed.sender
             self._journals.begin(self.aggregator, sender.destination, astuple(self.key))
         return record
 
@@ -268,6 +302,8 @@ class ClosedWindow:
         snapshots: The peaks, and their journal; one, once it was taken. After merging
             and reading back the peaks are elsewhere.
         at: When it was closed; local and without offset, as cache and request have it.
+        ended: The same in seconds since 1970 UTC.
+        began: When it was opened, likewise.
         sender: Who reports it.
         period: Seconds between reports.
         number: Of the closings of its window; 0 if its time concerns nobody.
@@ -287,6 +323,8 @@ class ClosedWindow:
         """Close a window now; its peaks are taken next."""
         self.snapshots: list[WindowSnapshot] = []
         self.at = datetime.now()  # noqa: DTZ005 - see above
+        self.began = window.began
+        self.ended = window.began = time()
         self.sender = sender
         self.period = period
         self.number = number
@@ -344,7 +382,7 @@ class ClosedWindow:
             self._peaks = self._held().merge(later._held())
             absorbed = (*later.snapshots, *later._absorbed)
             self.snapshots[:] = [each.without_peaks() for each in self.snapshots]
-            self.at, self.sender = later.at, later.sender
+            self.at, self.ended, self.sender = later.at, later.ended, later.sender
             self.period, self.number = later.period, later.number
             # Last: what is done again after an interruption makes no difference so far.
             self._absorbed += tuple(each.without_peaks() for each in absorbed)
@@ -408,7 +446,7 @@ class WindowRegistry:
             window = self._windows.get(key)
             if window is None:
                 window = self._windows[key] = Window(
-                    key, sender, period, bound.dispatcher.journals
+                    key, sender, period, bound.dispatcher
                 )
             window.last_used = monotonic()
             return window

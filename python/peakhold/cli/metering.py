@@ -6,6 +6,7 @@ import json
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 from peakhold.cli.errors import one_line
 from peakhold.roboflow import RoboflowClient, RoboflowError, Settings
@@ -25,7 +26,7 @@ class Ledger:
     """What was acknowledged, and what failed.
 
     Attributes:
-        reports: Reports.
+        reports: Reports, and windows that went to a monitor in place of them.
         classes: Their results by project part of the model id and class name.
         metadata_requests: Requests with metadata.
         metadata_ids: Inference ids in them.
@@ -60,16 +61,19 @@ class MeteredClient(RoboflowClient):
         except RoboflowError as error:
             self._enter_failure(error)
             raise
-        results = json.loads(body)["inference_results"]
-        with self._lock:
-            self.ledger.reports += 1
-            for result in results:
-                project = result["model_id"].partition("/")[0]
-                key = (project, result["class_name"])
-                total = self.ledger.classes.setdefault(key, ClassTotal())
-                total.count += 1
-                total.total += result["confidence"]
-                total.maximum = max(total.maximum, result["confidence"])
+        self._enter_results(json.loads(body)["inference_results"])
+
+    def send_windows_body(
+        self, api_key: str, workspace_id: str, body: bytes, idempotency_key: str
+    ) -> None:
+        """Send windows and enter each as a report of its peaks."""
+        try:
+            super().send_windows_body(api_key, workspace_id, body, idempotency_key)
+        except RoboflowError as error:
+            self._enter_failure(error)
+            raise
+        for each in json.loads(body)["windows"]:
+            self._enter_results(each["window"]["peaks"])
 
     def send_metadata_body(
         self, api_key: str, workspace_id: str, body: bytes, idempotency_key: str
@@ -84,6 +88,17 @@ class MeteredClient(RoboflowClient):
         with self._lock:
             self.ledger.metadata_requests += 1
             self.ledger.metadata_ids += ids
+
+    def _enter_results(self, results: list[dict[str, Any]]) -> None:
+        with self._lock:
+            self.ledger.reports += 1
+            for result in results:
+                project = result["model_id"].partition("/")[0]
+                key = (project, result["class_name"])
+                total = self.ledger.classes.setdefault(key, ClassTotal())
+                total.count += 1
+                total.total += result["confidence"]
+                total.maximum = max(total.maximum, result["confidence"])
 
     def _enter_failure(self, error: RoboflowError) -> None:
         with self._lock:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from peakhold.delivery.exporter import Exporter, Outcome
     from peakhold.delivery.handover import Passed, Window
     from peakhold.delivery.journal import Journals
+    from peakhold.delivery.monitors import Monitors
     from peakhold.delivery.scheduler import Scheduler
     from peakhold.delivery.settings import DeliverySettings
     from peakhold.notices import Notices
@@ -68,6 +69,7 @@ class Shared:
         outbox: Where records wait.
         committer: Takes the records of metadata.
         journals: Where metadata is written down until then.
+        monitors: Which endpoints are peakhold monitors.
         notices: Where trouble is counted.
         settings: Rates.
         lock: Covers the state of the destinations.
@@ -79,6 +81,7 @@ class Shared:
     outbox: Outbox
     committer: Committer
     journals: Journals
+    monitors: Monitors
     notices: Notices
     settings: DeliverySettings
     lock: threading.RLock
@@ -142,13 +145,14 @@ class Destination:
         self._leased: deque[Leased] = deque()
         self._stored: set[Kind] = set()
         self._sending: set[object] = set()
-        exporter.begin(shared.notices, None)
+        self._monitors = shared.monitors
+        exporter.begin(shared.notices, shared.monitors, None)
 
     def use(self, exporter: Exporter) -> None:
         """Have another exporter from now on; one with new settings is tried at once."""
         self.used = self._clock()
         if exporter is not self.exporter:
-            if exporter.begin(self._notices, self.exporter):
+            if exporter.begin(self._notices, self._monitors, self.exporter):
                 self.backoff.not_before = 0.0
             self.exporter = exporter
 
@@ -343,7 +347,7 @@ class Destination:
     def _from_memory(self, kind: Kind) -> list[Leased]:
         with self._lock:
             batch = [each for each in self._leased if each.record.kind == kind]
-            batch = batch[: self.exporter.most]
+            batch = batch[: self.exporter.most_of(kind)]
             for each in batch:
                 self._leased.remove(each)
             return batch
@@ -351,7 +355,7 @@ class Destination:
     def _from_outbox(self, kind: Kind) -> list[Leased]:
         batch: list[Leased] = []
         try:
-            while len(batch) < self.exporter.most:
+            while len(batch) < self.exporter.most_of(kind):
                 record = self._outbox.lease(self.key, kind)
                 if record is None:
                     return batch

@@ -21,6 +21,7 @@ from peakhold.delivery.metadata import (
     HOST_LOOK,
     Offers,
 )
+from peakhold.delivery.monitors import Monitors
 from peakhold.delivery.policy import LONGEST_RETRY_AFTER
 from peakhold.delivery.scheduler import Scheduler
 from peakhold.delivery.settings import DeliverySettings
@@ -86,6 +87,8 @@ class Dispatcher:
             clock=clock,
         )
         self.journals = Journals(state, self.notices, sync=sync, limit=limit)
+        known = state.path / "endpoints.json" if state else None
+        self.monitors = Monitors(known, self.settings.windows)
         self.rejected: Callable[[], dict[str, int]] = dict
         self.jitter = jitter
         self.committer = Committer(
@@ -99,6 +102,7 @@ class Dispatcher:
             self.outbox,
             self.committer,
             self.journals,
+            self.monitors,
             self.notices,
             self.settings,
             self._lock,

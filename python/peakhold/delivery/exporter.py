@@ -12,8 +12,9 @@ from peakhold.texts import printable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from peakhold.delivery.monitors import Monitors
     from peakhold.notices import Notices
-    from peakhold.records import DestinationKey, Record
+    from peakhold.records import DestinationKey, Kind, Record
 
 
 @dataclass(frozen=True)
@@ -78,17 +79,25 @@ class Exporter(ABC):
         """Return the text of an exception, printable and without a secret."""
         return printable(str(error))
 
-    def begin(self, notices: Notices, previous: Exporter | None) -> bool:
+    def most_of(self, kind: Kind) -> int:
+        """Return how many records of a kind it takes in one call of ``export``."""
+        del kind
+        return self.most
+
+    def begin(
+        self, notices: Notices, monitors: Monitors, previous: Exporter | None
+    ) -> bool:
         """Take the destination over; called before the first ``export``.
 
         Args:
             notices: Where trouble is counted.
+            monitors: Which endpoints are peakhold monitors.
             previous: What exported there before, of the same class; None at first.
 
         Returns:
             Whether it is configured anew, so that it is worth a trial at once.
         """
-        del notices, previous
+        del notices, monitors, previous
         return False
 
     def failed(self, error: BaseException, judged: Verdict | None = None) -> Outcome:

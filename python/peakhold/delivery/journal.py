@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from peakhold._peakhold import WindowJournal, WindowSnapshot
     from peakhold.outbox import StateDirectory
-    from peakhold.records import DestinationKey, Record
+    from peakhold.records import DestinationKey, Record, Span
 
     Held = tuple[list[tuple[list[str], str, str]], WindowSnapshot]
     """What a journal holds: the frames of a batch of metadata, or peaks."""
@@ -72,17 +72,26 @@ class Journals:
         return Journals(self._state, Notices(), sync=self._sync, limit=self._limit)
 
     def aggregator(
-        self, destination: DestinationKey, window: tuple[str | None, ...]
+        self,
+        destination: DestinationKey,
+        window: tuple[str | None, ...],
+        *,
+        statistics: bool = False,
+        name: str = "",
     ) -> PeakAggregator:
         """Return an aggregator for the windows of a key, with journals if there can be.
 
         Args:
             destination: Where its reports go.
             window: Key of the window, so that recovered windows can be merged.
+            statistics: Whether they have statistics.
+            name: What the log calls them.
         """
         journal = self._writer()
         about = _about(destination, window) if journal else b""
-        return PeakAggregator(journal=journal, about=about)
+        return PeakAggregator(
+            journal=journal, about=about, statistics=statistics, name=name
+        )
 
     def begin(
         self,
@@ -173,6 +182,7 @@ class Journals:
         snapshot: WindowSnapshot,
         closed_at: datetime | None = None,
         journal: WindowJournal | None = None,
+        span: Span | None = None,
     ) -> Record:
         """Return the record of a window that was closed just now, or at a local time.
 
@@ -184,7 +194,7 @@ class Journals:
         if self._state is not None and snapshot.peaks:
             self._state.stay_alive(self._notices)
         closed_at = closed_at or datetime.now()  # noqa: DTZ005 - as in the request
-        record = seal_report(destination, window, snapshot, closed_at=closed_at)
+        record = seal_report(destination, window, snapshot, closed_at, span)
         return self.kept(record, journal, closed_at) if journal else record
 
     def kept(

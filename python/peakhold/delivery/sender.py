@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from datetime import datetime, timezone
+from functools import partial
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from peakhold.delivery.exporter import DELIVERED, Exporter, Outcome
@@ -20,22 +23,27 @@ from peakhold.errors import PeakholdError
 from peakhold.interpreter import give_way
 from peakhold.notices import Notices
 from peakhold.records import DestinationKey
+from peakhold.records.content import REPORT_BODY_LIMIT
 from peakhold.roboflow.api_key import ApiKey, without_locals
+from peakhold.roboflow.client import WINDOWS_VERSION, RoboflowClient
 from peakhold.roboflow.operations import sends_bodies
 from peakhold.roboflow.redaction import redact
 from peakhold.roboflow.settings import Settings
 from peakhold.texts import printable, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from peakhold.delivery.cache import Cache
     from peakhold.delivery.metadata import Offers
-    from peakhold.records import Record
+    from peakhold.delivery.monitors import Monitors
+    from peakhold.records import Kind, Record
     from peakhold.roboflow.operations import PlatformClient
 
 
 _UNREADABLE = {400, 422}
+MOST_WINDOWS = 50
+"""Windows that go to a monitor in one request, if they fit in."""
 
 
 class EmptyWorkspaceError(PeakholdError):
@@ -76,6 +84,11 @@ class Sender(Exporter):
         self.workspace = Workspace(self.workspace_cache_key, Notices())
         self.offline = getattr(self.settings, "offline", False) is True
         self.sends_bodies = sends_bodies(client)
+        self._monitors: Monitors | None = None
+        # Who overrides the lookup wants it called.
+        own = getattr(type(client), "get_roboflow_workspace", None)
+        mine = own is RoboflowClient.get_roboflow_workspace
+        self._looks_up = self.sends_bodies and mine
         self.one_entry = not self.sends_bodies
         how = "by body" if self.sends_bodies else "by call"
         self.destination = DestinationKey(
@@ -124,8 +137,29 @@ class Sender(Exporter):
             **(self.client.get_system_info() or {}),
         }
 
-    def begin(self, notices: Notices, previous: Exporter | None) -> bool:
+    @property
+    def is_monitor(self) -> bool | None:
+        """Whether it sends to a peakhold monitor; None while that is not known.
+
+        A host's client always sends reports, whatever it sends to.
+        """
+        if not self._looks_up or self._monitors is None:
+            return False
+        return self._monitors.get(self.destination.endpoint)
+
+    def wants_statistics(self, monitors: Monitors) -> bool:
+        """Whether windows are to have statistics: unless it is known that none need."""
+        return self._looks_up and monitors.get(self.destination.endpoint) is not False
+
+    def most_of(self, kind: Kind) -> int:
+        """Return how many records of a kind it takes in one call of ``export``."""
+        return MOST_WINDOWS if kind == "report" and self.is_monitor else 1
+
+    def begin(
+        self, notices: Notices, monitors: Monitors, previous: Exporter | None
+    ) -> bool:
         """Take over with what is known of the workspace."""
+        self._monitors = monitors
         if isinstance(previous, Sender):
             self.workspace = previous.workspace
             return self.settings != previous.settings
@@ -133,10 +167,54 @@ class Sender(Exporter):
         return False
 
     def export(self, records: Sequence[Record]) -> list[Outcome]:
-        """Make the request of each record."""
+        """Make the request of each record; of windows for a monitor, one for several.
+
+        Whether the endpoint is a monitor is asked by looking up the workspace, though
+        the host's cache may know that.
+        """
+        if records[0].kind == "report":
+            if self.is_monitor is None:
+                try:
+                    self.workspace.refresh(self.cache, self.look_up_workspace)
+                except Exception as error:  # noqa: BLE001 - a client may raise anything
+                    return [self.failed(error, verdict_of_others(error))] * len(records)
+            if self.is_monitor:
+                return self._export_windows(records)
         return [self._export(record) for record in records]
 
     def _export(self, record: Record) -> Outcome:
+        return self._attempt(partial(self.send, record), partial(self._refused, record))
+
+    def _export_windows(self, records: Sequence[Record]) -> list[Outcome]:
+        bodies = [(record, record.window_body) for record in records]
+        outcomes: list[Outcome] = []
+        while len(outcomes) < len(records):
+            batch = _fitting(bodies[len(outcomes) :])
+            first = batch[0][0]
+            outcome = self._attempt(
+                partial(self.send_windows, batch), partial(self._refused, first)
+            )
+            rest = records[len(outcomes) :]
+            if not self.is_monitor:  # any more, as the last lookup says
+                return [*outcomes, *map(self._export, rest)]
+            if outcome.verdict in (Verdict.RETRY, Verdict.PARK):
+                return [*outcomes, *[outcome] * len(rest)]
+            if outcome.verdict is Verdict.DELIVERED or len(batch) == 1:
+                outcomes += [outcome] * len(batch)
+            else:  # one that is refused spoils none
+                for record, _ in batch:
+                    outcomes += self._export_windows([record])
+        return outcomes
+
+    def _attempt(
+        self, send: Callable[[str], None], refused: Callable[[Exception], Outcome]
+    ) -> Outcome:
+        """Send to the workspace of the api key.
+
+        Args:
+            send: Makes the request to a workspace.
+            refused: Says what it means that this failed.
+        """
         outcome = DELIVERED
         for look_up in (self.workspace.get, self.workspace.refresh):
             try:
@@ -145,9 +223,9 @@ class Sender(Exporter):
                 return self.failed(error, verdict_of_others(error))
             give_way()
             try:
-                self.send(record, name)
+                send(name)
             except Exception as error:  # noqa: BLE001 - likewise
-                outcome = self._refused(record, error)
+                outcome = refused(error)
                 if status_of(error) != NOT_FOUND:
                     break
                 # Else it may have been renamed since it was looked up.
@@ -173,7 +251,12 @@ class Sender(Exporter):
         Raises:
             EmptyWorkspaceError: If the answer is empty or not a string.
         """
-        workspace = self.client.get_roboflow_workspace(self._api_key.reveal())
+        if self._looks_up and self._monitors is not None:
+            client: Any = self.client
+            workspace, is_monitor = client.look_up(self._api_key.reveal())
+            self._monitors.learn(self.destination.endpoint, is_monitor=is_monitor)
+        else:
+            workspace = self.client.get_roboflow_workspace(self._api_key.reveal())
         if not is_workspace(workspace):
             message = (
                 "the workspace lookup answered without a workspace; "
@@ -212,6 +295,43 @@ class Sender(Exporter):
                 )
 
     @without_locals
+    def send_windows(
+        self, windows: Sequence[tuple[Record, bytes]], workspace: str
+    ) -> None:
+        """Make one request of several windows, for a peakhold monitor.
+
+        Around the body of each, which is the same in every attempt, stands what is not:
+        the time of sending, and the window's age by this machine's clock.
+
+        Args:
+            windows: Their records and bodies.
+            workspace: The monitor's.
+
+        Raises:
+            Exception: Whatever the client raises.
+        """
+        client: Any = self.client
+        now = datetime.now(timezone.utc)
+        members = [
+            b'{"id":%s,"age":%.6f,"window":%s}'
+            % (
+                json.dumps(record.id).encode(),
+                max(0.0, (now - record.created).total_seconds()),
+                body,
+            )
+            for record, body in windows
+        ]
+        sent_at = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
+        head = b'{"version":%d,"sent_at":"%s",' % (WINDOWS_VERSION, sent_at.encode())
+        ids = "\n".join(record.id for record, _ in windows)
+        client.send_windows_body(
+            self._api_key.reveal(),
+            workspace,
+            head + b'"windows":[' + b",".join(members) + b"]}",
+            hashlib.sha256(ids.encode()).hexdigest()[:32],
+        )
+
+    @without_locals
     def describe(self, error: BaseException) -> str:
         """Return the text of an exception, printable and without the api key."""
         try:
@@ -219,6 +339,13 @@ class Sender(Exporter):
         except Exception:  # noqa: BLE001 - of an injected client
             return "(its text cannot be read)"
         return printable(redact(text, self._api_key))
+
+
+def _fitting(bodies: Sequence[tuple[Record, bytes]]) -> list[tuple[Record, bytes]]:
+    """Return the first windows that fit in a request, at least one."""
+    sizes = accumulate(len(body) for _, body in bodies)
+    fit = sum(size <= REPORT_BODY_LIMIT for size in sizes)
+    return list(bodies[: max(1, fit)])
 
 
 def _bytes(api_key: ApiKey) -> bytes:

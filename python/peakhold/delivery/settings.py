@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 Durability = Literal["memory", "process", "power"]
 
+Windows = Literal["auto", "on", "off"]
+
+WINDOWS_VARIABLE = "PEAKHOLD_WINDOWS"
 METADATA_RATE_VARIABLE = "PEAKHOLD_METADATA_REQUESTS_PER_SECOND"
 
 
@@ -35,6 +38,8 @@ class DeliverySettings:
         metadata_rate: Of these, requests with metadata.
         exit_seconds: Wait for deliveries at the end of the process.
         disabled: Whether the sinks do nothing.
+        windows: Whether endpoints get windows in place of reports: those that say that
+            they are peakhold monitors, all, or none.
     """
 
     state_dir: Path | None = None
@@ -45,6 +50,7 @@ class DeliverySettings:
     metadata_rate: float = 4.0
     exit_seconds: float = 2.0
     disabled: bool = False
+    windows: Windows = "auto"
 
     @classmethod
     def from_environment(
@@ -67,6 +73,7 @@ class DeliverySettings:
             read.number(METADATA_RATE_VARIABLE, cls.metadata_rate, per_second),
             read.number("PEAKHOLD_EXIT_SECONDS", cls.exit_seconds, "seconds", least=0),
             read.switch("PEAKHOLD_DISABLED", default=cls.disabled),
+            read.choice(WINDOWS_VARIABLE, get_args(Windows), cls.windows),
         )
 
     def directory(self) -> Path:

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from peakhold.monitor.bodies import BodyTooLargeError, TooLargeResponse, read_body
 from peakhold.monitor.dashboard import HEADERS, render_dashboard
 from peakhold.monitor.errors import InvalidRequestError, StoreError
-from peakhold.monitor.payloads import MAX_NAME
+from peakhold.monitor.payloads import MAX_NAME, WINDOWS_VERSION
 from peakhold.monitor.statistics import parse_models, parse_period
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def create_app(store: Store, workspace: str) -> Starlette:
             Route(reports, endpoints.statistics, methods=["GET"]),
             Route(reports, endpoints.report, methods=["POST"]),
             Route(f"{reports}/metadata", endpoints.metadata, methods=["POST"]),
+            Route("/{workspace}/windows", endpoints.windows, methods=["POST"]),
         ],
         exception_handlers=dict.fromkeys(_EXPECTED_ERRORS, _answer_error),
     )
@@ -76,13 +77,17 @@ class _Endpoints:
 
     async def workspace(self, request: Request) -> Response:
         _require_api_key(request)
-        return JSONResponse({"workspace": self._workspace})
+        monitor = {"windows": WINDOWS_VERSION}
+        return JSONResponse({"workspace": self._workspace, "peakhold_monitor": monitor})
 
     async def report(self, request: Request) -> Response:
         return await self._store_body(request, "report")
 
     async def metadata(self, request: Request) -> Response:
         return await self._store_body(request, "metadata")
+
+    async def windows(self, request: Request) -> Response:
+        return await self._store_body(request, "windows")
 
     async def statistics(self, request: Request) -> Response:
         workspace = self._require_workspace(request)

@@ -14,7 +14,13 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from peakhold.monitor.overview import MAX_ROWS, ClassRow, MetadataRow, Overview
+from peakhold.monitor.overview import (
+    MAX_ROWS,
+    ClassRow,
+    MetadataRow,
+    Overview,
+    WindowRow,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -135,6 +141,7 @@ def render_dashboard(
 {_totals(overview)}
 <h2>Classes</h2>
 {_classes(overview, model)}
+{_windows(overview.windows)}
 <h2>Metadata</h2>
 {_metadata(overview.metadata, model)}
 </main>
@@ -205,6 +212,34 @@ def _class_row(row: ClassRow) -> str:
         f'<td class="number"><meter value="{share:.4f}" aria-hidden="true"></meter>'
         f"{_confidence(row.average)}</td>"
         f'<td class="number">{_confidence(row.maximum)}</td>'
+        f"<td>{_time(row.last_seen_us)}</td>"
+    )
+
+
+def _windows(rows: list[WindowRow]) -> str:
+    if not rows:
+        return ""
+    columns = (
+        "Aggregator",
+        "Feed",
+        "#Windows",
+        "#Frames",
+        "#Detections",
+        "#Mean confidence",
+        "Last seen",
+    )
+    return f"<h2>Windows</h2>{_table(columns, map(_window_row, rows))}"
+
+
+def _window_row(row: WindowRow) -> str:
+    feed = "all" if row.feed is None else _text(row.feed)
+    least = "at least " if row.is_partial else ""
+    return (
+        f'<th scope="row">{_text(row.aggregator)}</th><td>{feed}</td>'
+        f'<td class="number">{row.windows:,}</td>'
+        f'<td class="number">{least}{row.frames:,}</td>'
+        f'<td class="number">{least}{row.detections:,}</td>'
+        f'<td class="number">{_confidence(row.average)}</td>'
         f"<td>{_time(row.last_seen_us)}</td>"
     )
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from peakhold.monitor.payloads import InferenceResult, MetadataEntry
+from peakhold.monitor.payloads import InferenceResult, MetadataEntry, WindowMessage
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-Kind: TypeAlias = Literal["report", "metadata"]
+Kind: TypeAlias = Literal["report", "metadata", "windows"]
+
+_Items: TypeAlias = InferenceResult | MetadataEntry | WindowMessage
+Content: TypeAlias = tuple[_Items, ...]
 
 logger = logging.getLogger("peakhold.monitor")
 
@@ -38,7 +42,7 @@ class Submission:
     received_us: int
     idempotency_key: str | None
     body: bytes
-    content: tuple[InferenceResult, ...] | tuple[MetadataEntry, ...]
+    content: Content
 
 
 def store_all(
@@ -80,7 +84,10 @@ def _store(connection: sqlite3.Connection, submission: Submission) -> bool:
     ).lastrowid
     for item in submission.content:
         if isinstance(item, InferenceResult):
-            _store_result(connection, submission, request_id, item)
+            at = submission.received_us
+            _store_result(connection, submission.workspace, request_id, at, item)
+        elif isinstance(item, WindowMessage):
+            _store_window(connection, submission, request_id, item)
         else:
             _store_entry(connection, submission, request_id, item)
     return True
@@ -113,29 +120,99 @@ def _is_repeat(connection: sqlite3.Connection, submission: Submission) -> bool:
 
 def _store_result(
     connection: sqlite3.Connection,
-    submission: Submission,
+    workspace: str,
     request_id: int | None,
+    at_us: int,
     result: InferenceResult,
 ) -> None:
-    series = (submission.workspace, result.model_id, result.class_name)
-    connection.execute(
-        "INSERT OR IGNORE INTO series (workspace, model_id, class_name, project)"
-        " VALUES (?, ?, ?, ?)",
-        (*series, result.project),
-    )
+    series = _series(connection, workspace, result.model_id, result.class_name)
     connection.execute(
         "INSERT INTO results"
         " (request_id, series_id, received_us, confidence, inference_id)"
-        " SELECT ?, id, ?, ?, ? FROM series"
-        " WHERE workspace = ? AND model_id = ? AND class_name = ?",
+        " VALUES (?, ?, ?, ?, ?)",
+        (request_id, series, at_us, result.confidence, result.inference_id),
+    )
+
+
+def _series(
+    connection: sqlite3.Connection, workspace: str, model_id: str, class_name: str
+) -> int:
+    """Return the number of a class of a model, which gets one if it is new."""
+    series = (workspace, model_id, class_name)
+    connection.execute(
+        "INSERT OR IGNORE INTO series (workspace, model_id, class_name, project)"
+        " VALUES (?, ?, ?, ?)",
+        (*series, model_id.partition("/")[0]),
+    )
+    (number,) = connection.execute(
+        "SELECT id FROM series WHERE workspace = ? AND model_id = ? AND class_name = ?",
+        series,
+    ).fetchone()
+    return int(number)
+
+
+def _store_window(
+    connection: sqlite3.Connection,
+    submission: Submission,
+    request_id: int | None,
+    window: WindowMessage,
+) -> None:
+    """Store a window, and what its parts add, unless it or they are known."""
+    workspace = submission.workspace
+    number = connection.execute(
+        "INSERT OR IGNORE INTO windows (workspace, window_id, request_id, aggregator,"
+        " feed, began_us, ended_us, received_us, frequency)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
+            workspace,
+            window.id,
             request_id,
+            window.aggregator,
+            window.feed,
+            window.began_us,
+            window.at_us,
             submission.received_us,
-            result.confidence,
-            result.inference_id,
-            *series,
+            window.frequency,
         ),
     )
+    if not number.rowcount:
+        return  # grouped otherwise, it was sent again
+    for peak in window.peaks:
+        _store_result(connection, workspace, request_id, window.at_us, peak)
+    for part in window.parts:
+        added = connection.execute(
+            "INSERT OR IGNORE INTO parts (workspace, part_id, piece, window, frames,"
+            " without, is_partial, rejected) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                workspace,
+                part.id,
+                part.piece,
+                number.lastrowid,
+                part.frames,
+                part.without,
+                part.is_partial,
+                json.dumps(part.rejected),
+            ),
+        )
+        if not added.rowcount:
+            continue
+        connection.executemany(
+            "INSERT INTO counts (part, series_id, frames, detections, outside, sum,"
+            " least, histogram) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    added.lastrowid,
+                    _series(connection, workspace, each.model_id, each.class_name),
+                    each.frames,
+                    each.detections,
+                    each.outside,
+                    each.sum,
+                    each.least,
+                    json.dumps(each.histogram),
+                )
+                for each in part.classes
+            ],
+        )
 
 
 def _store_entry(

@@ -40,11 +40,36 @@ class MetadataRow:
 
 
 @dataclass(frozen=True)
+class WindowRow:
+    """The windows of an aggregator and a feed, added up.
+
+    Attributes:
+        aggregator: The ``unique_aggregator_key``.
+        feed: The video feed; None for windows of all feeds of a process.
+        windows: How many.
+        frames: Frames observed, those without a detection included.
+        detections: Detections taken.
+        average: Mean confidence of those within [0, 1]; None if there are none.
+        is_partial: 1 if some of it is missing, because a process was killed.
+        last_seen_us: When the last one ended, in microseconds since 1970 UTC.
+    """
+
+    aggregator: str
+    feed: str | None
+    windows: int
+    frames: int
+    detections: int
+    average: float | None
+    is_partial: int
+    last_seen_us: int
+
+
+@dataclass(frozen=True)
 class Overview:
     """A workspace at one moment.
 
     Attributes:
-        reports: Reports stored, whatever the filter.
+        reports: Reports and windows stored, whatever the filter.
         metadata_requests: Metadata requests stored, whatever the filter.
         models: What can be filtered by: project parts and whole model ids.
         results: Inference results.
@@ -52,6 +77,7 @@ class Overview:
         class_count: Pairs of model and class.
         classes: The most frequent of those pairs.
         metadata: Metadata values, the latest first.
+        windows: Windows of peakhold sinks, whatever the filter.
     """
 
     reports: int
@@ -62,6 +88,7 @@ class Overview:
     class_count: int
     classes: list[ClassRow]
     metadata: list[MetadataRow]
+    windows: list[WindowRow]
 
 
 def read_overview(
@@ -82,10 +109,13 @@ def read_overview(
             [workspace],
         ).fetchall()
     )
+    (windows,) = connection.execute(
+        "SELECT COUNT(*) FROM windows WHERE workspace = ?", [workspace]
+    ).fetchone()
     classes = _classes(connection, workspace, models)
     results = sum(row.count for row in classes)
     return Overview(
-        reports=requests.get("report", 0),
+        reports=requests.get("report", 0) + windows,
         metadata_requests=requests.get("metadata", 0),
         models=_models(connection, workspace),
         results=results,
@@ -99,7 +129,29 @@ def read_overview(
             key=lambda row: (-row.count, row.model_id, row.class_name),
         ),
         metadata=_metadata(connection, workspace, models),
+        windows=read_windows(connection, workspace),
     )
+
+
+def read_windows(connection: sqlite3.Connection, workspace: str) -> list[WindowRow]:
+    """Sum up the windows of each aggregator and feed, the latest first."""
+    rows = connection.execute(
+        "SELECT aggregator, feed, COUNT(*), CAST(SUM(frames) AS INTEGER),"
+        " CAST(SUM(detections) AS INTEGER),"
+        " SUM(total) / NULLIF(SUM(inside), 0), MAX(partial), MAX(ended_us) AS latest"
+        " FROM (SELECT aggregator, feed, ended_us,"
+        "  (SELECT TOTAL(p.frames) FROM parts p WHERE p.window = w.number) AS frames,"
+        "  (SELECT MAX(p.is_partial) FROM parts p WHERE p.window = w.number)"
+        "   AS partial,"
+        "  TOTAL(c.detections) AS detections, TOTAL(c.sum) / ? AS total,"
+        "  TOTAL(c.detections - c.outside) AS inside"
+        "  FROM windows w LEFT JOIN parts p ON p.window = w.number"
+        "  LEFT JOIN counts c ON c.part = p.number"
+        "  WHERE w.workspace = ? GROUP BY w.number)"
+        " GROUP BY aggregator, feed ORDER BY latest DESC, aggregator, feed LIMIT ?",
+        [2.0**32, workspace, MAX_ROWS],
+    )
+    return [WindowRow(*row) for row in rows]
 
 
 def _classes(

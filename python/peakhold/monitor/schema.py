@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 APPLICATION_ID = 0x504B_484D  # "PKHM"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 BUSY_TIMEOUT = 10.0
 """Seconds to wait for another connection's lock; a commit takes milliseconds."""
@@ -29,7 +29,7 @@ _TABLES = (
     # What arrived, untouched. received_us: microseconds since 1970 UTC.
     """CREATE TABLE requests (
         id INTEGER PRIMARY KEY,
-        kind TEXT NOT NULL CHECK (kind IN ('report', 'metadata')),
+        kind TEXT NOT NULL CHECK (kind IN ('report', 'metadata', 'windows')),
         workspace TEXT NOT NULL,
         received_us INTEGER NOT NULL,
         idempotency_key TEXT,
@@ -60,6 +60,45 @@ _TABLES = (
         ON results (series_id, received_us, confidence)""",
     """CREATE INDEX results_by_inference
         ON results (inference_id, series_id) WHERE inference_id <> ''""",
+    # Closed windows of peakhold sinks. began_us, ended_us: as they say themselves.
+    """CREATE TABLE windows (
+        number INTEGER PRIMARY KEY,
+        workspace TEXT NOT NULL,
+        window_id TEXT NOT NULL,
+        request_id INTEGER NOT NULL REFERENCES requests (id),
+        aggregator TEXT NOT NULL,
+        feed TEXT,
+        began_us INTEGER,
+        ended_us INTEGER NOT NULL,
+        received_us INTEGER NOT NULL,
+        frequency INTEGER,
+        UNIQUE (workspace, window_id)
+    )""",
+    # What each process counted in a window: added once, whatever it came with.
+    """CREATE TABLE parts (
+        number INTEGER PRIMARY KEY,
+        workspace TEXT NOT NULL,
+        part_id TEXT NOT NULL,
+        piece INTEGER NOT NULL,
+        window INTEGER NOT NULL REFERENCES windows (number),
+        frames INTEGER NOT NULL,
+        without INTEGER NOT NULL,
+        is_partial INTEGER NOT NULL,
+        rejected TEXT NOT NULL,
+        UNIQUE (workspace, part_id, piece)
+    )""",
+    "CREATE INDEX parts_by_window ON parts (window)",
+    """CREATE TABLE counts (
+        part INTEGER NOT NULL REFERENCES parts (number),
+        series_id INTEGER NOT NULL REFERENCES series (id),
+        frames INTEGER NOT NULL,
+        detections INTEGER NOT NULL,
+        outside INTEGER NOT NULL,
+        sum INTEGER NOT NULL,
+        least REAL,
+        histogram TEXT NOT NULL
+    )""",
+    "CREATE INDEX counts_by_part ON counts (part)",
     # The value a field of an inference has now; earlier ones stay in requests.
     """CREATE TABLE metadata (
         workspace TEXT NOT NULL,

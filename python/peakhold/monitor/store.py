@@ -8,13 +8,19 @@ import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peakhold.monitor.errors import StoreError
-from peakhold.monitor.ingest import Kind, Submission
-from peakhold.monitor.overview import Overview, read_overview
-from peakhold.monitor.payloads import parse_metadata, parse_report
+from peakhold.monitor.ingest import Content, Kind, Submission
+from peakhold.monitor.overview import (
+    Overview,
+    WindowRow,
+    read_overview,
+    read_windows,
+)
+from peakhold.monitor.payloads import parse_metadata, parse_report, parse_windows
 from peakhold.monitor.schema import open_for_reading, open_for_writing
 from peakhold.monitor.statistics import Period, read_statistics
 from peakhold.monitor.writer import Writer
@@ -88,15 +94,20 @@ class Store:
             StoreBusyError: Too much is waiting to be stored.
             StoreError: The store is closed.
         """
-        parse = parse_report if kind == "report" else parse_metadata
+        received_us = int(self._clock() * 1_000_000)
+        parse: dict[Kind, Callable[[bytes], Content]] = {
+            "report": parse_report,
+            "metadata": parse_metadata,
+            "windows": partial(parse_windows, received_us=received_us),
+        }
         return self._writer.submit(
             Submission(
                 kind=kind,
                 workspace=workspace,
-                received_us=int(self._clock() * 1_000_000),
+                received_us=received_us,
                 idempotency_key=idempotency_key,
                 body=body,
-                content=parse(body),
+                content=parse[kind](body),
             )
         )
 
@@ -110,6 +121,15 @@ class Store:
         """
         with self._reading() as connection:
             return read_statistics(connection, workspace, period, models)
+
+    def windows(self, workspace: str) -> list[WindowRow]:
+        """Sum up the windows of each aggregator and feed, see `read_windows`.
+
+        Raises:
+            StoreError: The file could not be read.
+        """
+        with self._reading() as connection:
+            return read_windows(connection, workspace)
 
     def overview(self, workspace: str, model: str = "") -> Overview:
         """Gather what the dashboard shows, see `read_overview`.

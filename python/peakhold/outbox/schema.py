@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE_NAME = "outbox.sqlite3"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
+_OLDER = (3,)
+"""Versions whose tables are the same, or lack some."""
 APPLICATION_ID = 0x706B6864
 """The letters pkhd in the header of the file: it is ours."""
 
@@ -192,7 +194,8 @@ def _prepare(database: sqlite3.Connection, path: Path | None, sync: str) -> None
             f"{path} was made by a later version of peakhold: use that version, or "
             "another PEAKHOLD_STATE_DIR"
         )
-    if not new and version < SCHEMA_VERSION:
+    is_older = not new and version in _OLDER
+    if not new and version < SCHEMA_VERSION and not is_older:
         raise DamagedError("its format is of before the first release")
     database.execute(f"PRAGMA synchronous = {sync}")
     # Not WAL: with several writers it could damage a file until SQLite 3.51.3.
@@ -203,9 +206,11 @@ def _prepare(database: sqlite3.Connection, path: Path | None, sync: str) -> None
         # An outbox that was full for a day does not stay large.
         database.execute("PRAGMA auto_vacuum = FULL")
         database.executescript(_SCHEMA)
-    elif path is not None:
+    elif is_older:
+        database.executescript(_SCHEMA)
+    if path is not None and not new:
         _check_writable(database, path)
-        if definitions != _own_definitions():
+        if _definitions(database) != _own_definitions():
             raise DamagedError("its tables are not those of an outbox")
         if path.stat().st_size <= CHECKED_SIZE:
             found = database.execute("PRAGMA integrity_check(1)").fetchone()

@@ -10,6 +10,7 @@ from peakhold.records.content import (
     Kind,
     MetadataContent,
     ReportContent,
+    Span,
     UnencodableError,
     size_of,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "MetadataEntry",
     "Record",
     "ReportContent",
+    "Span",
     "UnencodableError",
     "merge_reports",
     "seal_metadata",

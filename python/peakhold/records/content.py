@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from hashlib import sha256
 from itertools import accumulate, pairwise
@@ -32,13 +33,16 @@ Part = tuple[int, int]
 """Lines of a report, or ids of metadata: the first one's number, and the number after
 the last one's."""
 
-ENCODING_VERSION = 1
+ENCODING_VERSION = 2
 """Version of what ``encode`` returns, snapshots included, and of the bodies that are
 made of it. A change of any is another version, beside which this one stays, and another
-``SCHEMA_VERSION`` of the outbox, so that an earlier peakhold leaves it alone."""
+``SCHEMA_VERSION`` of the outbox, so that an earlier peakhold leaves it alone. Version 1
+knows no statistics, and nothing about a window."""
+_VERSIONS = (1, ENCODING_VERSION)
 REPORT_BODY_LIMIT = 512 * 1024
 """Bytes of a request body; what is larger goes as several requests."""
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _HEAD_BYTES = 700
 """Bytes of a report that has no result, estimated."""
 _ENTRY_BYTES = 60
@@ -98,7 +102,7 @@ def decode(kind: str, version: int, encoded: bytes) -> Content:
         ValueError: If it is anything else.
         TypeError: Likewise.
     """
-    if version != ENCODING_VERSION:
+    if version not in _VERSIONS:
         raise ValueError(f"version {version} of an encoding is not known")
     try:
         return _CONTENTS[kind].decode(encoded)
@@ -107,21 +111,46 @@ def decode(kind: str, version: int, encoded: bytes) -> Content:
 
 
 @dataclass(frozen=True)
+class Span:
+    """Whose a window is, and from when to when it was open.
+
+    Attributes:
+        aggregator: The ``unique_aggregator_key``.
+        feed: The video feed that it is of; None for all feeds of a process.
+        ended: When it was closed, in microseconds since 1970 UTC.
+        began: When it was opened; None if its process was killed.
+        frequency: Seconds between reports; None if its process was killed.
+    """
+
+    aggregator: str
+    feed: str | None
+    ended: int
+    began: int | None = None
+    frequency: int | None = None
+
+    def merged(self, later: Span) -> Span:
+        """Return that of this window and a later one of its key."""
+        return replace(later, began=self.began)
+
+
+@dataclass(frozen=True)
 class ReportContent(Content):
     """A closed window.
 
     Attributes:
-        snapshot: Its peaks.
+        snapshot: Its peaks, and its statistics if there are any.
         closed_at: Local time of closing, ISO 8601 and without offset: a contract.
         facts: What the report says about the device, as JSON has it.
         window: Key of the window; waiting reports of one key may be merged. Not
             encoded.
+        span: Whose it is, and from when to when; None if nobody said.
     """
 
     snapshot: WindowSnapshot
     closed_at: str
     facts: Mapping[str, object]
     window: Hashable = None
+    span: Span | None = None
 
     kind = "report"
 
@@ -157,14 +186,17 @@ class ReportContent(Content):
         Of each class the highest confidence stays, and of equal ones that of the
         smaller place, see ``WindowSnapshot.merge``.
         """
-        last, snapshot = self, self.snapshot
+        last, snapshot, span = self, self.snapshot, self.span
         for last in later:
             snapshot = snapshot.merge(last.snapshot)
-        return replace(last, snapshot=snapshot)
+            span = span.merged(last.span) if span and last.span else last.span
+        return replace(last, snapshot=snapshot, span=span)
 
     def encode(self) -> bytes:
-        """Return closing time and facts as a line of JSON, and the snapshot."""
-        head = {"closed_at": self.closed_at, "facts": self.facts}
+        """Return closing time, facts and span as a line of JSON, and the snapshot."""
+        head: dict[str, object] = {"closed_at": self.closed_at, "facts": self.facts}
+        if self.span:
+            head["span"] = asdict(self.span)
         return _dumps(head) + b"\n" + self.snapshot.encode()
 
     @classmethod
@@ -173,15 +205,32 @@ class ReportContent(Content):
         head, _, snapshot = encoded.partition(b"\n")
         known = json.loads(head)
         decoded = WindowSnapshot.decode(snapshot)
-        return cls(decoded, known["closed_at"], known["facts"])
+        span = Span(**known["span"]) if "span" in known else None
+        return cls(decoded, known["closed_at"], known["facts"], None, span)
 
     def body(self, part: Part) -> bytes:
         """Return the request body of some lines."""
         return self._opening() + self.snapshot.report_json(*part) + b"]}"
 
+    def window_body(self, part: Part) -> bytes:
+        """Return what a peakhold monitor gets of some lines, as a JSON object."""
+        span = self.span
+        head = {
+            "aggregator": span.aggregator if span else "",
+            "feed": span.feed if span else None,
+            "began": _utc(span.began) if span else None,
+            "ended": _utc(span.ended) if span else None,
+            "frequency": span.frequency if span else None,
+            "device": self.facts,
+        }
+        members = self.snapshot.window_json(*part)
+        return _dumps(head)[:-1] + b"," + members + b"}"
+
     def parts(self) -> list[Part]:
         """Return as few runs of lines as fit in a request each, at least one."""
         room = REPORT_BODY_LIMIT - len(self._opening()) - len(b"]}")
+        if self.snapshot.has_statistics:  # a line with its statistics takes thrice
+            room //= 4
         return list(pairwise(self.snapshot.report_parts(room)))
 
     def halves(self, part: Part, *, whole_entries: bool = False) -> list[Part]:
@@ -326,6 +375,14 @@ _CONTENTS: dict[str, type[ReportContent | MetadataContent]] = {
 def size_of(snapshot: WindowSnapshot) -> int:
     """Return the bytes that a closed window takes in memory, estimated."""
     return _HEAD_BYTES + snapshot.nbytes
+
+
+def _utc(microseconds: int | None) -> str | None:
+    """Return a time as ISO 8601 has it."""
+    if microseconds is None:
+        return None
+    at = _EPOCH + timedelta(microseconds=microseconds)
+    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _divided(part: Part, at: int) -> list[Part]:

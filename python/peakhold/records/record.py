@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
     from peakhold._peakhold import WindowSnapshot
-    from peakhold.records.content import Content, Kind, Part
+    from peakhold.records.content import Content, Kind, Part, Span
     from peakhold.records.metadata import MetadataEntry
 
 
@@ -99,6 +99,16 @@ class Record:
         """The request body."""
         return self.content.body(self.whole)
 
+    @cached_property
+    def window_body(self) -> bytes:
+        """The window as a peakhold monitor gets it; of a report."""
+        content = self.content
+        return (
+            content.window_body(self.whole)
+            if isinstance(content, ReportContent)
+            else b""
+        )
+
     @property
     def entries(self) -> list[MetadataEntry]:
         """What a record of metadata says."""
@@ -158,11 +168,12 @@ def seal_report(
     window: Hashable,
     snapshot: WindowSnapshot,
     closed_at: datetime | None = None,
+    span: Span | None = None,
 ) -> Record:
     """Return the record of a window that was closed just now, or at a local time."""
     # Local and without offset: the request's timestamp is a contract.
     closed_at = closed_at or datetime.now()  # noqa: DTZ005
-    content = ReportContent(snapshot, closed_at.isoformat(), {}, window)
+    content = ReportContent(snapshot, closed_at.isoformat(), {}, window, span)
     return Record(destination, content, merge_key=content.merge_key)
 
 

@@ -28,6 +28,9 @@ _GATEWAY_SAFE = "~()*!'"
 
 _SERVER_VERSION = f"peakhold-{__version__}"
 
+WINDOWS_VERSION = 1
+"""Version of the windows that a monitor takes."""
+
 _IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
 
 
@@ -92,6 +95,23 @@ class RoboflowClient:
             MalformedResponseError: If the answer does not name a workspace.
             RoboflowError: One class per other cause.
         """
+        return self.look_up(api_key)[0]
+
+    @without_locals
+    def look_up(self, api_key: str) -> tuple[str, bool]:
+        """Look up the workspace of an api key, and what the endpoint is.
+
+        Args:
+            api_key: The key.
+
+        Returns:
+            The workspace, and whether the endpoint is a peakhold monitor that takes
+            windows.
+
+        Raises:
+            MalformedResponseError: If the answer does not name a workspace.
+            RoboflowError: One class per other cause.
+        """
         answer = self._exchange("GET", "/", "&nocache=true", api_key)
         if answer.cut is not None:
             raise answer.cut
@@ -102,7 +122,7 @@ class RoboflowClient:
                 "API_BASE_URL is the address of the Roboflow API"
             )
             raise MalformedResponseError(message, status=answer.status)
-        return workspace
+        return workspace, _takes_windows(answer.body)
 
     @without_locals
     def send_inference_results_to_model_monitoring(
@@ -170,6 +190,25 @@ class RoboflowClient:
             RoboflowError: One class per cause.
         """
         path = f"{_workspace_path(workspace_id)}/inference-stats"
+        self._post(path, "", api_key, body, idempotency_key)
+
+    @without_locals
+    def send_windows_body(
+        self, api_key: str, workspace_id: str, body: bytes, idempotency_key: str
+    ) -> None:
+        """Send encoded windows to a peakhold monitor, byte for byte.
+
+        Args:
+            api_key: The key.
+            workspace_id: The workspace to report to.
+            body: JSON of one or more windows, see ``docs/monitor.md``.
+            idempotency_key: As in ``send_report_body``.
+
+        Raises:
+            ValueError: If an argument cannot be part of a request.
+            RoboflowError: One class per cause.
+        """
+        path = f"{_workspace_path(workspace_id)}/windows"
         self._post(path, "", api_key, body, idempotency_key)
 
     @without_locals
@@ -311,3 +350,10 @@ def _workspace_in(body: bytes) -> str | None:
         return workspace if _workspace_path(workspace) else None
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
+
+
+def _takes_windows(body: bytes) -> bool:
+    """Whether the answer to a lookup says that this is a peakhold monitor."""
+    said = json.loads(body).get("peakhold_monitor")
+    version = said.get("windows") if isinstance(said, dict) else None
+    return version == WINDOWS_VERSION and version is not True

@@ -159,6 +159,12 @@ class Settings:
 Settings.__init__ = without_locals(Settings.__init__)  # type: ignore[method-assign]
 
 
+def is_platform(url: str) -> bool:
+    """Whether an address is Roboflow's own."""
+    host = urlsplit(url).hostname or ""
+    return host.endswith(("roboflow.com", "roboflow.one"))
+
+
 def _headers(value: str | None) -> dict[str, str]:
     if value is None:
         return {}

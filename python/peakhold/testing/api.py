@@ -22,6 +22,7 @@ class MisbehavingApi(MisbehavingServer):
 
     Attributes:
         workspace: What workspace lookups answer.
+        is_monitor: Whether such an answer says that it is a peakhold monitor.
         lookups: What happens to the next workspace lookups instead, one each.
         failures: What happens to the next POST requests instead, one each.
         always: What happens to every POST request instead, unless it is None.
@@ -37,13 +38,15 @@ class MisbehavingApi(MisbehavingServer):
         self.always: Behaviour | None = None
         self.faults: Callable[[Request], Behaviour | None] | None = None
         self._accepted: list[Request] = []
+        self.is_monitor = False
         self.otherwise = Computed(self._route)
 
     def _route(self, request: Request) -> Behaviour:
         if request.method == "GET":
             if self.lookups:
                 return self.lookups.pop(0)
-            return answer_json({"workspace": self.workspace})
+            monitor = {"peakhold_monitor": {"windows": 1}} if self.is_monitor else {}
+            return answer_json({"workspace": self.workspace, **monitor})
         behaviour = self._fault(request) or answer_json({})
         if behaviour.takes_effect:
             self._accepted.append(request)

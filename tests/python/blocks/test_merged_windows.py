@@ -26,7 +26,7 @@ def processes(tmp_path):
 @pytest.fixture
 def close(processes, sender, frame):
     """Closes a window in which a class was seen; with an aggregator of its own."""
-    window = Window(KEY, sender, 5, processes[0].journals)
+    window = Window(KEY, sender, 5, processes[0])
 
     def close_window(class_name, dispatcher=processes[0]):
         aggregator = dispatcher.journals.aggregator(sender.destination, astuple(KEY))

@@ -123,9 +123,11 @@ def test_a_real_recording_goes_through(peakhold, monitor, shared_data):
     assert summary["detections"] == 494 + sum(map(len, rows))
     assert summary["metadata_ids"] == 95
     assert summary["rejected"] == {}
-    # One model's, the one that was surest of it.
+    # A window has the peak of each model, where a report has that of the surest one.
     assert [model for model, name in stored_classes(monitor) if name == "dog"] == [
-        "yolo26"
+        "vit",
+        "yolo26",
+        "yolov8",
     ]
 
 

@@ -20,13 +20,13 @@ def rows_of(data_file, query):
 def test_the_workspace_lookup_names_the_workspace(api):
     answer = api.send("GET", "/?api_key=any&nocache=true")
     assert answer.status == 200
-    assert answer.json == {"workspace": "local"}
+    assert answer.json == {"workspace": "local", "peakhold_monitor": {"windows": 1}}
 
 
 def test_the_workspace_can_have_another_name(make_api, report, row):
     with MonitorServer(workspace="plant-4") as monitor:
         api = make_api(monitor.url, workspace="plant-4")
-        assert api.send("GET", "/?api_key=any").json == {"workspace": "plant-4"}
+        assert api.send("GET", "/?api_key=any").json["workspace"] == "plant-4"
         assert api.report(report(row())).status == 200
         assert make_api(monitor.url).report(report(row())).status == 404
 

@@ -66,7 +66,7 @@ def test_the_current_format_is_kept():
     """Whoever changes an encoding changes the version of the outbox, too."""
     assert f"version-{SCHEMA_VERSION}" in {file.stem for file in FILES}
     encoded = window_of({}).encode()
-    assert (SCHEMA_VERSION, content.ENCODING_VERSION, encoded[0]) == (3, 1, 1)
+    assert (SCHEMA_VERSION, content.ENCODING_VERSION, encoded[0]) == (4, 2, 1)
 
 
 def test_what_is_written_now_is_what_was_kept(tmp_path):

@@ -121,6 +121,14 @@ impl Aggregator {
         self.current.pin().statistics()
     }
 
+    /// Likewise, with what the journal calls the window, if it has one.
+    #[must_use]
+    pub fn journaled_statistics(&self) -> Option<(WindowId, PartId, Statistics)> {
+        let window = self.current.pin();
+        let id = window.journal()?.id();
+        window.statistics().map(|(part, statistics)| (id, part, statistics))
+    }
+
     /// Begins an observation, whose frames are taken at once and written to the journal at its end.
     #[must_use]
     pub const fn observation(&self) -> Observation<'_> {

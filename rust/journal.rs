@@ -32,6 +32,7 @@ use crate::peak::key;
 use crate::record::{self, Entry, Frame, Kind, Opened, WindowId};
 use crate::recovery::{Recovered, RecoveredWindow};
 use crate::seed::Fast;
+use crate::statistics::{PartId, Statistics};
 use crate::sync::{AtomicU64, Ordering, unmodelled};
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -56,6 +57,9 @@ const LONG: usize = 256 << 10;
 
 /// Longer records were made by a hostile frame, and their memory is not kept.
 const LARGEST_KEPT: usize = 1 << 20;
+
+/// Name of the file with the statistics of open windows.
+const STATISTICS: &str = "statistics";
 
 thread_local! {
     /// Taken for the time of one frame that has new maxima.
@@ -140,6 +144,8 @@ struct Writer {
     begun: BTreeMap<u64, usize>,
     /// Bytes after what was copied last.
     copied: u64,
+    /// What the file of statistics has.
+    kept: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -191,6 +197,48 @@ impl Journal {
     #[must_use]
     pub fn slow_writes(&self) -> u64 {
         self.slow_writes.load(Ordering::Relaxed)
+    }
+
+    /// Writes down the statistics of open windows in place of what was written of any before.
+    ///
+    /// They are in a file beside the segments, which is replaced as a whole: it grows with classes, not with time.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn keep_statistics(&self, windows: &[(WindowId, PartId, Statistics)]) -> io::Result<()> {
+        let content = record::kept(windows);
+        {
+            let mut writer = self.writer();
+            if writer.windows.is_empty() || writer.kept == content {
+                return Ok(()); // without a window there is no directory
+            }
+            writer.kept.clone_from(&content);
+        }
+        let directory = &self.settings.directory;
+        let scratch = directory.join("statistics.new");
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let kept = options.open(&scratch).and_then(|mut file| file.write_all(&content));
+        let kept = kept.and_then(|()| fs::rename(&scratch, directory.join(STATISTICS)));
+        let mut writer = self.writer();
+        if kept.is_err() {
+            writer.kept.clear();
+        }
+        if writer.windows.is_empty() {
+            self.forget_statistics(&mut writer);
+        }
+        kept
+    }
+
+    fn forget_statistics(&self, writer: &mut Writer) {
+        if !writer.kept.is_empty() {
+            writer.kept.clear();
+            // What stays is of no window that is recovered.
+            let _ = fs::remove_file(self.settings.directory.join(STATISTICS));
+            let _ = fs::remove_dir(&self.settings.directory);
+        }
     }
 
     /// Notes that a window is safe elsewhere, also one of a dead process.
@@ -403,6 +451,7 @@ impl Journal {
                 _ => drop(writer.segments.pop_front()),
             }
         }
+        self.forget_statistics(writer);
         // Another journal of this process may have segments there.
         let _ = fs::remove_dir(&self.settings.directory);
         Ok(())

@@ -8,6 +8,7 @@
 //!
 //! Each record can be read by itself: what is damaged costs nothing else.
 
+use crate::statistics::{PartId, Statistics};
 use serde::{Deserialize, Serialize};
 
 /// What every segment begins with.
@@ -93,6 +94,24 @@ pub(crate) fn header(marker: u32) -> Vec<u8> {
     let mut copy = [MAGIC.as_slice(), &[VERSION], &marker.to_le_bytes()].concat();
     copy.extend(crc32c::crc32c(&copy).to_le_bytes());
     copy.repeat(2)
+}
+
+/// Version of what [`kept`] returns, after [`MAGIC`].
+const STATISTICS_VERSION: u8 = 1;
+
+/// The statistics of open windows as a file: magic and version, the encoding of postcard, and a CRC-32C of all that.
+pub(crate) fn kept(windows: &[(WindowId, PartId, Statistics)]) -> Vec<u8> {
+    let mut bytes = [MAGIC.as_slice(), &[STATISTICS_VERSION]].concat();
+    push(&mut bytes, &windows);
+    bytes.extend(crc32c::crc32c(&bytes).to_le_bytes());
+    bytes
+}
+
+/// Reads what [`kept`] has returned; nothing if it is damaged or of another version.
+pub(crate) fn read_kept(bytes: &[u8]) -> Vec<(WindowId, PartId, Statistics)> {
+    let whole = bytes.split_last_chunk().filter(|(content, sum)| crc32c::crc32c(content) == u32::from_le_bytes(**sum));
+    let content = whole.and_then(|(content, _)| content.strip_prefix(MAGIC)?.strip_prefix(&[STATISTICS_VERSION]));
+    content.and_then(|content| postcard::from_bytes(content).ok()).unwrap_or_default()
 }
 
 /// How bytes begin.

@@ -3,7 +3,9 @@
 //! Whatever the bytes are, reading them ends without a panic, every peak found was written, and what is damaged costs its own
 //! record only. Records that stand there twice or in another order make no difference, because merging peaks makes none (see [`crate::snapshot`]).
 
-use crate::record::{Beginning, Entry, Frame, Kind, Opened, Records, Registered, VERSION, WindowId, beginning};
+use crate::record::{
+    Beginning, Entry, Frame, Kind, Opened, Records, Registered, VERSION, WindowId, beginning, read_kept,
+};
 use crate::snapshot::{ClassPeak, Place, Snapshot};
 use std::collections::{BTreeMap, HashSet};
 
@@ -97,6 +99,15 @@ impl Recovered {
                 }
                 self.damaged += records.damaged + u64::from(!undamaged);
                 Ok(())
+            }
+        }
+    }
+
+    /// Adds the statistics that were kept of open windows, as far as these are known: their last observations may be missing.
+    pub fn add_statistics(&mut self, bytes: &[u8]) {
+        for (id, part, statistics) in read_kept(bytes) {
+            if let Some(window) = self.windows.get_mut(&id) {
+                window.snapshot.insert_part(part, statistics);
             }
         }
     }

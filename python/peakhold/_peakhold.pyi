@@ -348,6 +348,20 @@ class Journal:
             OSError: If that cannot be written.
         """
 
+    def keep_statistics(self, aggregators: list[PeakAggregator], /) -> None:
+        """Write down the statistics of open windows, in place of those before.
+
+        They are in a file beside the segments, `statistics`, which is replaced as a
+        whole.
+
+        Args:
+            aggregators: Whose windows; those without statistics or journal are left
+                out.
+
+        Raises:
+            OSError: If that cannot be written.
+        """
+
     def tidy(self) -> None:
         """Copy what open windows have in old segments to new ones if those are many.
 
@@ -472,11 +486,15 @@ _Window: TypeAlias = tuple[
     int, int, bytes | None, int | None, list[_Frame], WindowSnapshot
 ]
 
-def recover_journal(segments: list[bytes], /) -> tuple[list[_Window], int, int]:
+def recover_journal(
+    segments: list[bytes], statistics: bytes | None = None, /
+) -> tuple[list[_Window], int, int]:
     """Read the segments of a process.
 
     Args:
         segments: The bytes of the files, in whatever state they are.
+        statistics: Those of the file of statistics, if there is one; what is damaged or
+            of another version is ignored. Statistics that come from it are partial.
 
     Returns:
         The windows that were not committed, each with the number of its aggregator, its

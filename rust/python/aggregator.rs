@@ -4,7 +4,10 @@ use super::journal::Journal;
 use super::snapshot::{WindowSnapshot, detached_if_large, report, statistics};
 use super::warnings::Rejected;
 use super::{classification, detections, items, tensors, texts};
-use crate::{Aggregator, Confidences, DEFAULT_MAX_CLASSES, Frame, Names, Observation, Reason, Tally};
+use crate::{
+    Aggregator, Confidences, DEFAULT_MAX_CLASSES, Frame, Names, Observation, PartId, Reason, Statistics, Tally,
+    WindowId,
+};
 use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
@@ -17,6 +20,13 @@ const MAX_CLASSES: &str = "PEAKHOLD_MAX_CLASSES";
 pub(super) struct PeakAggregator {
     aggregator: Aggregator,
     rejected: Rejected,
+}
+
+impl PeakAggregator {
+    /// The statistics of the open window, with what they belong to, if it has a journal.
+    pub(super) fn journaled_statistics(&self) -> Option<(WindowId, PartId, Statistics)> {
+        self.aggregator.journaled_statistics()
+    }
 }
 
 #[pymethods]

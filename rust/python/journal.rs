@@ -1,5 +1,6 @@
 //! `peakhold._peakhold.Journal`, `WindowJournal`, `MetadataJournal`, and reading the journals of others.
 
+use super::aggregator::PeakAggregator;
 use super::names;
 use super::snapshot::WindowSnapshot;
 use crate::{JournalSettings, RecoveredWindow, Registered, Registration, WindowId, WindowJournal, recover};
@@ -27,6 +28,18 @@ impl Journal {
     /// Note that a window is safe elsewhere, also one of a dead process.
     fn commit(&self, py: Python<'_>, aggregator: u64, window: u64) -> PyResult<()> {
         Ok(py.detach(|| self.0.commit(WindowId { aggregator, window }))?)
+    }
+
+    /// Write down the statistics of the open windows of aggregators, in place of what was written before.
+    #[pyo3(signature = (aggregators, /))]
+    #[allow(clippy::needless_pass_by_value, reason = "that is how a list is taken")]
+    fn keep_statistics(&self, py: Python<'_>, aggregators: Vec<Py<PeakAggregator>>) -> PyResult<()> {
+        // Frames go on meanwhile.
+        let keep = || {
+            let windows: Vec<_> = aggregators.iter().filter_map(|each| each.get().journaled_statistics()).collect();
+            self.0.keep_statistics(&windows)
+        };
+        Ok(py.detach(keep)?)
     }
 
     /// Keep the segments few though a window lives long.
@@ -188,12 +201,19 @@ type Window<'py> = (u64, u64, Option<Bound<'py, PyBytes>>, Option<i64>, Vec<Fram
 
 /// Read the segments of a process, in whatever state they are.
 #[pyfunction]
-#[pyo3(signature = (segments, /))]
+#[pyo3(signature = (segments, statistics = None, /))]
 #[allow(clippy::needless_pass_by_value, reason = "that is how a list is taken")]
-pub(super) fn recover_journal(py: Python<'_>, segments: Vec<PyBackedBytes>) -> PyResult<(Vec<Window<'_>>, u64, u64)> {
-    let recovered = py
+pub(super) fn recover_journal(
+    py: Python<'_>,
+    segments: Vec<PyBackedBytes>,
+    statistics: Option<PyBackedBytes>,
+) -> PyResult<(Vec<Window<'_>>, u64, u64)> {
+    let mut recovered = py
         .detach(|| recover(segments.iter().map(|segment| &**segment)))
         .map_err(|error| PyValueError::new_err(error.to_string()))?;
+    if let Some(statistics) = statistics {
+        recovered.add_statistics(&statistics);
+    }
     let windows = recovered.windows.into_iter().map(|(id, mut window)| {
         let about = window.about.take().map(|about| PyBytes::new(py, &about));
         let closed_at = window.closed_at;

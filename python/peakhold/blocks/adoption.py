@@ -134,7 +134,10 @@ class Adoption:
             segments = sorted(path.glob("*.journal"))
             written = max((each.stat().st_mtime for each in segments), default=0.0)
             data = [each.read_bytes() for each in segments]
-            recovered, damaged, unknown = recover_journal(data)
+            statistics = None
+            with suppress(FileNotFoundError):
+                statistics = (path / "statistics").read_bytes()
+            recovered, damaged, unknown = recover_journal(data, statistics)
             windows = []
             for *numbers, about, closed_at, frames, snapshot in recovered:
                 if about is not None and (snapshot.peaks or frames):

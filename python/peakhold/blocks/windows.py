@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 CLOCK_GRACE = 1.0
 """Seconds past its deadline after which the clock closes a window."""
 
+KEPT_EVERY = 1.0
+"""Seconds from one writing of the statistics of open windows to the next."""
 MOST = 10_000
 """Windows that may be open: a server's clients may name as many as they like."""
 _RELEASED = 100
@@ -436,6 +438,7 @@ class WindowRegistry:
         """Start empty."""
         self._windows: dict[WindowKey, Window] = {}
         self._bound: _Bound | None = None
+        self._keeping = False
 
     def acquire(self, key: WindowKey, sender: Sender, period: int) -> Window:
         """Return the window of a key, a new one if there is none."""
@@ -449,7 +452,10 @@ class WindowRegistry:
                     key, sender, period, bound.dispatcher
                 )
             window.last_used = monotonic()
-            return window
+        if window.aggregator.has_statistics and not self._keeping:
+            self._keeping = True
+            bound.dispatcher.watch(self._keep_statistics, monotonic() + KEPT_EVERY)
+        return window
 
     def _release_unused(self, notices: Notices) -> None:
         """Close some windows early: those that were not used for the longest time."""
@@ -481,8 +487,20 @@ class WindowRegistry:
             if self._bound is None or self._bound.dispatcher is not dispatcher:
                 dispatcher.at_close(self.flush_all)
                 dispatcher.rejected = self.rejected
+                self._keeping = False
                 self._bound = _Bound(dispatcher, Adoption(dispatcher))
             return self._bound
+
+    def _keep_statistics(self, now: float) -> float | None:
+        """Write down what a kill of the process would lose, but for the last second."""
+        self._keeping = False  # first, for a window may be opened meanwhile
+        aggregators = [each.aggregator for each in list(self._windows.values())]
+        counting = [each for each in aggregators if each.has_statistics]
+        if self._bound is None or not counting:
+            return None
+        self._keeping = True
+        self._bound.dispatcher.journals.keep_statistics(counting)
+        return now + KEPT_EVERY
 
     def rejected(self) -> dict[str, int]:
         """Return what the open windows did not take, by reason."""

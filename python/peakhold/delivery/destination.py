@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from peakhold.delivery.handover import Handover
 from peakhold.delivery.metadata import BATCH_AGE, PendingMetadata
+from peakhold.delivery.pace import Backlog, Pace
 from peakhold.delivery.policy import Backoff, Verdict
 from peakhold.interpreter import give_way
 from peakhold.notices import Failure
@@ -34,31 +35,9 @@ _LATER = (Verdict.RETRY, Verdict.PARK)
 
 IDLE = 600.0
 """Seconds after which a destination that has nothing to send is forgotten."""
-
-
-class Pace:
-    """At most so many requests in any stretch of so many seconds."""
-
-    def __init__(self, count: int, seconds: float) -> None:
-        """Allow ``count`` requests in ``seconds``."""
-        self._count = count
-        self._sent: deque[float] = deque(maxlen=count)
-        self._seconds = seconds
-
-    def next_at(self) -> float:
-        """Return the monotonic time of the next request; it may be in the past."""
-        if len(self._sent) < self._count:
-            return float("-inf")
-        return self._sent[0] + self._seconds
-
-    def left(self, now: float) -> int:
-        """Return how many requests may be sent now."""
-        recent = sum(at + self._seconds > now for at in self._sent)
-        return self._count - recent
-
-    def sent(self, now: float) -> None:
-        """Count a request."""
-        self._sent.append(now)
+FROM_MEMORY = 10
+"""Records that are sent from memory; what is more is read back from the outbox, which
+holds all of them."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +70,17 @@ class Shared:
 
 
 class Leased(NamedTuple):
-    """A record on lease, and its window if this is the first attempt."""
+    """A record on lease, and its window if this is the first attempt.
+
+    Attributes:
+        record: The record.
+        window: Its window, if this is the first attempt.
+        since: Monotonic time since which it waits, if that matters.
+    """
 
     record: Record
     window: Window | None
+    since: float = float("-inf")
 
 
 class Destination:
@@ -137,11 +123,13 @@ class Destination:
         self._lock = shared.lock
         self._clock = shared.clock
         self._scheduler = shared.scheduler
-        # Reports come in bursts when windows close together; metadata never stops, and
-        # even gaps coalesce it best.
+        # Of the requests after an outage. Of those with metadata at any time: it never
+        # stops, and even gaps coalesce it best.
         rate = shared.settings.rate
         self.pace = Pace(max(1, round(rate)), max(1.0, 1.0 / rate))
         self.metadata_pace = Pace(1, 1.0 / shared.settings.metadata_rate)
+        self.backlog = Backlog()
+        self._sent_last: Kind | None = None
         self._leased: deque[Leased] = deque()
         self._stored: set[Kind] = set()
         self._sending: set[object] = set()
@@ -174,19 +162,23 @@ class Destination:
         """Whether so many records could be sent now, and nothing older waits."""
         with self._lock:
             now = self._clock()
+            room = FROM_MEMORY
+            if self.backlog.holds(kind):
+                room = min(room, max(1, self.pace.left(now)))
             return (
                 kind not in self._stored
                 and not self.exporter.offline
                 and self.backoff.not_before <= now
-                and len(self._leased) + count <= max(1, self.pace.left(now))
+                and len(self._leased) + count <= room
             )
 
     def take(self, passed: Passed) -> None:
         """Take records that are committed and on lease, to be sent from memory."""
         last = len(passed.records) - 1
         with self._lock:
+            now = self._clock()
             self._leased.extend(
-                Leased(record, passed.window if at == last else None)
+                Leased(record, passed.window if at == last else None, now)
                 for at, record in enumerate(passed.records)
             )
         self.arrange()
@@ -227,16 +219,27 @@ class Destination:
         """
         if self.exporter.offline:
             return None
-        earliest = self.pace.next_at()
-        if not self.wanted:
-            earliest = max(earliest, self.backoff.not_before)
+        now = self._clock()
         times: list[tuple[float, Kind]] = []
         kinds = {leased.record.kind for leased in self._leased} | self._stored
         if "report" in kinds:
-            times.append((earliest, "report"))
+            times.append((self._earliest("report"), "report"))
         if "metadata" in kinds or self.metadata:
-            times.append((max(earliest, self.metadata_pace.next_at()), "metadata"))
-        return min(times, default=None)
+            at = max(self._earliest("metadata"), self.metadata_pace.next_at())
+            times.append((at, "metadata"))
+        # Of two that are due the other one than last time.
+        return min(
+            times,
+            key=lambda due: (max(due[0], now), due[1] == self._sent_last),
+            default=None,
+        )
+
+    def _earliest(self, kind: Kind) -> float:
+        """Return when a request of a kind may be made as far as the endpoint goes."""
+        earliest = float("-inf") if self.wanted else self.backoff.not_before
+        if self.backlog.holds(kind):
+            earliest = max(earliest, self.pace.next_at())
+        return earliest
 
     def next_at(self) -> float:
         """Return when a turn has something to do; infinity if there is nothing."""
@@ -332,11 +335,15 @@ class Destination:
             self._committer.commit()
             batch = self._from_memory(kind) or self._from_outbox(kind)
         if not batch:
+            self.backlog.drain(kind, float("inf"))
             return []
         try:
             batch = self._one_entry(batch)
             with self._lock:
-                self.pace.sent(self._clock())
+                self._sent_last = kind
+                self.backlog.drain(kind, batch[0].since if batch else float("inf"))
+                if self.backlog.holds(kind):
+                    self.pace.sent(self._clock())
                 if kind == "metadata":
                     self.metadata_pace.sent(self._clock())
         except BaseException:
@@ -359,17 +366,21 @@ class Destination:
                 record = self._outbox.lease(self.key, kind)
                 if record is None:
                     return batch
-                batch.append(Leased(record, None))
+                batch.append(self._from_store(record))
         except BaseException:
             self.give_back(batch)
             raise
         self.note_stored(kind)  # there may be more
         return batch
 
+    def _from_store(self, record: Record, window: Window | None = None) -> Leased:
+        since = self._clock() if record.waits_since is None else record.waits_since
+        return Leased(record, window, since)
+
     def _one_entry(self, batch: list[Leased]) -> list[Leased]:
         """Leave all but the first entry of metadata to later turns, if need be."""
         while batch and self.exporter.one_entry:
-            (record, window), *others = batch
+            (record, window, _), *others = batch
             parts = record.by_entry(rest=True)
             if len(parts) == 1:
                 break
@@ -378,7 +389,7 @@ class Destination:
             self.note_stored("metadata")
             # Not for sure one of those: older metadata may have come to the outbox.
             leased = self._outbox.lease(self.key, "metadata")
-            batch = [Leased(leased, window)] if leased else []
+            batch = [self._from_store(leased, window)] if leased else []
         return batch
 
     def give_back(self, batch: list[Leased]) -> None:
@@ -514,6 +525,7 @@ class Destination:
         with self._lock:
             now = self._clock()
             self.backoff.failed(now, error, judged)
+            self.backlog.begin()
             waiting, self._leased = list(self._leased), deque()
             delay = self.backoff.not_before - now
         self.give_back(waiting)
@@ -523,6 +535,7 @@ class Destination:
         """Note that the destination is up."""
         with self._lock:
             failures = self.backoff.succeeded()
+            self.backlog.end(self._clock())
         if failures:
             self._notices.info(
                 "Delivering to %s works again after %d failed attempts",

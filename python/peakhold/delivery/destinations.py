@@ -117,6 +117,8 @@ class Destinations:
                 kinds[key].add(kind)
                 with self._lock:
                     destination.backoff.resume(not_before)
+                    if not_before > float("-inf"):  # an outage, maybe of the last run
+                        destination.backlog.begin(known=False)
                     destination.wanted |= try_now
         whole = outbox.disk_error is None
         for key, destination in destinations.items():

@@ -34,8 +34,8 @@ class DeliverySettings:
         durability: What reports outlive: nothing, the process, or a loss of power.
         outbox_mib: Size of the outbox.
         ttl: Seconds until a record expires.
-        rate: Requests a second and destination.
-        metadata_rate: Of these, requests with metadata.
+        rate: Requests a second and destination after an outage.
+        metadata_rate: Requests with metadata a second and destination, at any time.
         exit_seconds: Wait for deliveries at the end of the process.
         disabled: Whether the sinks do nothing.
         windows: Whether endpoints get windows in place of reports: those that say that

@@ -94,7 +94,7 @@ class MemoryStore:
                     # It may be sent: its body is final.
                     entry.record = replace(record, merge_key=None)
                     entry.leased = True
-                    return entry.record
+                    return replace(entry.record, waits_since=entry.sealed_at)
         return None
 
     def take(self, most: int = 100) -> list[Record]:

@@ -159,7 +159,9 @@ class Store:
                 if row["id"] in self._leased:
                     continue
                 try:
-                    leased, number = rows.record_of(row), row["number"]
+                    record, number = rows.record_of(row), row["number"]
+                    since = self._database.monotonic(row["sealed_at"])
+                    leased = replace(record, waits_since=since)
                     break
                 except UNREADABLE:
                     damaged.append(row["number"])

@@ -56,6 +56,8 @@ class Record:
             once the record may have been sent.
         on_committed: Called once the record is safe in the outbox, or settled before.
             Lives in memory only; a stored record comes back without it.
+        waits_since: Monotonic time of this process since which it waits in the outbox,
+            if it was read from there.
     """
 
     destination: DestinationKey
@@ -68,6 +70,7 @@ class Record:
     on_committed: Callable[[], None] | None = field(
         default=None, repr=False, compare=False
     )
+    waits_since: float | None = field(default=None, repr=False, compare=False)
 
     @property
     def kind(self) -> Kind:

@@ -4,25 +4,174 @@ from __future__ import annotations
 
 import uuid
 
+import pytest
 from stand_ins import StatusError, conserved, metadata, report, sent
 
 from peakhold.delivery import Dispatcher
+from peakhold.delivery.exporter import DELIVERED, Exporter
 from peakhold.delivery.settings import DeliverySettings
+from peakhold.records import DestinationKey
 
 
-def test_reports_go_out_at_10_a_second_at_most(stepped, sender, client, clock):
-    for index in range(35):
-        stepped.deliver(report(sender, f"w{index}"), sender)
-    times = []
-    for _ in range(2_000):
+def times_sent(dispatcher, client, clock, seconds, window=None, period=None):
+    """Step every 2 ms; a window closes every ``period``. Returns when reports went."""
+    times, start = [], clock.now
+    closings = 0
+    while clock.now < start + seconds:
+        if period and clock.now >= start + closings * period:
+            closings += 1
+            window()
         before = sent(client)
-        stepped.step()
+        dispatcher.step()
         times.extend([clock.now] * (sent(client) - before))
         clock.now += 0.002
-    assert len(times) == 35
-    assert all(times[at + 10] - times[at] >= 1.0 for at in range(25))
-    # The control: as fast as the limit allows, 35 take 3 seconds.
-    assert times[-1] - times[0] < 3.2
+    return times
+
+
+def most_a_second(times):
+    return max(sum(at <= each < at + 1 for each in times) for at in times)
+
+
+@pytest.fixture
+def close(stepped, sender):
+    """Closes a window."""
+    return lambda: stepped.deliver(report(sender), sender)
+
+
+def test_steady_reports_go_out_as_fast_as_the_endpoint_takes_them(
+    stepped, client, clock, close
+):
+    times = times_sent(stepped, client, clock, 10, close, 1 / 40)
+    assert len(times) == 400
+    assert most_a_second(times) >= 40
+    assert stepped.counts().pending == 0
+
+
+def test_after_an_outage_10_requests_a_second_go_out_until_its_backlog_is_gone(
+    stepped, client, clock, close
+):
+    client.failures = [StatusError(503)]
+    close()
+    stepped.step()
+    for _ in range(100):
+        close()
+    assert stepped.counts().pending == 101
+    clock.now += 3
+    times = times_sent(stepped, client, clock, 20, close, 1 / 40)
+    backlog, rest = times[:101], times[101:]
+    assert most_a_second(backlog) == 10
+    assert 10 <= backlog[-1] - backlog[0] < 10.2  # as fast as that allows
+    # What closed meanwhile, 400 windows, follows at the endpoint's pace.
+    assert most_a_second(rest) > 100
+    assert stepped.counts().pending == 0
+
+
+def test_a_second_outage_within_the_first_one_s_backlog_is_an_outage(
+    stepped, client, clock, close
+):
+    client.failures = [StatusError(503), None, None, StatusError(503)]
+    for _ in range(50):
+        close()
+    times = times_sent(stepped, client, clock, 30)
+    assert len(times) == 52
+    assert most_a_second(times) == 10
+    assert stepped.counts().pending == 0
+
+
+def test_what_a_dead_process_left_of_an_outage_is_bounded_too(
+    state, sender, client, clock
+):
+    client.failures = [StatusError(503)]
+    first = Dispatcher(state, clock=clock, jitter=lambda low, high: high, worker=False)
+    first.deliver(report(sender), sender)
+    first.step()
+    for _ in range(29):
+        first.deliver(report(sender), sender)
+    first.committer.commit()
+    state.release()
+    next_one = Dispatcher(state, clock=clock, worker=False)
+    next_one.register(sender)
+    times = times_sent(next_one, client, clock, 10)
+    assert len(times) == 30
+    assert most_a_second(times) == 10
+
+
+def test_what_a_dead_process_left_without_an_outage_is_not_bounded(
+    state, sender, client, clock
+):
+    first = Dispatcher(state, clock=clock, worker=False)
+    for _ in range(30):
+        first.deliver(report(sender), sender)
+    first.committer.commit()
+    state.release()
+    next_one = Dispatcher(state, clock=clock, worker=False)
+    next_one.register(sender)
+    assert most_a_second(times_sent(next_one, client, clock, 1)) == 30
+
+
+def test_the_bound_is_that_of_the_settings(sender, client, clock):
+    dispatcher = Dispatcher(
+        settings=DeliverySettings(rate=50), clock=clock, worker=False
+    )
+    client.failures = [StatusError(503)]
+    for _ in range(200):
+        dispatcher.deliver(report(sender), sender)
+    times = times_sent(dispatcher, client, clock, 20)
+    assert len(times) == 201
+    assert most_a_second(times) == 50
+
+
+def test_a_request_of_several_records_is_one(clock):
+    class Batching(Exporter):
+        destination = DestinationKey("batching:", "none", "Batching")
+        most = 5
+
+        def __init__(self):
+            self.failures = [StatusError(503)]
+            self.sizes, self.times = [], []
+
+        def export(self, records):
+            self.sizes.append(len(records))
+            self.times.append(clock.now)
+            if self.failures:
+                raise self.failures.pop()
+            return [DELIVERED] * len(records)
+
+    exporter = Batching()
+    dispatcher = Dispatcher(clock=clock, jitter=lambda low, high: high, worker=False)
+    for _ in range(100):
+        dispatcher.deliver(report(exporter), exporter)
+    dispatcher.step()
+    clock.now += 3
+    while (wait := dispatcher.step()) is not None:
+        clock.now += wait
+    assert exporter.sizes == [5] * 21
+    assert most_a_second(exporter.times) == 10
+    assert exporter.times[-1] - exporter.times[1] == 1.0  # as fast as that allows
+    assert dispatcher.counts().pending == 0
+
+
+def test_neither_reports_nor_metadata_wait_for_all_of_the_other(clock):
+    class Slow(Exporter):
+        destination = DestinationKey("slow:", "none", "Slow")
+
+        def __init__(self):
+            self.kinds = []
+
+        def export(self, records):
+            self.kinds.append(records[0].kind)
+            clock.now += 0.5
+            return [DELIVERED]
+
+    exporter = Slow()
+    dispatcher = Dispatcher(clock=clock, worker=False)
+    for index in range(50):
+        dispatcher.deliver(report(exporter), exporter)
+        dispatcher.deliver(metadata(exporter, f"v{index}"), exporter)
+    while dispatcher.step() is not None:
+        pass
+    assert len(exporter.kinds) == 100
+    assert 20 <= exporter.kinds[:50].count("report") <= 30
 
 
 def test_metadata_goes_out_at_4_requests_a_second_at_most(

@@ -245,7 +245,7 @@ class Window:
             snapshot,
             closed.at,
             journal,
-            span if wanted else None,
+            span,
         )
         if journal is None:
             self._journals.begin(self.aggregator, sender.destination, astuple(self.key))

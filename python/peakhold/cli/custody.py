@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from peakhold.cli.errors import CommandError
 from peakhold.cli.findings import Finding, fail, ok, warn
-from peakhold.cli.looking import delivery_settings
+from peakhold.cli.looking import delivery_settings, status_of
 from peakhold.cli.terminal import counting
 from peakhold.delivery.settings import NoStateDirectoryError
 from peakhold.outbox import StateDirectory, admin
@@ -98,7 +98,8 @@ def _examined(state: StateDirectory, settings: DeliverySettings) -> Finding:
         nothing = f"nothing was sealed yet in {state.path}"
         return ok(CHECK, f"{nothing}{windows}{_kept(settings)}")
     problems = admin.problems(state, counting("Reading"))
-    counts = admin.status(state)["counts"]
+    status = status_of(state)
+    counts, destinations = status["counts"], status["destinations"]
     if problems:
         return fail(
             CHECK,
@@ -112,6 +113,13 @@ def _examined(state: StateDirectory, settings: DeliverySettings) -> Finding:
             CHECK,
             f"{waiting}, {counts['parked']:,} parked, {counts['dead']:,} dead",
             "see `peakhold status` for the causes",
+        )
+    if behind := [row for row in destinations if row["behind"]]:
+        endpoints = ", ".join(sorted({row["endpoint"] for row in behind}))
+        return warn(
+            CHECK,
+            f"{waiting}; reports fall behind, those to {endpoints}",
+            "see `peakhold status` for cause and remedy",
         )
     if aside := sorted(state.path.glob(f"{FILE_NAME}.corrupt-*Z")):
         return warn(

@@ -2,24 +2,29 @@
 
 Takes key, address and state directory from the environment, as the sinks do, and what
 dead processes left behind: sealed reports, metadata, and windows that were open. What
-belongs to a running process is left to it. The exit code is 1 if something is left.
+belongs to a running process is left to it. The exit code is 1 if something is left,
+which is told with cause and remedy.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 from peakhold.cli.arguments import seconds
 from peakhold.cli.errors import FAILED, CommandError
-from peakhold.cli.looking import delivery_settings, say_wrapped
+from peakhold.cli.looking import delivery_settings, say_wrapped, status_of
 from peakhold.cli.terminal import say
+from peakhold.delivery.behind import RATE_VARIABLE, bounded, failing
+from peakhold.delivery.settings import METADATA_RATE_VARIABLE
 from peakhold.outbox import admin
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
+    from peakhold.delivery.destination import Destination
     from peakhold.delivery.settings import DeliverySettings
     from peakhold.outbox import StateDirectory
     from peakhold.records import DestinationKey
@@ -108,13 +113,19 @@ def deliver_what_waits(
     state.warn_if_exposed(dispatcher.notices)
     # In this order: the flush waits for what the second one makes due.
     Adoption(dispatcher).lend(sender)
-    dispatcher.register(sender, try_now=True)
+    destination = dispatcher.register(sender, try_now=True)
     dispatcher.flush(timeout)
-    return {
+    outcome = {
         "endpoint": sender.destination.endpoint,
         "reports": client.ledger.reports,
         "metadata_requests": client.ledger.metadata_requests,
         **_what_is_left(state, sender.destination),
+    }
+    why = _why_left(destination, outcome, delivery, timeout)
+    return {
+        **outcome,
+        "cause": None if why is None else why[0],
+        "remedy": None if why is None else why[1],
     }
 
 
@@ -124,22 +135,66 @@ def _what_is_left(state: StateDirectory, destination: DestinationKey) -> dict[st
         "api_key_fingerprint": destination.api_key_fingerprint,
         "client": destination.client,
     }
-    status = admin.status(state)
+    status = status_of(state)
     rows = status["destinations"]
     mine = [row for row in rows if {name: row[name] for name in own} == own]
     found: Mapping[str, Any] = mine[0] if mine else dict.fromkeys(admin.STATES, 0)
+    oldest = found.get("oldest_report")
     return {
         "left": found["pending"] + found["parked"],
         "pending": found["pending"],
         "parked": found["parked"],
         "dead": found["dead"],
+        "pending_reports": oldest["reports"] if oldest else 0,
         "of_running_processes": _of_others(state, own) if mine else 0,
         "for_others": sum(
             row["pending"] + row["parked"] for row in rows if row not in mine
         ),
         "windows": status["windows"]["left"],
         "last_error": found.get("last_error"),
+        "behind": found.get("behind"),
     }
+
+
+def _why_left(
+    destination: Destination,
+    outcome: Mapping[str, Any],
+    delivery: DeliverySettings,
+    timeout: float,
+) -> tuple[str, str] | None:
+    """Return why something is left, and what helps; None if there is no more to say."""
+    waiting = outcome["pending"] - outcome["of_running_processes"]
+    if outcome["parked"]:
+        return (
+            "the endpoint refuses what is parked, with the last error",
+            "put that right and flush again",
+        )
+    if waiting <= 0:  # what others deliver, and may be behind with
+        behind = outcome["behind"]
+        return (behind["text"], behind["remedy"]) if behind else None
+    if destination.backlog.outage:
+        why = failing(None)
+        return why.text, f"{why.remedy}. Then flush again"
+    if destination.backlog.holds("report") and outcome["pending_reports"]:
+        cause, rate, variable = (
+            bounded(delivery.rate).text,
+            delivery.rate,
+            RATE_VARIABLE,
+        )
+    elif not outcome["pending_reports"]:
+        rate, variable = delivery.metadata_rate, METADATA_RATE_VARIABLE
+        cause = f"at most {rate:g} requests with metadata a second go out"
+    else:
+        sent = outcome["reports"] + outcome["metadata_requests"]
+        cause = (
+            f"{timeout:g} s were too short, in which {sent:,} requests were answered"
+        )
+        rate, variable = sent / timeout, None
+    remedy = "flush again"
+    if rate:
+        longer = math.ceil(1.2 * waiting / rate) + 1
+        remedy = f"flush again, with --timeout {max(longer, math.ceil(timeout))}"
+    return cause, remedy + (f" or a greater {variable}" if variable else "")
 
 
 def _of_others(state: StateDirectory, own: Mapping[str, Any]) -> int:
@@ -181,6 +236,9 @@ def _print(outcome: Mapping[str, Any]) -> None:
         )
     if outcome["left"] and outcome["last_error"]:
         say_wrapped(f"Last error: {outcome['last_error']}")
+    if outcome["cause"]:
+        say_wrapped(f"Cause: {outcome['cause']}.")
+        say_wrapped(f"To help: {outcome['remedy']}.")
     if outcome["dead"]:
         say_wrapped(
             f"Dead: {outcome['dead']:,}, refused for good; see `peakhold outbox ls "

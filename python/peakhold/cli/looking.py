@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import shutil
 import textwrap
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from peakhold.cli.errors import CommandError, one_line
 from peakhold.cli.terminal import say
+from peakhold.delivery.behind import plain, seen_from_outside
 from peakhold.delivery.settings import DeliverySettings
-from peakhold.outbox import StateDirectory
+from peakhold.environment import Environment
+from peakhold.outbox import StateDirectory, admin
+from peakhold.outbox.ownership import runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +40,29 @@ def delivery_settings() -> DeliverySettings:
         return DeliverySettings.from_environment()
     except ValueError as error:
         raise CommandError(str(error)) from error
+
+
+def status_of(state: StateDirectory) -> dict[str, Any]:
+    """Return ``admin.status``, and of each destination why it is behind, if it is.
+
+    With ``OFFLINE_MODE`` on reports are to wait, and no destination is behind.
+
+    Raises:
+        OutboxError: There is no outbox, or it cannot be used.
+    """
+    offline = False
+    with suppress(ValueError):  # which those say who use it
+        offline = Environment().switch("OFFLINE_MODE", default=False)
+    found = admin.status(state)
+    for row in found["destinations"]:
+        oldest = row["oldest_report"]
+        try:
+            delivers = oldest is None or runs(state, oldest["owner"])
+        except OSError:  # then nobody can tell
+            delivers = True
+        behind = None if offline else seen_from_outside(row, delivers=delivers)
+        row["behind"] = plain(behind)
+    return found
 
 
 def age(seconds: float | None) -> str:

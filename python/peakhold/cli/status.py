@@ -2,7 +2,7 @@
 
 Figures are those of all processes that share the outbox, which may be running. No
 network and no api key is needed. The exit code is 1 if something needs a person:
-records are parked or dead, or the figures do not add up.
+records are parked or dead, a destination falls behind, or the figures do not add up.
 """
 
 from __future__ import annotations
@@ -11,7 +11,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from peakhold.cli.errors import FAILED
-from peakhold.cli.looking import age, name_of, say_wrapped, state_directory
+from peakhold.cli.looking import (
+    age,
+    name_of,
+    say_wrapped,
+    state_directory,
+    status_of,
+)
 from peakhold.cli.terminal import say
 from peakhold.outbox import admin
 
@@ -27,14 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print where everything stands."""
-    found = admin.status(state_directory())
+    found = status_of(state_directory())
     counts = found["counts"]
     troubled = counts["parked"] or counts["dead"] or found["unaccounted"]
+    behind = any(row["behind"] for row in found["destinations"])
     if arguments.json:
         say(json.dumps(found))
     else:
         _print(found)
-    return FAILED if troubled else 0
+    return FAILED if troubled or behind else 0
 
 
 def conservation(counts: Mapping[str, Any]) -> str:
@@ -89,3 +96,9 @@ def _print_destination(destination: Mapping[str, Any]) -> None:
     say_wrapped(", ".join(states), "  ")
     if destination["last_error"]:
         say_wrapped(f"last error: {destination['last_error']}", "  ")
+    if behind := destination["behind"]:
+        waited = age(destination["oldest_report"]["age"])
+        say_wrapped(
+            f"behind: the oldest report waits for {waited}; {behind['text']}", "  "
+        )
+        say_wrapped(f"to help: {behind['remedy']}", "  ")

@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 from peakhold.delivery.handover import Handover
+from peakhold.delivery.lateness import Lateness
 from peakhold.delivery.metadata import BATCH_AGE, PendingMetadata
 from peakhold.delivery.pace import Backlog, Pace
 from peakhold.delivery.policy import Backoff, Verdict
@@ -100,6 +101,10 @@ class Destination:
         used: Monotonic time of the last use.
         owner: What knows it; None once it is forgotten.
         stored_changes: How often it came to know of something in the outbox.
+        pace: Of its requests while the backlog of an outage is drained.
+        metadata_pace: Of its requests with metadata.
+        backlog: What waits since an outage.
+        lateness: Whether its reports wait for too long.
     """
 
     def __init__(self, exporter: Exporter, shared: Shared, owner: object) -> None:
@@ -129,6 +134,7 @@ class Destination:
         self.pace = Pace(max(1, round(rate)), max(1.0, 1.0 / rate))
         self.metadata_pace = Pace(1, 1.0 / shared.settings.metadata_rate)
         self.backlog = Backlog()
+        self.lateness = Lateness(shared, self.key, self.backlog)
         self._sent_last: Kind | None = None
         self._leased: deque[Leased] = deque()
         self._stored: set[Kind] = set()
@@ -140,8 +146,11 @@ class Destination:
         """Have another exporter from now on; one with new settings is tried at once."""
         self.used = self._clock()
         if exporter is not self.exporter:
-            if exporter.begin(self._notices, self._monitors, self.exporter):
+            is_new = exporter.begin(self._notices, self._monitors, self.exporter)
+            if is_new:
                 self.backoff.not_before = 0.0
+            if is_new or self.exporter.offline:
+                self.lateness.start_anew()
             self.exporter = exporter
 
     # What is to be done -----------------------------------------------------------
@@ -336,8 +345,12 @@ class Destination:
             batch = self._from_memory(kind) or self._from_outbox(kind)
         if not batch:
             self.backlog.drain(kind, float("inf"))
+            if kind == "report":
+                self.lateness.notice(None)
             return []
         try:
+            if kind == "report":
+                self.lateness.notice(batch[0].since, batch[0].record.period)
             batch = self._one_entry(batch)
             with self._lock:
                 self._sent_last = kind
@@ -475,6 +488,8 @@ class Destination:
         judged, endpoint = outcome.verdict, self.key.endpoint
         if judged is Verdict.DELIVERED:
             self._outbox.acknowledge(record)
+            if record.kind == "report":
+                self.lateness.count_sent()
             return
         if outcome.parts:
             self._outbox.replace(record, outcome.parts)
@@ -526,6 +541,7 @@ class Destination:
             now = self._clock()
             self.backoff.failed(now, error, judged)
             self.backlog.begin()
+            self.lateness.is_parked = judged is Verdict.PARK
             waiting, self._leased = list(self._leased), deque()
             delay = self.backoff.not_before - now
         self.give_back(waiting)
@@ -536,6 +552,7 @@ class Destination:
         with self._lock:
             failures = self.backoff.succeeded()
             self.backlog.end(self._clock())
+            self.lateness.is_parked = False
         if failures:
             self._notices.info(
                 "Delivering to %s works again after %d failed attempts",

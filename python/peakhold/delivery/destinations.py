@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from peakhold.delivery.behind import plain, seen_from_outside
 from peakhold.delivery.destination import IDLE, Destination
+from peakhold.delivery.lateness import key_of
 from peakhold.outbox.outbox import PATIENCE
-from peakhold.records import DestinationKey
+from peakhold.outbox.ownership import runs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from peakhold.delivery.behind import Behind
     from peakhold.delivery.destination import Shared
     from peakhold.delivery.exporter import Exporter
     from peakhold.outbox import StateDirectory
-    from peakhold.records import Kind
+    from peakhold.records import DestinationKey, Kind
 
 UPKEEP = 15.0
 """Seconds after which the outbox is looked through again: for what dead processes
@@ -135,14 +140,31 @@ class Destinations:
         with self._lock:
             now = self._clock()
             for row in rows:
-                key = DestinationKey(
-                    row["endpoint"], row["api_key_fingerprint"], row["client"]
-                )
-                destination = self._by_key.get(key)
+                destination = self._by_key.get(key_of(row))
                 at = destination.next_at() if destination else float("inf")
                 waits = at < float("inf")
                 row["next_attempt_in"] = max(0.0, at - now) if waits else None
+                row["behind"] = plain(self._behind(row, destination))
         return rows
+
+    def _behind(
+        self, row: Mapping[str, Any], destination: Destination | None
+    ) -> Behind | None:
+        """Return why a destination is behind; None if it is not, or stays offline."""
+        oldest = row["oldest_report"]
+        if oldest is None or (destination and destination.exporter.offline):
+            return None
+        is_own = self._state is None or oldest["owner"] == "memory"
+        delivers = True
+        if self._state is not None and not is_own:
+            try:
+                is_own = oldest["owner"] == self._state.owner_id
+                delivers = is_own or runs(self._state, oldest["owner"])
+            except OSError:  # then nobody can tell
+                pass
+        if destination and is_own:
+            return destination.lateness.behind(row)
+        return seen_from_outside(row, delivers=delivers)
 
     def hurry(self, *, try_now: bool = False) -> None:
         """Do not wait for hosts any more; with ``try_now``, not for pauses either."""

@@ -55,6 +55,11 @@ class Backlog:
         if known or not self._sealed_before:
             self._sealed_before = dict.fromkeys(_KINDS, float("inf"))
 
+    @property
+    def outage(self) -> bool:
+        """Whether no request was answered since one was put off."""
+        return float("inf") in self._sealed_before.values()
+
     def end(self, now: float) -> None:
         """Note that the endpoint answers: what is sealed from now on is not of it."""
         for kind, before in self._sealed_before.items():

@@ -121,6 +121,11 @@ def _oldest_age(found: Health) -> Iterable[Sample]:
             yield (endpoint,), max(ages)
 
 
+def _behind(found: Health) -> Iterable[Sample]:
+    for endpoint, rows in _by_endpoint(found).items():
+        yield (endpoint,), int(any(row["behind"] for row in rows))
+
+
 def _disk_failing(found: Health) -> Iterable[Sample]:
     if found:
         yield (), int(found["disk_error"] is not None)
@@ -190,6 +195,14 @@ FIGURES = (
         "Age of the oldest record that is pending or parked.",
         ("endpoint",),
         _oldest_age,
+    ),
+    Figure(
+        "peakhold.destination.behind",
+        "gauge",
+        "1",
+        "1 while reports wait there for too long.",
+        ("endpoint",),
+        _behind,
     ),
     Figure(
         "peakhold.windows.rejected",

@@ -10,6 +10,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from peakhold.outbox import waits
+
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterator
@@ -27,11 +29,22 @@ SELECT endpoint, fingerprint AS api_key_fingerprint, nullif(client, '') AS clien
     sum((state = 'parked') * seals) AS parked,
     sum((state = 'dead') * seals) AS dead,
     max(0, :now - min(CASE WHEN state != 'dead' THEN sealed_at END)) AS oldest_age,
+    min(CASE WHEN state = 'pending' AND kind = 'report'
+        THEN records.number END) AS oldest_report,
+    sum((state = 'pending' AND kind = 'report') * seals) AS reports,
     (SELECT last_error FROM records AS failed
         WHERE failed.destination = destinations.number AND last_error IS NOT NULL
         ORDER BY failed.attempts > 0 DESC, failed.number DESC LIMIT 1) AS last_error
 FROM destinations JOIN records ON records.destination = destinations.number
 GROUP BY destinations.number ORDER BY destinations.number
+"""
+
+
+_OLDEST = """
+SELECT coalesce(max(0, :now - sealed_at), 0) AS age, attempts > 0 AS failed, owner,
+    packed
+FROM records LEFT JOIN contents ON contents.number = content
+WHERE records.number = :number
 """
 
 
@@ -133,9 +146,28 @@ def counts_of(database: sqlite3.Connection) -> Counts:
     )
 
 
-def overview(database: sqlite3.Connection) -> list[dict[str, Any]]:
-    """Return figures per destination: seals by state, oldest age, last error."""
-    return list(dicts(database, _DESTINATIONS, now=outbox_time(database)))
+def overview(
+    database: sqlite3.Connection, now: float | None = None
+) -> list[dict[str, Any]]:
+    """Return figures per destination: seals by state, oldest age, last error.
+
+    ``oldest_report`` is what ``waits.of_report`` returns of the oldest report that is
+    pending; None if there is none.
+
+    Args:
+        database: The outbox.
+        now: The outbox's own time; None to have it told by the wall clock.
+    """
+    now = outbox_time(database) if now is None else now
+    found = list(dicts(database, _DESTINATIONS, now=now))
+    for row in found:
+        reports, number = row.pop("reports"), row["oldest_report"]
+        if number is not None:
+            (oldest,) = dicts(database, _OLDEST, now=now, number=number)
+            packed = oldest.pop("packed")
+            oldest["period"] = waits.period_in(packed)
+            row["oldest_report"] = waits.of_report(reports=reports, **oldest)
+    return found
 
 
 def dicts(

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from peakhold.outbox import forks
+from peakhold.outbox import forks, waits
 from peakhold.outbox.ledger import Counts
 from peakhold.outbox.store import DEAD_LIMIT, Waiting
 from peakhold.records import merge_reports
@@ -27,6 +27,7 @@ class _Entry:
     sealed_at: float
     leased: bool
     state: str = "pending"
+    failed: bool = False
     last_error: str | None = None
     next_at: float = float("-inf")
 
@@ -137,6 +138,7 @@ class MemoryStore:
         with self._lock:
             if entry := self._entries.get(record.id):
                 entry.state, entry.last_error, entry.leased = state, error, False
+                entry.failed = True
                 if state == "pending":
                     entry.next_at = self._clock() + pause
             dead = [key for key, each in self._entries.items() if each.state == "dead"]
@@ -180,6 +182,7 @@ class MemoryStore:
                         "client": destination.client,
                         **dict.fromkeys(("pending", "parked", "dead"), 0),
                         "oldest_age": None,
+                        "oldest_report": None,
                         "last_error": None,
                     },
                 )
@@ -187,7 +190,21 @@ class MemoryStore:
                 if entry.state != "dead" and row["oldest_age"] is None:
                     row["oldest_age"] = max(0.0, now - entry.sealed_at)
                 row["last_error"] = entry.last_error or row["last_error"]
+                if entry.state == "pending" and entry.record.kind == "report":
+                    self._count_report(row, entry, now)
         return list(found.values())
+
+    @staticmethod
+    def _count_report(row: dict[str, Any], entry: _Entry, now: float) -> None:
+        if row["oldest_report"] is None:
+            row["oldest_report"] = waits.of_report(
+                age=max(0.0, now - entry.sealed_at),
+                period=entry.record.period,
+                failed=entry.failed,
+                owner="memory",
+                reports=0,
+            )
+        row["oldest_report"]["reports"] += entry.record.seals
 
     def counts(self) -> Counts:
         """Return the figures of the conservation equation."""

@@ -43,6 +43,15 @@ UPDATE records SET reason = NULL WHERE state != 'dead' AND destination = (
 """
 
 
+def runs(state: StateDirectory, owner: object) -> bool:
+    """Whether the process runs whose id a record has; one that is damaged is nobody's.
+
+    Raises:
+        OSError: It cannot be told, see ``StateDirectory.is_alive``.
+    """
+    return isinstance(owner, str) and owner.isalnum() and state.is_alive(owner)
+
+
 def take_over(
     database: sqlite3.Connection,
     state: StateDirectory,
@@ -52,12 +61,7 @@ def take_over(
     owners = database.execute(
         "SELECT DISTINCT owner FROM records WHERE state != 'dead'"
     ).fetchall()
-    # An owner's id that is damaged is nobody's.
-    alive = [
-        owner
-        for (owner,) in owners
-        if isinstance(owner, str) and owner.isalnum() and state.is_alive(owner)
-    ]
+    alive = [owner for (owner,) in owners if runs(state, owner)]
     if len(alive) < len(owners):
         marks = ",".join("?" * len(alive))
         database.executemany(

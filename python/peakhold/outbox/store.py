@@ -304,7 +304,9 @@ class Store:
 
     def overview(self) -> list[dict[str, Any]]:
         """Return figures per destination."""
-        return self.transaction(overview)
+        return self.transaction(
+            lambda database: overview(database, self._database.now())
+        )
 
     def counts(self) -> Counts:
         """Return the figures of the conservation equation."""

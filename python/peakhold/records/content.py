@@ -159,6 +159,11 @@ class ReportContent(Content):
         """Bytes that it takes in memory, estimated without emptying the window."""
         return size_of(self.snapshot)
 
+    @property
+    def period(self) -> int | None:
+        """Seconds between reports of the window; None if that is not known."""
+        return self.span.frequency if self.span else None
+
     @cached_property
     def length(self) -> int:
         """Lines of the report."""
@@ -246,6 +251,17 @@ class ReportContent(Content):
             **self.facts,
         }
         return _dumps(head)[:-1] + b',"inference_results":['
+
+
+def period_of(encoded: bytes) -> int | None:
+    """Return the period of a report that is encoded, without decoding the rest.
+
+    Raises:
+        ValueError: If it is anything else.
+    """
+    head, _, _ = encoded.partition(b"\n")
+    period = json.loads(head).get("period")
+    return period if isinstance(period, int) else None
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,12 @@ class Record:
         return self.content.kind
 
     @property
+    def period(self) -> int | None:
+        """Seconds between reports of its window; None if that is not known."""
+        content = self.content
+        return content.period if isinstance(content, ReportContent) else None
+
+    @property
     def content_id(self) -> str:
         """Id of its content."""
         return self.id.partition(".")[0]
@@ -173,7 +179,15 @@ def seal_report(
     closed_at: datetime | None = None,
     span: Span | None = None,
 ) -> Record:
-    """Return the record of a window that was closed just now, or at a local time."""
+    """Return the record of a window that was closed just now, or at a local time.
+
+    Args:
+        destination: Where it goes.
+        window: Key of the window.
+        snapshot: What it held.
+        closed_at: When it was closed, local.
+        span: Whose it is, and from when to when, if that is known.
+    """
     # Local and without offset: the request's timestamp is a contract.
     closed_at = closed_at or datetime.now()  # noqa: DTZ005
     content = ReportContent(snapshot, closed_at.isoformat(), {}, window, span)

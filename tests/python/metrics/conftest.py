@@ -61,13 +61,9 @@ def troubled(dispatcher, sender, client):
 
 
 @pytest.fixture
-def aged(troubled):
+def aged(troubled, clock):
     """Ten seconds, during which nobody used the outbox."""
-    troubled.outbox._disk.transaction(
-        lambda database: database.execute(
-            "UPDATE totals SET value = value - 10 WHERE name = 'wall'"
-        )
-    )
+    clock.now += 10
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from peakhold.delivery.behind import plain, seen_from_outside
 from peakhold.delivery.settings import DeliverySettings
 from peakhold.environment import Environment
 from peakhold.outbox import StateDirectory, admin
-from peakhold.outbox.ownership import runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,13 +54,7 @@ def status_of(state: StateDirectory) -> dict[str, Any]:
         offline = Environment().switch("OFFLINE_MODE", default=False)
     found = admin.status(state)
     for row in found["destinations"]:
-        oldest = row["oldest_report"]
-        try:
-            delivers = oldest is None or runs(state, oldest["owner"])
-        except OSError:  # then nobody can tell
-            delivers = True
-        behind = None if offline else seen_from_outside(row, delivers=delivers)
-        row["behind"] = plain(behind)
+        row["behind"] = plain(None if offline else seen_from_outside(row, state))
     return found
 
 

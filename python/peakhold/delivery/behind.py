@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from peakhold.outbox.ownership import runs
 from peakhold.outbox.waits import is_overdue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from peakhold.outbox import StateDirectory
 
 RATE_VARIABLE = "PEAKHOLD_REQUESTS_PER_SECOND"
 
@@ -63,20 +66,20 @@ def slow(closed: float | None, sent: float) -> Behind:
 
 
 def seen_from_outside(
-    destination: Mapping[str, Any], *, delivers: bool
+    destination: Mapping[str, Any], state: StateDirectory
 ) -> Behind | None:
     """Return why a destination of another process is behind; None if it is not.
 
     Args:
         destination: An entry of the outbox's ``overview``.
-        delivers: Whether the process whose reports wait is running.
+        state: Where the outbox is.
     """
     if not is_overdue(destination):
         return None
     oldest = destination["oldest_report"]
     if oldest["failed"]:
         return failing(destination["last_error"])
-    if not delivers:
+    if not _runs(state, oldest["owner"]):
         return Behind(
             "idle",
             "the process whose reports they are has ended",
@@ -89,6 +92,13 @@ def seen_from_outside(
         f"{_FEWER}. After an outage {RATE_VARIABLE} bounds the requests, and with "
         "OFFLINE_MODE there are none: the log of the process says which it is",
     )
+
+
+def _runs(state: StateDirectory, owner: object) -> bool:
+    try:
+        return runs(state, owner)
+    except OSError:  # then nobody can tell
+        return True
 
 
 def plain(behind: Behind | None) -> dict[str, str] | None:

@@ -134,7 +134,14 @@ class Destination:
         self.pace = Pace(max(1, round(rate)), max(1.0, 1.0 / rate))
         self.metadata_pace = Pace(1, 1.0 / shared.settings.metadata_rate)
         self.backlog = Backlog()
-        self.lateness = Lateness(shared, self.key, self.backlog)
+        self.lateness = Lateness(
+            self.key,
+            self.backlog,
+            rate,
+            self._outbox,
+            self._notices,
+            self._clock,
+        )
         self._sent_last: Kind | None = None
         self._leased: deque[Leased] = deque()
         self._stored: set[Kind] = set()

@@ -8,7 +8,6 @@ from peakhold.delivery.behind import plain, seen_from_outside
 from peakhold.delivery.destination import IDLE, Destination
 from peakhold.delivery.lateness import key_of
 from peakhold.outbox.outbox import PATIENCE
-from peakhold.outbox.ownership import runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -154,17 +153,17 @@ class Destinations:
         oldest = row["oldest_report"]
         if oldest is None or (destination and destination.exporter.offline):
             return None
-        is_own = self._state is None or oldest["owner"] == "memory"
-        delivers = True
-        if self._state is not None and not is_own:
-            try:
-                is_own = oldest["owner"] == self._state.owner_id
-                delivers = is_own or runs(self._state, oldest["owner"])
-            except OSError:  # then nobody can tell
-                pass
-        if destination and is_own:
-            return destination.lateness.behind(row)
-        return seen_from_outside(row, delivers=delivers)
+        state = self._state
+        if state is None or oldest["owner"] in {"memory", self._own_id(state)}:
+            return destination.lateness.behind(row) if destination else None
+        return seen_from_outside(row, state)
+
+    @staticmethod
+    def _own_id(state: StateDirectory) -> str:
+        try:
+            return state.owner_id
+        except OSError:  # then nothing on the disk is its own
+            return ""
 
     def hurry(self, *, try_now: bool = False) -> None:
         """Do not wait for hosts any more; with ``try_now``, not for pauses either."""

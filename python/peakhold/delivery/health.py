@@ -22,10 +22,13 @@ def health(dispatcher: Dispatcher | None = None) -> dict[str, Any]:
     fall, but for a damaged file; None while the file cannot be read. ``destinations``
     has an entry per destination with records of these three states, the age in seconds
     of the oldest one, the last error, and what this process is up to: seconds until its
-    next attempt, None if it has none to make. ``warnings`` counts causes of trouble of
-    this process; ``rejected``, the detections that its open windows did not take, and
-    the inference ids that could not be read for custom metadata. No value holds an api
-    key.
+    next attempt, None if it has none to make. Of each, ``oldest_report`` tells how long
+    the oldest pending report waits and may wait, and ``behind`` is None, or the cause
+    and the remedy if that is too long: ``cause``, ``text`` and ``remedy``.
+
+    ``warnings`` counts causes of trouble of this process; ``rejected``, the detections
+    that its open windows did not take, and the inference ids that could not be read for
+    custom metadata. No value holds an api key.
 
     Args:
         dispatcher: Whose; None for the process's own.

@@ -10,10 +10,11 @@ from peakhold.outbox.waits import allowed, is_overdue
 from peakhold.records import DestinationKey
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from peakhold.delivery.destination import Shared
     from peakhold.delivery.pace import Backlog
+    from peakhold.notices import Notices
+    from peakhold.outbox import Outbox
 
 _MINUTE = 60.0
 
@@ -28,21 +29,32 @@ class Lateness:
         is_parked: Whether they wait for a person, which is said elsewhere.
     """
 
-    def __init__(self, shared: Shared, key: DestinationKey, backlog: Backlog) -> None:
+    def __init__(
+        self,
+        key: DestinationKey,
+        backlog: Backlog,
+        rate: float,
+        outbox: Outbox,
+        notices: Notices,
+        clock: Callable[[], float],
+    ) -> None:
         """Start without a report.
 
         Args:
-            shared: What all destinations have in common.
-            key: Which one this is.
+            key: Which destination it is.
             backlog: What waits there since an outage.
+            rate: Requests a second that drain it.
+            outbox: Where the reports wait.
+            notices: Where trouble is counted.
+            clock: Monotonic time in seconds.
         """
         self.is_parked = False
         self._key = key
         self._backlog = backlog
-        self._rate = shared.settings.rate
-        self._outbox = shared.outbox
-        self._notices = shared.notices
-        self._clock = shared.clock
+        self._rate = rate
+        self._outbox = outbox
+        self._notices = notices
+        self._clock = clock
         self._sent: deque[float] = deque(maxlen=100)
         self._able_since = self._clock()
         self._is_behind = False

@@ -48,6 +48,16 @@ def test_a_whole_outbox_is_ok(used):
     assert (finding.status, finding.text) == ("ok", "it is whole, 1 pending")
 
 
+def test_reports_that_fall_behind_are_warned_of(used):
+    change(used, "UPDATE totals SET value = value - 20000 WHERE name = 'wall'")
+
+    finding = check_outbox()
+
+    assert finding.status == "warn"
+    assert "1 pending; reports fall behind, those to http" in finding.text
+    assert "peakhold status" in finding.remedy
+
+
 @pytest.mark.parametrize(
     ("sealed", "words"), [(False, "nothing was sealed yet"), (True, "1 pending")]
 )

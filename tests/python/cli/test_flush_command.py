@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from peakhold.testing import MisbehavingApi, refuse
+from peakhold.testing import After, Answer, MisbehavingApi, refuse
 
 
 @pytest.fixture
@@ -74,6 +74,57 @@ def test_what_is_left_is_told_with_the_error(flush, leave, refusing_api, api_key
     assert "Left: 0 pending, 1 parked" in text
     assert "wants payment" in text
     assert api_key not in text + ended.stderr.decode()
+
+
+def words_of(ended):
+    return " ".join(ended.stdout.decode().split())
+
+
+def test_what_is_left_because_requests_fail_is_told_so(flush, leave):
+    with MisbehavingApi() as api:
+        api.always = Answer(503)
+        leave("a", "b", API_BASE_URL=api.url, OFFLINE_MODE="True")
+
+        ended = flush(api.url, "--timeout", "1")
+
+    assert ended.returncode == 1
+    assert "Left: 2 pending, 0 parked" in words_of(ended)
+    assert "Cause: requests to it fail." in words_of(ended)
+    assert "To help: put that right; `peakhold doctor` tries" in words_of(ended)
+
+
+def test_what_is_left_for_the_rate_after_an_outage_is_told_so(flush, leave):
+    names = [f"w{number}" for number in range(30)]
+    with MisbehavingApi() as api:
+        leave(*names, API_BASE_URL=api.url, OFFLINE_MODE="True")
+        api.failures = [refuse(503)]
+
+        ended = flush(api.url, "--timeout", "3.5", PEAKHOLD_REQUESTS_PER_SECOND="5")
+
+        left = len(names) - len(api.accepted())
+        assert 0 < left < 30
+        assert ended.returncode == 1
+        assert f"Left: {left} pending" in words_of(ended)
+        assert "Cause: after an outage at most 5 requests a second" in words_of(ended)
+        assert "or a greater PEAKHOLD_REQUESTS_PER_SECOND." in words_of(ended)
+        remedy = words_of(ended).partition("--timeout ")[2].split()[0]
+        assert flush(api.url, "--timeout", remedy).returncode == 0
+
+
+def test_what_is_left_because_time_was_short_is_told_with_enough_time(flush, leave):
+    names = [f"w{number}" for number in range(20)]
+    with MisbehavingApi() as api:
+        late = After(0.2, Answer())
+        api.faults = lambda request: late if request.method == "POST" else None
+        leave(*names, API_BASE_URL=api.url, OFFLINE_MODE="True")
+
+        ended = flush(api.url, "--timeout", "1.5", "--json")
+
+        outcome = json.loads(ended.stdout)
+        assert ended.returncode == 1
+        assert "1.5 s were too short" in outcome["cause"]
+        remedy = outcome["remedy"].partition("--timeout ")[2]
+        assert flush(api.url, "--timeout", remedy).returncode == 0
 
 
 def test_a_dead_record_is_told_and_does_not_wait(flush, leave, refusing_api):

@@ -37,6 +37,76 @@ def test_what_waits_for_its_time_alone_needs_nobody(peakhold, leave):
     assert b"pending 1, parked 0, dead 0" in ended.stdout
 
 
+def grow_old(state_directory, seconds):
+    """Have the outbox take so much time for passed; a day at most."""
+    change(
+        state_directory,
+        f"UPDATE totals SET value = value - {seconds} WHERE name = 'wall'",
+    )
+
+
+ALLOWED = 3 * 3600  # the windows of `leave` report every hour
+
+
+def words_of(ended):
+    return " ".join(ended.stdout.decode().split())
+
+
+def test_reports_that_fail_for_three_frequencies_are_behind(
+    peakhold, stay, state_directory
+):
+    stay("a", API_BASE_URL="http://127.0.0.1:9")
+    grow_old(state_directory, ALLOWED - 60)
+    assert peakhold("status").returncode == 0  # the control
+
+    grow_old(state_directory, 120)
+    ended = peakhold("status")
+
+    assert ended.returncode == 1
+    assert "behind: the oldest report waits for 3 h; requests to it fail, the" in (
+        words_of(ended)
+    )
+    assert "to help: put that right; `peakhold doctor` tries" in words_of(ended)
+    (row,) = json.loads(peakhold("status", "--json").stdout)["destinations"]
+    assert row["behind"]["cause"] == "failing"
+    assert row["oldest_report"]["allowed_age"] == ALLOWED
+
+
+def test_reports_that_an_ended_process_left_are_behind_until_somebody_delivers(
+    peakhold, leave, monitor, state_directory
+):
+    leave("a", API_BASE_URL=monitor.url, OFFLINE_MODE="True")
+    grow_old(state_directory, ALLOWED + 60)
+
+    ended = peakhold("status")
+
+    assert ended.returncode == 1
+    assert "the process whose reports they are has ended" in words_of(ended)
+    assert "run `peakhold flush` with its api key" in words_of(ended)
+
+
+def test_reports_that_are_to_wait_are_not_behind(peakhold, leave, state_directory):
+    leave("a", OFFLINE_MODE="True")
+    grow_old(state_directory, ALLOWED + 60)
+
+    assert peakhold("status", OFFLINE_MODE="True").returncode == 0
+    assert peakhold("status", OFFLINE_MODE="maybe").returncode == 1  # the control
+
+
+def test_reports_of_a_process_that_does_not_send_are_told_with_their_rate(
+    peakhold, stay, state_directory
+):
+    stay("a", OFFLINE_MODE="True")
+    grow_old(state_directory, ALLOWED + 60)
+
+    ended = peakhold("status")
+
+    assert ended.returncode == 1
+    assert "0.0 reports a second were closed, and fewer sent" in words_of(ended)
+    assert "PEAKHOLD_REQUESTS_PER_SECOND" in words_of(ended)
+    assert "OFFLINE_MODE" in words_of(ended)
+
+
 def test_each_state_is_told_by_destination_with_its_last_error(
     peakhold, troubled, state_directory, api_key
 ):

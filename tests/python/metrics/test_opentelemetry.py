@@ -66,6 +66,7 @@ def test_a_collection_tells_what_health_tells(troubled, aged, reader):
         assert counts[state] == found["peakhold.outbox.records", state] == 1
         assert found["peakhold.destination.records", where, state] == 1
     assert 10 <= found["peakhold.destination.oldest_age", where] < 20
+    assert found["peakhold.destination.behind", where] == 0
     assert found["peakhold.outbox.disk_failing",] == 0
     assert found["peakhold.warnings", "park"] == 1
 

@@ -85,6 +85,20 @@ def test_a_scrape_tells_what_health_tells(troubled, aged, scrape):
     assert set(dropped.values()) == {0}
 
 
+def test_reports_that_wait_for_too_long_show(dispatcher, sender, client, clock, scrape):
+    client.failures = [StatusError(503, retry_after=3600)]
+    dispatcher.deliver(report(sender), sender)
+    dispatcher.step()
+    key = ("peakhold_destination_behind", "http://recording.invalid")
+    clock.now += 59
+    assert scrape()[key] == 0
+    clock.now += 2
+    assert scrape()[key] == 1
+    clock.now += 3600
+    dispatcher.step()
+    assert key not in scrape()  # nothing waits
+
+
 def without_ages(found):
     return {name: value for name, value in found.items() if "_age" not in name[0]}
 

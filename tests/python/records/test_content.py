@@ -19,7 +19,7 @@ from peakhold.records import (
     seal_metadata,
     seal_report,
 )
-from peakhold.records.content import ENCODING_VERSION, decode
+from peakhold.records.content import ENCODING_VERSION, decode, period_of
 from peakhold.records.metadata import MetadataBatch
 from peakhold.testing import RecordingClient
 
@@ -338,6 +338,22 @@ def test_what_is_read_back_makes_the_same_bodies(record):
     halves = [part.body for part in record.halves()]
     assert [part.body for part in again.halves()] == halves
     assert again.size == pytest.approx(record.size, rel=0.5)
+
+
+def test_a_period_is_kept_and_changes_no_body():
+    window = window_of({"a": 0.5})
+    closed_at = datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001 - as in the request
+    plain = described(seal_report(HERE, "w", window, closed_at))
+    record = described(seal_report(HERE, "w", window, closed_at, 5))
+    encoded = record.content.encode()
+    assert record.body == plain.body
+    assert (record.period, plain.period) == (5, None)
+    assert decode("report", ENCODING_VERSION, encoded).period == 5
+    assert decode("report", ENCODING_VERSION, plain.content.encode()).period is None
+    assert (period_of(encoded), period_of(plain.content.encode())) == (5, None)
+    later = described(seal_report(HERE, "w", window, closed_at, 7))
+    _, (merged,) = merge_reports([record, later])
+    assert merged.period == 7
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,37 @@
+"""Keep so many windows open for so many seconds; tell how many reports waited at most.
+
+The arguments are the number of windows, their frequency in seconds, and the seconds.
+Windows begin one after the other within a frequency, as the streams of cameras do.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from common import observe, say, sink
+from mutant import MUTANT
+
+import peakhold
+
+if MUTANT == "always_after_an_outage":
+    from peakhold.delivery.pace import Backlog
+
+    Backlog.holds = lambda self, kind: True
+
+LOOK = 0.05
+
+many, frequency, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+block = sink()
+most = 0
+begin = now = time.monotonic()
+while now < begin + seconds:
+    started = min(many, 1 + int(many * (now - begin) / frequency))
+    for number in range(started):
+        name = f"w{number}"
+        observe(block, name, frequency=frequency, unique_aggregator_key=name)
+    most = max(most, peakhold.health()["counts"]["pending"])
+    time.sleep(max(0.0, LOOK - (time.monotonic() - now)))
+    now = time.monotonic()
+health = peakhold.health()
+say("most", most, health["counts"]["sealed"], health["counts"]["pending"])

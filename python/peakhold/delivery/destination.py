@@ -350,18 +350,13 @@ class Destination:
             self.pack()
             self._committer.commit()
             batch = self._from_memory(kind) or self._from_outbox(kind)
-        if not batch:
-            self.backlog.drain(kind, float("inf"))
-            if kind == "report":
-                self.lateness.notice(None)
-            return []
         try:
-            if kind == "report":
-                self.lateness.notice(batch[0].since, batch[0].record.period)
+            self._note_oldest(kind, batch[0] if batch else None)
+            if not batch:
+                return []
             batch = self._one_entry(batch)
             with self._lock:
                 self._sent_last = kind
-                self.backlog.drain(kind, batch[0].since if batch else float("inf"))
                 if self.backlog.holds(kind):
                     self.pace.sent(self._clock())
                 if kind == "metadata":
@@ -370,6 +365,16 @@ class Destination:
             self.give_back(batch)
             raise
         return batch
+
+    def _note_oldest(self, kind: Kind, oldest: Leased | None) -> None:
+        """Know how long what is sent next has waited; None if nothing waits."""
+        if oldest is None and not self._outbox.looked_through:
+            return  # on a disk that fails there may be some
+        since = float("inf") if oldest is None else oldest.since
+        with self._lock:
+            self.backlog.drain(kind, since)
+        if kind == "report":
+            self.lateness.notice(since, oldest.record.period if oldest else None)
 
     def _from_memory(self, kind: Kind) -> list[Leased]:
         with self._lock:

@@ -137,13 +137,14 @@ class Destinations:
         """Return figures per destination, and when this process tries it next."""
         rows = self._shared.outbox.overview()
         with self._lock:
+            known = [self._by_key.get(key_of(row)) for row in rows]
             now = self._clock()
-            for row in rows:
-                destination = self._by_key.get(key_of(row))
+            for row, destination in zip(rows, known, strict=True):
                 at = destination.next_at() if destination else float("inf")
                 waits = at < float("inf")
                 row["next_attempt_in"] = max(0.0, at - now) if waits else None
-                row["behind"] = plain(self._behind(row, destination))
+        for row, destination in zip(rows, known, strict=True):
+            row["behind"] = plain(self._behind(row, destination))
         return rows
 
     def _behind(

@@ -67,17 +67,17 @@ class Lateness:
         """Count a report that was delivered."""
         self._sent.append(self._clock())
 
-    def notice(self, since: float | None, period: int | None = None) -> None:
+    def notice(self, since: float, period: int | None) -> None:
         """Say once that reports wait for too long, and once that they do not any more.
 
         Args:
-            since: Monotonic time since which the oldest waits; None if there is none.
+            since: Monotonic time since which the oldest waits; infinity if none does.
             period: Seconds between reports of its window, if that is known.
         """
         if self.is_parked:
             return
         now, longest = self._clock(), allowed(period)
-        waited = 0.0 if since is None else now - max(since, self._able_since)
+        waited = now - max(since, self._able_since)
         if self._is_behind and waited <= longest / 2:
             self._is_behind = False
             self._notices.info("Reports to %s have caught up", self._key.endpoint)

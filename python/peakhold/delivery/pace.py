@@ -39,7 +39,8 @@ class Pace:
 class Backlog:
     """What waits since before the end of an outage, reports apart from metadata.
 
-    An outage begins with a request that is put off, and ends with one that is not.
+    An outage begins with a request that is put off, and ends with one that is not. The
+    lock of the dispatcher covers what changes it.
     """
 
     def __init__(self) -> None:
@@ -58,7 +59,7 @@ class Backlog:
     @property
     def outage(self) -> bool:
         """Whether no request was answered since one was put off."""
-        return float("inf") in self._sealed_before.values()
+        return float("inf") in list(self._sealed_before.values())
 
     def end(self, now: float) -> None:
         """Note that the endpoint answers: what is sealed from now on is not of it."""

@@ -23,7 +23,7 @@ LOOK = 0.05
 
 many, frequency, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 block = sink()
-most = 0
+most = pause = 0
 begin = now = time.monotonic()
 while now < begin + seconds:
     started = min(many, 1 + int(many * (now - begin) / frequency))
@@ -32,6 +32,8 @@ while now < begin + seconds:
         observe(block, name, frequency=frequency, unique_aggregator_key=name)
     most = max(most, peakhold.health()["counts"]["pending"])
     time.sleep(max(0.0, LOOK - (time.monotonic() - now)))
-    now = time.monotonic()
+    pause, now = max(pause, time.monotonic() - now), time.monotonic()
 health = peakhold.health()
-say("most", most, health["counts"]["sealed"], health["counts"]["pending"])
+say("most", most, health["counts"]["sealed"])
+# For whoever asks why: a machine that stood still, or requests that failed.
+say("because", f"it did nothing for {pause:.2f} s", health["warnings"])

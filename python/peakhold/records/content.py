@@ -260,7 +260,8 @@ def period_of(encoded: bytes) -> int | None:
         ValueError: If it is anything else.
     """
     head, _, _ = encoded.partition(b"\n")
-    period = json.loads(head).get("period")
+    span = json.loads(head).get("span") or {}
+    period = span.get("frequency")
     return period if isinstance(period, int) else None
 
 

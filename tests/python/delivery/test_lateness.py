@@ -13,7 +13,7 @@ from peakhold.delivery import Dispatcher
 from peakhold.delivery.exporter import DELIVERED, Exporter
 from peakhold.delivery.health import health
 from peakhold.delivery.settings import DeliverySettings
-from peakhold.records import DestinationKey, seal_report
+from peakhold.records import DestinationKey, Span, seal_report
 
 
 @pytest.fixture(params=["disk", "memory"])
@@ -37,7 +37,8 @@ def make(state, clock, **settings):
 
 
 def report(sender, period=1):
-    return seal_report(sender.destination, "w", window_of({"a": 0.5}), period=period)
+    span = Span("key", None, ended=0, frequency=period)
+    return seal_report(sender.destination, "w", window_of({"a": 0.5}), span=span)
 
 
 class Slow(Exporter):

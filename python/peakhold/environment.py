@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ _Word = TypeVar("_Word", bound=str)
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
+_WHOLE_NUMBER = re.compile(r"0*[1-9][0-9]{0,8}", re.ASCII)
 
 
 class Environment:
@@ -46,6 +48,18 @@ class Environment:
             return value
         bound = "above 0" if least is None else f"from {least:g} on"
         raise ValueError(f"{name} must be a number of {unit} {bound}, like {default:g}")
+
+    def whole_number(self, name: str, default: int) -> int:
+        """Return a whole number of at least 1."""
+        text = self.text(name)
+        if text is None:
+            return default
+        if _WHOLE_NUMBER.fullmatch(text):
+            return int(text)
+        raise ValueError(
+            f"{name} must be a whole number of at least 1, like {default}, and of at "
+            "most nine digits"
+        )
 
     def switch(self, name: str, *, default: bool) -> bool:
         """Return whether something is on."""

@@ -26,6 +26,10 @@ _CACHE_KEY = (
     "workflows:steps_cache:"
     "roboflow_core/model_monitoring_inference_aggregator@v1:{}:last_report_time"
 )
+_FEEDS_CACHE_KEY = (
+    "workflows:steps_cache:"
+    "peakhold/model_monitoring_inference_aggregator@v2:{}:{}:{}:last_report_time"
+)
 _WHOLE_NUMBER = re.compile(r"\s*\+?[0-9]{1,20}\s*", re.ASCII)
 _LONGEST = 10**9
 """Seconds, some thirty years: three times as many are an expiry that caches take."""
@@ -103,14 +107,23 @@ _written: WeakValueDictionary[str, _Written] = WeakValueDictionary()
 class ReportInterval:
     """The last report of one window. The window's lock covers it.
 
+    The cache key of the common window is a contract with the hosts. The window of a
+    feed has a key of peakhold's own, so that no feed waits for the report of another;
+    ``unique_aggregator_key`` and feed, which may hold colons, stand there behind the
+    length of the first.
+
     Attributes:
         cache_key: Where hosts keep the time of the last report.
         last_report: Monotonic time of it; minus infinity while unknown.
     """
 
-    def __init__(self, unique_aggregator_key: str) -> None:
-        """Start without knowing of a report."""
+    def __init__(self, unique_aggregator_key: str, feed: str | None = None) -> None:
+        """Start without knowing of a report; ``feed`` is None for the common window."""
         self.cache_key = _CACHE_KEY.format(unique_aggregator_key)
+        if feed is not None:
+            self.cache_key = _FEEDS_CACHE_KEY.format(
+                len(unique_aggregator_key), unique_aggregator_key, feed
+            )
         self.last_report = -math.inf
         self._written = _written.setdefault(self.cache_key, _Written())
 

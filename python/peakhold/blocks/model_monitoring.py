@@ -41,11 +41,12 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
     """Collects predictions and reports the best of each class every few seconds.
 
     Blocks of one api key, endpoint and ``unique_aggregator_key`` share a window, so a
-    host may make one per request.
+    host may make one per request. Where frames name their feed, each feed has a window.
 
     Raises:
         ValueError: If there is no api key, neither given nor in the environment, or if
-            ``PEAKHOLD_MAX_CLASSES`` is not a whole number of at least 1.
+            ``PEAKHOLD_MAX_CLASSES`` or ``PEAKHOLD_MAX_FEEDS`` is not a whole number of
+            at least 1.
     """
 
     @without_locals
@@ -71,7 +72,8 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
             raise missing_key("ModelMonitoringInferenceAggregator")
         if not self._disabled:
             PeakAggregator()  # complains about its environment here, not in a stream
-        self._windows: dict[str, Window] = {}
+        # By aggregator key, and feed where there is one.
+        self._windows: dict[str | tuple[str, str], Window] = {}
         self._sweep_at = _FEW
         # As given, in seconds, and as a float: floats compare with floats much faster.
         # One tuple, for threads may call with frequencies of their own.
@@ -92,6 +94,7 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
         frequency: float | str,
         unique_aggregator_key: object,
         model_id: str,
+        feed: object = None,
     ) -> SinkResult:
         """Take a frame's predictions in, and report if the interval is over.
 
@@ -103,6 +106,10 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
             unique_aggregator_key: Names the window. What is not a string counts as its
                 ``str``: keys of equal text share a window.
             model_id: The model that made the predictions.
+            feed: Names the feed, a camera for example, whose window of its own the
+                frame goes to; what is not a string counts as its ``str``. None and
+                ``""`` name none: such frames have a common window, to which those of
+                feeds beyond ``PEAKHOLD_MAX_FEEDS`` go, too.
 
         Raises:
             ValueError: If ``frequency`` is not a whole number of at least 1.
@@ -118,21 +125,33 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
             self._frequency = (frequency, period, due_after)
         if type(unique_aggregator_key) is not str:
             unique_aggregator_key = text_of(unique_aggregator_key)
-        window = self._windows.get(unique_aggregator_key)
+        if feed is None:
+            window = self._windows.get(unique_aggregator_key)
+        else:
+            if type(feed) is not str:
+                feed = text_of(feed)
+            place = (unique_aggregator_key, feed) if feed else unique_aggregator_key
+            window = self._windows.get(place)
         if window is None:
-            window = self._open(unique_aggregator_key, sender, period)
+            window = self._open(unique_aggregator_key, feed or None, sender, period)
         window.period = period
         now = window.last_used = monotonic()
         window.aggregator.observe(predictions, model_id)
         if window.released:
             # It was given up just now, and its last flush may have missed this frame.
             window.flush()
-            self._windows.pop(unique_aggregator_key, None)
+            self._windows.pop(_place_of(window), None)
         elif now - window.interval.last_report >= due_after:
             return self._report(window, sender, period, fire_and_forget=fire_and_forget)
         return {"error_status": False, "message": NOT_IN_RANGE}
 
-    def _open(self, unique_aggregator_key: str, sender: Sender, period: int) -> Window:
+    def _open(
+        self,
+        unique_aggregator_key: str,
+        feed: str | None,
+        sender: Sender,
+        period: int,
+    ) -> Window:
         # Threads may share a block. What one loses here it finds in the registry again.
         if len(self._windows) >= self._sweep_at:
             known = list(self._windows.items())
@@ -143,9 +162,11 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
             destination.endpoint,
             destination.api_key_fingerprint,
             unique_aggregator_key,
+            feed,
         )
         window = REGISTRY.acquire(key, sender, period)
-        self._windows[unique_aggregator_key] = window
+        # Of a feed beyond the bound it is the common one, and stands as such.
+        self._windows[_place_of(window)] = window
         return window
 
     def _report(
@@ -169,3 +190,9 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
                 current().deliver(window_closed, sender)
             raise
         return result(SENT) if error is None else failure(FAILED, error, sender)
+
+
+def _place_of(window: Window) -> str | tuple[str, str]:
+    """Return what a block finds a window by."""
+    key, feed = window.key.unique_aggregator_key, window.key.partition
+    return key if feed is None else (key, feed)

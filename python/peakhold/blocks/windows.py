@@ -50,7 +50,8 @@ class WindowKey:
         endpoint: Where its reports go.
         api_key_fingerprint: Of the api key they are sent with.
         unique_aggregator_key: As given to ``run``.
-        partition: None: the window holds all feeds of the process.
+        partition: The feed; None for the common window, of frames that name none and
+            of feeds beyond ``PEAKHOLD_MAX_FEEDS``.
     """
 
     endpoint: str
@@ -63,6 +64,10 @@ class WindowKey:
         """What people call the window."""
         key, feed = self.unique_aggregator_key, self.partition
         return key if feed is None else f"{key}, feed {feed}"
+
+    def common(self) -> WindowKey:
+        """Return the key of the common window."""
+        return replace(self, partition=None)
 
 
 class Window:
@@ -95,7 +100,7 @@ class Window:
             name=key.name,
         )
         self.began = time()
-        self.interval = ReportInterval(key.unique_aggregator_key)
+        self.interval = ReportInterval(key.unique_aggregator_key, key.partition)
         self.lock = threading.Lock()
         self._closing = threading.Lock()
         self.last_used = monotonic()
@@ -437,25 +442,51 @@ class WindowRegistry:
     def __init__(self) -> None:
         """Start empty."""
         self._windows: dict[WindowKey, Window] = {}
+        self._feeds: dict[WindowKey, set[str]] = {}
         self._bound: _Bound | None = None
         self._keeping = False
 
     def acquire(self, key: WindowKey, sender: Sender, period: int) -> Window:
-        """Return the window of a key, a new one if there is none."""
+        """Return the window of a key, a new one if there is none.
+
+        For a feed beyond ``PEAKHOLD_MAX_FEEDS`` it is the common window.
+        """
         bound = self.lend(current(), sender)
+        most = bound.dispatcher.settings.max_feeds
         if len(self._windows) >= MOST and key not in self._windows:
             self._release_unused(bound.dispatcher.notices)
+        given = key
         with shared("windows"):
+            if key.partition is not None and self._is_beyond(key, most):
+                key = key.common()
             window = self._windows.get(key)
             if window is None:
                 window = self._windows[key] = Window(
                     key, sender, period, bound.dispatcher
                 )
+                # Last: an interruption in between leaves one feed uncounted.
+                if key.partition is not None:
+                    feeds = self._feeds.setdefault(key.common(), set())
+                    feeds.add(key.partition)
             window.last_used = monotonic()
+        if key is not given:
+            bound.dispatcher.notices.warn(
+                "feeds",
+                "There are %d feeds of one unique_aggregator_key that have a window "
+                "each: frames of further ones go to the common window. Are names of "
+                "feeds made anew each time? If not, raise PEAKHOLD_MAX_FEEDS",
+                most,
+            )
         if window.aggregator.has_statistics and not self._keeping:
             self._keeping = True
             bound.dispatcher.watch(self._keep_statistics, monotonic() + KEPT_EVERY)
         return window
+
+    def _is_beyond(self, key: WindowKey, most: int) -> bool:
+        """Whether a feed has no window, and so many others have one."""
+        if key in self._windows:
+            return False
+        return len(self._feeds.get(key.common(), ())) >= most
 
     def _release_unused(self, notices: Notices) -> None:
         """Close some windows early: those that were not used for the longest time."""
@@ -464,7 +495,8 @@ class WindowRegistry:
             notices.warn(
                 "windows",
                 "There are %d open windows: those unused for longest are closed "
-                "early. Are values of unique_aggregator_key made anew each time?",
+                "early. Are values of unique_aggregator_key, or names of feeds, made "
+                "anew each time?",
                 len(windows),
             )
             window.release()
@@ -513,7 +545,17 @@ class WindowRegistry:
         """Give a window up, so that its key gets a new one."""
         with shared("windows"):
             if self._windows.get(window.key) is window:
+                # In this order: an interruption in between leaves one feed uncounted.
+                if window.key.partition is not None:
+                    self._leave_place(window.key, window.key.partition)
                 del self._windows[window.key]
+
+    def _leave_place(self, key: WindowKey, feed: str) -> None:
+        """Have one feed less of an aggregator key."""
+        feeds = self._feeds.get(key.common(), set())
+        feeds.discard(feed)
+        if not feeds:
+            self._feeds.pop(key.common(), None)
 
     def flush_all(self) -> None:
         """Deliver what every window holds; the process exits."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,7 @@ class Committer:
         notices: Notices,
         clock: Callable[[], float],
         look_through: Callable[[], None],
+        register_feed: Callable[[Record, tuple[Recipient, ...]], None],
     ) -> None:
         """Start empty.
 
@@ -61,9 +63,11 @@ class Committer:
             notices: Where trouble is counted.
             clock: Monotonic time in seconds.
             look_through: Has the outbox searched for what there is to send.
+            register_feed: Has the feed of a window go out beside its report.
         """
         self.commits = 0
         self._look_through = look_through
+        self._register_feed = register_feed
         self._outbox = outbox
         self._journals = journals
         self._notices = notices
@@ -198,6 +202,7 @@ class Committer:
             give_way()
         try:
             self.commits += 1
+            self._register_feeds(described)
             for handover, _ in described:
                 handover.trials += 1
             self._insert(described)
@@ -213,6 +218,17 @@ class Committer:
                 waiting = self._waiting.values()
                 self._bytes = sum(each.content.size for each in waiting)
             self.commits += self.commits % 2
+
+    def _register_feeds(self, described: list[tuple[Handover, Record]]) -> None:
+        """Have the feeds of windows go out beside their reports.
+
+        Before the windows are committed, for then their journals go; and at a stretch,
+        so that the feeds of all of them share a request.
+        """
+        for handover, record in described:
+            if not handover.trials:
+                recipients = handover.recipients
+                self._notices.guarded(partial(self._register_feed, record, recipients))
 
     def _loaded(self, batch: list[Handover]) -> list[Handover]:
         """Return those of a batch that are in memory, or can be read back."""

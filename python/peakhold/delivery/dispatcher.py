@@ -27,18 +27,20 @@ from peakhold.delivery.scheduler import Scheduler
 from peakhold.delivery.settings import DeliverySettings
 from peakhold.notices import Notices
 from peakhold.outbox import Counts, Limits, Outbox
-from peakhold.records import Record, UnencodableError
+from peakhold.records import Record, ReportContent, UnencodableError
+from peakhold.records.metadata import METADATA_IDS_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from peakhold.delivery.exporter import Exporter
-    from peakhold.delivery.handover import Window
+    from peakhold.delivery.handover import Recipient, Window
     from peakhold.delivery.host_tasks import HostSchedule
-    from peakhold.delivery.sender import Sender
     from peakhold.delivery.settings import Durability
     from peakhold.outbox import StateDirectory
 
+FEED_FIELD = "feed"
+"""Field of custom metadata that names the feed of a window."""
 LEAST_PATIENCE = 0.2
 """Seconds that the end of a process waits, whatever it is allowed, for a thread that is
 writing to the outbox: what that has taken is written nowhere else."""
@@ -92,7 +94,12 @@ class Dispatcher:
         self.rejected: Callable[[], dict[str, int]] = dict
         self.jitter = jitter
         self.committer = Committer(
-            self.outbox, self.journals, self.notices, clock, self._look_through
+            self.outbox,
+            self.journals,
+            self.notices,
+            clock,
+            self._look_through,
+            self._register_feed,
         )
         self._clock = clock
         self._scheduler = Scheduler(self.committer, self.notices, clock, worker=worker)
@@ -173,6 +180,7 @@ class Dispatcher:
             if pending:
                 pending.clear()
             record = self.committer.described(handover)
+            self._register_feed(record, handover.recipients)
             parts = record.divided(record.content.parts())
             if exporter.one_entry:
                 parts = [entry for part in parts for entry in part.by_entry()]
@@ -209,7 +217,7 @@ class Dispatcher:
         inference_ids: list[str],
         field_name: str,
         field_value: str,
-        sender: Sender,
+        sender: Exporter,
         schedule: HostSchedule | None = None,
     ) -> None:
         """Take metadata for delivery in the background, together with what else comes.
@@ -240,7 +248,7 @@ class Dispatcher:
             self._notice(offers, sender, schedule)
 
     def _notice(
-        self, offers: Offers, sender: Sender, schedule: HostSchedule | None
+        self, offers: Offers, sender: Exporter, schedule: HostSchedule | None
     ) -> None:
         """Do what need not be done for each frame with metadata."""
         try:
@@ -260,6 +268,27 @@ class Dispatcher:
             raise
         if schedule and task:
             self._host_tasks.hand(task, destination, schedule)
+
+    def _register_feed(self, record: Record, recipients: tuple[Recipient, ...]) -> None:
+        """Have the feed of a window, if it is of one, go out as custom metadata.
+
+        In batches like that of frames, for many feeds may report every second. Done
+        twice, as after a kill, it says the same.
+        """
+        content = record.content
+        if not (self.settings.feed_metadata and isinstance(content, ReportContent)):
+            return
+        feed = content.feed
+        exporters = [
+            each.exporter for each in recipients if each.exporter.feed_metadata
+        ]
+        if feed is None or not exporters:
+            return
+        ids = content.inference_ids
+        for exporter in exporters:
+            for first in range(0, len(ids), METADATA_IDS_LIMIT):
+                some = ids[first : first + METADATA_IDS_LIMIT]
+                self.add_metadata(some, FEED_FIELD, feed, exporter)
 
     # What the parts ask for -------------------------------------------------------
 
@@ -346,6 +375,7 @@ class Dispatcher:
         if self._closed:
             return
         self._scheduler.retire()
+        self.pack_metadata()  # of the feeds whose windows were just committed
         self.committer.commit(patience=max(LEAST_PATIENCE, deadline - self._clock()))
         if not self.flush(max(0.0, deadline - self._clock())):
             self._warn_of_what_is_left()

@@ -12,6 +12,7 @@ from peakhold.texts import printable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from peakhold.delivery.metadata import Offers
     from peakhold.delivery.monitors import Monitors
     from peakhold.notices import Notices
     from peakhold.records import DestinationKey, Kind, Record
@@ -50,6 +51,9 @@ class Exporter(ABC):
         most: Records that it takes in one call of ``export``.
         offline: Whether it is to keep off the network for now.
         one_entry: Whether a metadata record of several entries is to come in parts.
+        feed_metadata: Whether the feed of a window is to come as custom metadata of the
+            inferences of its peaks, for want of a place in the report.
+        offers: Metadata of frames, on its way to a dispatcher.
         registered: What sends with it, as a dispatcher registered it last.
     """
 
@@ -57,6 +61,8 @@ class Exporter(ABC):
     most = 1
     offline = False
     one_entry = False
+    feed_metadata = False
+    offers: Offers | None = None
     registered: Any = None
 
     @abstractmethod

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from peakhold.delivery.cache import Cache
-    from peakhold.delivery.metadata import Offers
     from peakhold.delivery.monitors import Monitors
     from peakhold.records import Kind, Record
     from peakhold.roboflow.operations import PlatformClient
@@ -62,9 +61,10 @@ class Sender(Exporter):
         destination: Where everything it sends goes.
         sends_bodies: Whether the client gets bodies as they are, several metadata
             entries in one, rather than calls of its named operations.
-        offers: Metadata of frames, on its way to a dispatcher.
         offline: Whether the client was told to keep off the network.
     """
+
+    feed_metadata = True
 
     def __init__(
         self,
@@ -80,7 +80,6 @@ class Sender(Exporter):
         self._api_key = api_key = ApiKey.of(api_key)
         self.client = client
         self.cache = cache
-        self.offers: Offers | None = None
         self.workspace = Workspace(self.workspace_cache_key, Notices())
         self.offline = getattr(self.settings, "offline", False) is True
         self.sends_bodies = sends_bodies(client)

@@ -40,6 +40,8 @@ class DeliverySettings:
         disabled: Whether the sinks do nothing.
         windows: Whether endpoints get windows in place of reports: those that say that
             they are peakhold monitors, all, or none.
+        max_feeds: Feeds of one ``unique_aggregator_key`` that have a window each.
+        feed_metadata: Whether a window's feed goes out as custom metadata.
     """
 
     state_dir: Path | None = None
@@ -51,6 +53,8 @@ class DeliverySettings:
     exit_seconds: float = 2.0
     disabled: bool = False
     windows: Windows = "auto"
+    max_feeds: int = 1024
+    feed_metadata: bool = True
 
     @classmethod
     def from_environment(
@@ -74,6 +78,8 @@ class DeliverySettings:
             read.number("PEAKHOLD_EXIT_SECONDS", cls.exit_seconds, "seconds", least=0),
             read.switch("PEAKHOLD_DISABLED", default=cls.disabled),
             read.choice(WINDOWS_VARIABLE, get_args(Windows), cls.windows),
+            read.whole_number("PEAKHOLD_MAX_FEEDS", cls.max_feeds),
+            read.switch("PEAKHOLD_FEED_METADATA", default=cls.feed_metadata),
         )
 
     def directory(self) -> Path:

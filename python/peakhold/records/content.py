@@ -46,6 +46,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _HEAD_BYTES = 700
 """Bytes of a report that has no result, estimated."""
 _ENTRY_BYTES = 60
+_FEED = 3
+"""Place of the feed in the key of a window."""
 _SOURCE = "workflow"
 _SOURCE_INFO = "ModelMonitoringInferenceAggregatorBlockV1"
 
@@ -141,8 +143,9 @@ class ReportContent(Content):
         snapshot: Its peaks, and its statistics if there are any.
         closed_at: Local time of closing, ISO 8601 and without offset: a contract.
         facts: What the report says about the device, as JSON has it.
-        window: Key of the window; waiting reports of one key may be merged. Not
-            encoded.
+        window: Key of the window; waiting reports of one key may be merged. Of the
+            blocks' windows it is a tuple of endpoint, fingerprint of the api key,
+            ``unique_aggregator_key`` and feed. Not encoded.
         span: Whose it is, and from when to when; None if nobody said.
     """
 
@@ -176,6 +179,21 @@ class ReportContent(Content):
             return None
         window = repr(self.window).encode("utf-8", "surrogatepass")
         return sha256(window).hexdigest()[:16]
+
+    @property
+    def feed(self) -> str | None:
+        """Feed of the window; None for a common window, and once decoded."""
+        window = self.window
+        if isinstance(window, tuple) and len(window) > _FEED:
+            feed: str | None = window[_FEED]
+            return feed
+        return None
+
+    @property
+    def inference_ids(self) -> list[str]:
+        """Ids of the inferences of its lines, each once; a line may have none."""
+        ids = (line["inference_id"] for line in self.snapshot.report())
+        return list(dict.fromkeys(filter(None, ids)))
 
     def described(self, facts: Mapping[str, object]) -> ReportContent:
         """Return it with device id, server version and system information.

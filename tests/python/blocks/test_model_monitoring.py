@@ -112,15 +112,18 @@ def test_a_key_alone_is_enough(api, run, api_key):
 # run --------------------------------------------------------------------------------
 
 
-def test_run_has_the_contract_s_parameters():
+def test_run_has_the_contract_s_parameters_and_an_optional_feed():
     signature = inspect.signature(ModelMonitoringInferenceAggregatorBlockV1.run)
-    assert list(signature.parameters)[1:] == [
+    _, *required, feed = signature.parameters.values()
+    assert [each.name for each in required] == [
         "fire_and_forget",
         "predictions",
         "frequency",
         "unique_aggregator_key",
         "model_id",
     ]
+    assert {each.default for each in required} == {inspect.Parameter.empty}
+    assert (feed.name, feed.default) == ("feed", None)
 
 
 def test_sinks_disabled_collects_nothing(aggregator, run, cache):

@@ -38,7 +38,12 @@ PYTHONS = ("3.11", "3.12", "3.10")
 """In this order: 3.11 has wheels of everything that the hosts of all ages need."""
 
 NEWEST = "inference"
-ESSENTIAL = ("test_plugin.py", "test_plugin_clients.py", "test_differential.py")
+ESSENTIAL = (
+    "test_plugin.py",
+    "test_plugin_clients.py",
+    "test_differential.py",
+    "test_feeds.py",
+)
 """What the other hosts run: the contract, and the differences from the reference."""
 
 _ATTEMPTS = 3

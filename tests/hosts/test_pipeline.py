@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections import defaultdict
 from datetime import datetime
 from importlib.util import find_spec
 from itertools import pairwise
 
 import pytest
+from arrived import Arrived
 from host import AGGREGATOR, API_KEY, METADATA, PLUGIN
 
 from peakhold.blocks.windows import REGISTRY
@@ -66,7 +68,7 @@ IDENTIFY_BLOCK = {
 }
 
 
-def definition(key, frequency):
+def definition(key, frequency, **aggregator):
     return {
         "version": "1.4.0",
         "inputs": [
@@ -93,6 +95,7 @@ def definition(key, frequency):
                 "model_id": "$inputs.model",
                 "frequency": frequency,
                 "unique_aggregator_key": key,
+                **aggregator,
             },
             {
                 "type": METADATA,
@@ -127,6 +130,13 @@ class Run:
         self.ids = []
         self.messages = []
         self.times = []
+        self.ids_of = defaultdict(list)
+
+    def take_batch(self, answers, frames):
+        for answer, frame in zip(answers, frames, strict=True):
+            if frame is not None:  # its source has ended
+                self.take(answer, frame)
+                self.ids_of[str(frame.source_id)].append(self.ids[-1])
 
     def take(self, answer, frame):
         self.times.append(time.monotonic())
@@ -182,13 +192,14 @@ def video(tmp_path_factory):
 def run_pipeline(monitor):
     from inference import InferencePipeline
 
-    def run(video, frequency):
+    def run(video, frequency, **aggregator):
         made = Run(monitor)
+        several = isinstance(video, list)
         pipeline = InferencePipeline.init_with_workflow(
-            video_reference=str(video),
-            workflow_specification=definition(made.key, frequency),
+            video_reference=list(map(str, video)) if several else str(video),
+            workflow_specification=definition(made.key, frequency, **aggregator),
             api_key=API_KEY,
-            on_prediction=made.take,
+            on_prediction=made.take_batch if several else made.take,
             workflow_init_parameters={f"{PLUGIN}.api_key": API_KEY},
         )
         pipeline.start(use_main_thread=False)
@@ -257,3 +268,47 @@ def test_what_does_not_move_is_not_reported(run_pipeline, tmp_path, eventually):
     assert all(report["inference_results"] == [] for report in done.reports)
     assert current().flush(20)
     assert done.metadata_ids == set()
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """Of three cameras; the middle one is the first to end."""
+    from video import make_video
+
+    folder = tmp_path_factory.mktemp("videos")
+    return [
+        make_video(folder / f"{at}.mp4", frames, ahead=12 * at)
+        for at, frames in enumerate((90, 30, 90))
+    ]
+
+
+OF_FEEDS = {
+    "type": "peakhold/model_monitoring_inference_aggregator@v2",
+    "image": "$inputs.image",
+}
+
+
+def test_each_of_three_videos_has_its_windows_also_after_the_middle_one_ended(
+    run_pipeline, videos, monitor
+):
+    arrived = Arrived(monitor)
+    done = run_pipeline(videos, 1, **OF_FEEDS)
+    found = arrived.by_feed()
+    assert set(found) == set(done.ids_of) == {"0", "1", "2"}
+    for feed, ids in found.items():
+        assert ids <= set(done.ids_of[feed])
+    # Whatever place in the batch they had then.
+    ended = len(done.ids_of["1"])
+    assert ended < 40
+    for feed in ("0", "2"):
+        assert found[feed] & set(done.ids_of[feed][:ended])
+        assert found[feed] & set(done.ids_of[feed][ended + 10 :])
+
+
+def test_the_control_without_feeds_has_windows_of_all_videos_together(
+    run_pipeline, videos, monitor
+):
+    arrived = Arrived(monitor)
+    done = run_pipeline(videos, 1)
+    assert set(arrived.by_feed()) == {None}
+    assert len(done.ids_of) == 3

@@ -34,7 +34,9 @@ def plugin(host):
 
 @pytest.fixture(scope="session")
 def ours(plugin):
-    return dict(zip(("aggregator", "metadata"), plugin.load_blocks(), strict=True))
+    """The blocks that have a reference."""
+    aggregator, metadata, _ = plugin.load_blocks()
+    return {"aggregator": aggregator, "metadata": metadata}
 
 
 @pytest.fixture(scope="session")
@@ -148,7 +150,9 @@ def test_a_property_that_cannot_be_is_refused(ours, properties, complaint):
 
 def test_the_plugin_gives_the_same_blocks_every_time(plugin, ours):
     first, second = plugin.load_blocks(), plugin.load_blocks()
-    assert first == second == list(ours.values())
+    assert first == second
+    assert first[:2] == list(ours.values())
+    assert len(first) == 3
     first.clear()  # a host may do what it likes with its list
     assert plugin.load_blocks() == second
 
@@ -162,7 +166,7 @@ def test_the_namespace_is_the_hosts(host, plugin):
     ]
     assert [block.block_source for block in ours] == [
         "workflows_core" if host.split else PLUGIN
-    ] * 2
+    ] * 3
     initial = host.module("core_steps.loader").REGISTERED_INITIALIZERS
     if host.split:
         assert plugin.REGISTERED_INITIALIZERS == {}

@@ -163,7 +163,7 @@ def pointed(host, api, monkeypatch):
 def make(host):
     """Makes a block of ours with a key and a cache of the test's own."""
     host.module("execution_engine.introspection.blocks_loader")
-    aggregator, metadata = importlib.import_module(PLUGIN).load_blocks()
+    aggregator, metadata, _ = importlib.import_module(PLUGIN).load_blocks()
     key = f"key-{uuid.uuid4().hex}"
 
     def block(kind="metadata", **parameters):

@@ -16,10 +16,11 @@ STILL = 10
 """Frames before the piece starts to move, for the background to be learnt."""
 
 
-def make_video(path: Path, frames: int, *, moving: bool = True) -> Path:
+def make_video(path: Path, frames: int, *, moving: bool = True, ahead: int = 0) -> Path:
     """Write a video of `frames` frames and return its path.
 
-    The photograph is one that every host's dependencies bring.
+    The piece is where it would be so many frames `ahead`. The photograph is one that
+    every host's dependencies bring.
     """
     found = cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
     photograph = cv2.imread(str(found))
@@ -30,7 +31,7 @@ def make_video(path: Path, frames: int, *, moving: bool = True) -> Path:
     for number in range(frames):
         image = background.copy()
         if moving and number >= STILL:
-            left = 7 * number % (SIZE[0] - PIECE)
+            left = 7 * (number + ahead) % (SIZE[0] - PIECE)
             image[60 : 60 + PIECE, left : left + PIECE] = piece
         writer.write(image)
     writer.release()

@@ -54,7 +54,7 @@ REGISTERED_INITIALIZERS: dict[str, Callable[[], Any]] = (
 
 
 def load_blocks() -> list[type]:
-    """Return the two blocks; the host calls this whenever it compiles a workflow.
+    """Return the blocks; the host calls this whenever it compiles a workflow.
 
     Raises:
         NotInPlaceError: If a reference block is still there, and the program called
@@ -69,5 +69,6 @@ def load_blocks() -> list[type]:
         _loaded[:] = (
             blocks.ModelMonitoringInferenceAggregatorBlockV1,
             blocks.RoboflowCustomMetadataBlockV1,
+            blocks.ModelMonitoringInferenceAggregatorBlockV2,
         )
     return list(_loaded)

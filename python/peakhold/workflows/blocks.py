@@ -9,10 +9,16 @@ from peakhold.blocks.handover import Sink
 from peakhold.delivery import Sender
 from peakhold.roboflow.api_key import without_locals
 from peakhold.workflows.clients import inference_client, injected_client
+from peakhold.workflows.feeds import feed_of
 from peakhold.workflows.host import CORE, find_host
-from peakhold.workflows.manifests import AggregatorManifest, CustomMetadataManifest
+from peakhold.workflows.manifests import (
+    AggregatorManifest,
+    AggregatorOfFeedsManifest,
+    CustomMetadataManifest,
+)
 
 if TYPE_CHECKING:
+    from peakhold.blocks.handover import SinkResult
     from peakhold.delivery.cache import Cache
     from peakhold.roboflow import ApiKey
     from peakhold.roboflow.operations import PlatformClient
@@ -85,6 +91,50 @@ class ModelMonitoringInferenceAggregatorBlockV1(
     def get_manifest(cls) -> type:
         """Return the properties of the step."""
         return AggregatorManifest
+
+
+class ModelMonitoringInferenceAggregatorBlockV2(
+    ModelMonitoringInferenceAggregatorBlockV1
+):
+    """The aggregator as a step that has a window per feed."""
+
+    @classmethod
+    def get_manifest(cls) -> type:
+        """Return the properties of the step."""
+        return AggregatorOfFeedsManifest
+
+    def run(
+        self,
+        fire_and_forget: bool,
+        predictions: Any,
+        frequency: float | str,
+        unique_aggregator_key: object,
+        model_id: str,
+        feed: object = None,
+        image: Any = None,
+    ) -> SinkResult:
+        """Take a frame in as the first version does, into the window of its feed.
+
+        Args:
+            fire_and_forget: See the first version; likewise what follows.
+            predictions: Of a frame.
+            frequency: Seconds between two reports of a window.
+            unique_aggregator_key: Names the window, together with the feed.
+            model_id: The model that made the predictions.
+            feed: Names the feed; None and ``""`` leave that to the image.
+            image: Image of the frame, whose video names the feed.
+        """
+        unnamed = feed is None or (isinstance(feed, str) and not feed)
+        if unnamed and image is not None:
+            feed = feed_of(image)
+        return super().run(
+            fire_and_forget,
+            predictions,
+            frequency,
+            unique_aggregator_key,
+            model_id,
+            feed,
+        )
 
 
 class RoboflowCustomMetadataBlockV1(

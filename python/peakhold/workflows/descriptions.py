@@ -29,6 +29,23 @@ A Roboflow API key is needed: see
 https://docs.roboflow.com/api-reference/authentication#retrieve-an-api-key
 """
 
+AGGREGATOR_OF_FEEDS_SHORT = (
+    "Report the most confident prediction of each class and feed to Roboflow Model "
+    "Monitoring, every few seconds."
+)
+AGGREGATOR_OF_FEEDS_LONG = (
+    AGGREGATOR_LONG
+    + """
+Unlike the first version, this one has a window for each feed, as a camera is one:
+
+- **Which feed.** That of `image`, the image of the workflow, or what `feed` says.
+  Frames without either, and with images that name none, have a common window, as in the
+  first version.
+- **Where it shows.** The inferences that are reported get its name as the custom
+  metadata `feed`.
+"""
+)
+
 CUSTOM_METADATA_SHORT = (
     "Attach a field and its value to inferences in Roboflow Model Monitoring."
 )
@@ -61,6 +78,15 @@ FREQUENCY = "Seconds between two reports; at least 1."
 UNIQUE_AGGREGATOR_KEY = (
     "Names the window. Steps with the same key share one, and the time of the last "
     "report is kept under it. Editors make one up."
+)
+IMAGE = (
+    "The image of the workflow, which names its feed: the number of the source in an "
+    "InferencePipeline, or the video identifier that the caller of a server gives. "
+    "Crops of parts that are found in the image name none."
+)
+FEED = (
+    "Name of the feed, in place of what the image says: a text, or what another step "
+    "or an input gives."
 )
 FIELD_NAME = "Name of the field, under which Model Monitoring can be searched."
 FIELD_VALUE = "Value of the field: a text, or what another step or an input gives."

@@ -67,6 +67,8 @@ CUSTOM_METADATA = Identity(
     reference=("roboflow_core/roboflow_custom_metadata@v1", "RoboflowCustomMetadata"),
     pattern=REMOVING_PATTERNS[1],
 )
+AGGREGATOR_OF_FEEDS = "peakhold/model_monitoring_inference_aggregator@v2"
+"""Of the block without a reference; it runs under no other identifier."""
 IDENTITIES = (AGGREGATOR, CUSTOM_METADATA)
 
 

@@ -15,7 +15,12 @@ from pydantic import (  # type: ignore[import-not-found,unused-ignore]  # the ho
 
 from peakhold.workflows import declarations, descriptions
 from peakhold.workflows.host import find_host
-from peakhold.workflows.identity import AGGREGATOR, CUSTOM_METADATA, taken_identifiers
+from peakhold.workflows.identity import (
+    AGGREGATOR,
+    AGGREGATOR_OF_FEEDS,
+    CUSTOM_METADATA,
+    taken_identifiers,
+)
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -47,15 +52,19 @@ def _not_empty(value: Any) -> Any:
 if TYPE_CHECKING:
     # The host's selectors are types that are only known at run time.
     AggregatorType: TypeAlias = Any
+    AggregatorOfFeedsType: TypeAlias = Any
     CustomMetadataType: TypeAlias = Any
     Predictions: TypeAlias = Any
     ModelId: TypeAlias = Any
     Frequency: TypeAlias = Any
     FieldValue: TypeAlias = Any
+    Image: TypeAlias = Any
+    Feed: TypeAlias = Any
     Switch: TypeAlias = Any
 else:
     _TEXT = _TYPES.Selector(kind=[_TYPES.STRING_KIND])
     AggregatorType = Literal[AGGREGATOR.identifiers(_TAKEN)]
+    AggregatorOfFeedsType = Literal[AGGREGATOR_OF_FEEDS]
     CustomMetadataType = Literal[CUSTOM_METADATA.identifiers(_TAKEN)]
     Predictions = _TYPES.Selector(kind=declarations.prediction_kinds(_HOST))
     ModelId = Annotated[
@@ -64,6 +73,8 @@ else:
     ]
     Frequency = Annotated[int | _TEXT, AfterValidator(_at_least_one)]
     FieldValue = str | _TEXT
+    Image = _TYPES.Selector(kind=[_TYPES.IMAGE_KIND]) | None
+    Feed = str | _TEXT | None
     Switch = bool | _TYPES.Selector(kind=[_TYPES.BOOLEAN_KIND])
 
 _PREDICTIONS_EXAMPLES = [
@@ -73,12 +84,20 @@ _PREDICTIONS_EXAMPLES = [
 ]
 
 
-def _about(name: str, short: str, long: str, *, in_place: bool, **ui: Any) -> Any:
+def _about(
+    name: str,
+    short: str,
+    long: str,
+    *,
+    in_place: bool,
+    version: str = "v1",
+    **ui: Any,
+) -> Any:
     """Return what editors show. Beside its reference a block says whose it is."""
     return ConfigDict(
         json_schema_extra={
             "name": name if in_place else f"{name} (peakhold)",
-            "version": "v1",
+            "version": version,
             "short_description": short,
             "long_description": long,
             "license": "Apache-2.0",
@@ -171,6 +190,31 @@ class AggregatorManifest(_SinkManifest):
                 node_id=f"$steps.{self.name}",
                 ignore_environment_restrictions=ignore_environment_restrictions,
             )
+
+
+class AggregatorOfFeedsManifest(AggregatorManifest):
+    """Properties of the aggregator that has a window per feed."""
+
+    model_config = _about(
+        "Model Monitoring Inference Aggregator",
+        descriptions.AGGREGATOR_OF_FEEDS_SHORT,
+        descriptions.AGGREGATOR_OF_FEEDS_LONG,
+        in_place=AGGREGATOR.is_free(_TAKEN),
+        version="v2",
+        icon="fal fa-chart-line",
+        blockPriority=8.5,
+    )
+    type: AggregatorOfFeedsType
+    image: Image = Field(
+        default=None,
+        description=descriptions.IMAGE,
+        examples=["$inputs.image"],
+    )
+    feed: Feed = Field(
+        default=None,
+        description=descriptions.FEED,
+        examples=["gate 3", "$inputs.camera"],
+    )
 
 
 class CustomMetadataManifest(_SinkManifest):

@@ -19,6 +19,7 @@ from peakhold.blocks.adoption import Adoption
 from peakhold.blocks.interval import Due, ReportInterval, time_kept
 from peakhold.delivery import current
 from peakhold.delivery.cache import SLOW
+from peakhold.delivery.health import Rejection
 from peakhold.locks import is_free, shared
 from peakhold.records import Span, size_of
 
@@ -534,12 +535,19 @@ class WindowRegistry:
         self._bound.dispatcher.journals.keep_statistics(counting)
         return now + KEPT_EVERY
 
-    def rejected(self) -> dict[str, int]:
-        """Return what the open windows did not take, by reason."""
-        total: Counter[str] = Counter()
+    def rejected(self) -> list[Rejection]:
+        """Return what the open windows did not take, by model and reason."""
+        found: list[Rejection] = []
         for window in list(self._windows.values()):
-            total.update(window.aggregator.rejected)
-        return dict(total)
+            rest = Counter(window.aggregator.rejected)
+            if not rest:
+                continue
+            name = window.key.name
+            for model_id, counts in window.aggregator.rejected_by_model.items():
+                rest.subtract(counts)
+                found += [Rejection(name, model_id, *each) for each in counts.items()]
+            found += [Rejection(name, None, *each) for each in (+rest).items()]
+        return found
 
     def forget(self, window: Window) -> None:
         """Give a window up, so that its key gets a new one."""

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from peakhold.delivery.exporter import Exporter
     from peakhold.delivery.handover import Recipient, Window
+    from peakhold.delivery.health import Rejection
     from peakhold.delivery.host_tasks import HostSchedule
     from peakhold.delivery.settings import Durability
     from peakhold.outbox import StateDirectory
@@ -91,7 +92,7 @@ class Dispatcher:
         self.journals = Journals(state, self.notices, sync=sync, limit=limit)
         known = state.path / "endpoints.json" if state else None
         self.monitors = Monitors(known, self.settings.windows)
-        self.rejected: Callable[[], dict[str, int]] = dict
+        self.rejected: Callable[[], list[Rejection]] = list
         self.jitter = jitter
         self.committer = Committer(
             self.outbox,

@@ -51,8 +51,6 @@ class Exporter(ABC):
         most: Records that it takes in one call of ``export``.
         offline: Whether it is to keep off the network for now.
         one_entry: Whether a metadata record of several entries is to come in parts.
-        feed_metadata: Whether the feed of a window is to come as custom metadata of the
-            inferences of its peaks, for want of a place in the report.
         offers: Metadata of frames, on its way to a dispatcher.
         registered: What sends with it, as a dispatcher registered it last.
     """
@@ -61,7 +59,6 @@ class Exporter(ABC):
     most = 1
     offline = False
     one_entry = False
-    feed_metadata = False
     offers: Offers | None = None
     registered: Any = None
 
@@ -84,6 +81,14 @@ class Exporter(ABC):
     def describe(self, error: BaseException) -> str:
         """Return the text of an exception, printable and without a secret."""
         return printable(str(error))
+
+    @property
+    def feed_metadata(self) -> bool:
+        """Whether the feed of a window is to come as custom metadata.
+
+        That of the inferences of its peaks, for want of a place in the report.
+        """
+        return False
 
     def most_of(self, kind: Kind) -> int:
         """Return how many records of a kind it takes in one call of ``export``."""

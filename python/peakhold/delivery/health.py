@@ -4,13 +4,55 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from heapq import nlargest
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from peakhold._peakhold import rejected_inference_ids
 from peakhold.delivery.process import current
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from peakhold.delivery.dispatcher import Dispatcher
+
+
+_MOST = 10
+"""Windows and models that are named for a reason."""
+
+
+class Rejection(NamedTuple):
+    """What an open window did not take, or not whole.
+
+    Attributes:
+        window: What people call it.
+        model_id: Whose detections they were; None of models beyond the first 16.
+        reason: Why.
+        rows: How many.
+    """
+
+    window: str
+    model_id: str | None
+    reason: str
+    rows: int
+
+
+def _by_reason(rejections: Iterable[Rejection]) -> dict[str, dict[str, Any]]:
+    counts = Counter(rejected_inference_ids())
+    parts: dict[str, list[Rejection]] = {reason: [] for reason in counts}
+    for each in rejections:
+        counts[each.reason] += each.rows
+        parts.setdefault(each.reason, []).append(each)
+    return {
+        reason: {
+            "count": counts[reason],
+            "by": [
+                {"window": each.window, "model_id": each.model_id, "count": each.rows}
+                for each in nlargest(_MOST, of_reason, key=attrgetter("rows"))
+            ],
+        }
+        for reason, of_reason in parts.items()
+    }
 
 
 def health(dispatcher: Dispatcher | None = None) -> dict[str, Any]:
@@ -26,9 +68,10 @@ def health(dispatcher: Dispatcher | None = None) -> dict[str, Any]:
     the oldest pending report waits and may wait, and ``behind`` is None, or the cause
     and the remedy if that is too long: ``cause``, ``text`` and ``remedy``.
 
-    ``warnings`` counts causes of trouble of this process; ``rejected``, the detections
-    that its open windows did not take, and the inference ids that could not be read for
-    custom metadata. No value holds an api key.
+    ``warnings`` counts causes of trouble of this process. ``rejected`` has by reason
+    the ``count`` of detections that its open windows did not take, and of inference ids
+    that could not be read for custom metadata; and ``by``, the ten greatest parts of
+    it, each with ``window``, ``model_id`` and ``count``. No value holds an api key.
 
     Args:
         dispatcher: Whose; None for the process's own.
@@ -45,8 +88,6 @@ def health(dispatcher: Dispatcher | None = None) -> dict[str, Any]:
         "counts": asdict(uncommitted + committed),
         "committed": asdict(committed) if dispatcher.outbox.readable else None,
         "destinations": dispatcher.destinations(),
-        "rejected": dict(
-            Counter(dispatcher.rejected()) + Counter(rejected_inference_ids())
-        ),
+        "rejected": _by_reason(dispatcher.rejected()),
         "warnings": dict(dispatcher.notices.counts),
     }

@@ -64,8 +64,6 @@ class Sender(Exporter):
         offline: Whether the client was told to keep off the network.
     """
 
-    feed_metadata = True
-
     def __init__(
         self,
         client: PlatformClient,
@@ -145,6 +143,11 @@ class Sender(Exporter):
         if not self._looks_up or self._monitors is None:
             return False
         return self._monitors.get(self.destination.endpoint)
+
+    @property
+    def feed_metadata(self) -> bool:
+        """Whether feeds are to come as custom metadata: windows say them themselves."""
+        return not self.is_monitor
 
     def wants_statistics(self, monitors: Monitors) -> bool:
         """Whether windows are to have statistics: unless it is known that none need."""

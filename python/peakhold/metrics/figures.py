@@ -97,6 +97,11 @@ def _records(found: Health) -> Iterable[Sample]:
             yield (state,), committed[state]
 
 
+def _rejected(found: Health) -> Iterable[Sample]:
+    for reason, rows in found.get("rejected", {}).items():
+        yield (reason,), rows["count"]
+
+
 def _by_endpoint(found: Health) -> dict[str, list[dict[str, Any]]]:
     """Return the destinations; those that differ in key or client only are one."""
     rows: dict[str, list[dict[str, Any]]] = {}
@@ -210,7 +215,7 @@ FIGURES = (
         "{detection}",
         "Detections, inference ids or whole frames that were not taken.",
         ("reason",),
-        _counted("rejected"),
+        _rejected,
     ),
     Figure(
         "peakhold.warnings",

@@ -46,8 +46,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _HEAD_BYTES = 700
 """Bytes of a report that has no result, estimated."""
 _ENTRY_BYTES = 60
-_FEED = 3
-"""Place of the feed in the key of a window."""
 _SOURCE = "workflow"
 _SOURCE_INFO = "ModelMonitoringInferenceAggregatorBlockV1"
 
@@ -182,12 +180,8 @@ class ReportContent(Content):
 
     @property
     def feed(self) -> str | None:
-        """Feed of the window; None for a common window, and once decoded."""
-        window = self.window
-        if isinstance(window, tuple) and len(window) > _FEED:
-            feed: str | None = window[_FEED]
-            return feed
-        return None
+        """Feed of the window; None for a common window."""
+        return self.span.feed if self.span else None
 
     @property
     def inference_ids(self) -> list[str]:

@@ -95,10 +95,11 @@ class Unreadable:
 def test_a_frame_whose_ids_cannot_be_read_is_counted_in_the_health_figures(
     metadata_block, dispatcher
 ):
-    before = health(dispatcher)["rejected"].get("prediction_unreadable", 0)
+    unread = health(dispatcher)["rejected"].get("prediction_unreadable", {"count": 0})
     for _ in range(2):
         assert run(metadata_block(), Unreadable()) == NO_IDS
-    assert health(dispatcher)["rejected"]["prediction_unreadable"] == before + 2
+    found = health(dispatcher)["rejected"]["prediction_unreadable"]
+    assert found["count"] == unread["count"] + 2
 
 
 def test_sinks_disabled(metadata_block):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import re
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -245,3 +247,12 @@ def test_junk_anywhere_is_stored_or_refused_and_never_an_error(api, row, data, j
             break
         here = here[step]
     assert api.send("POST", WINDOWS, body).status in {200, 400}
+
+
+def test_the_example_of_the_docs_is_taken(api, monitor):
+    docs = Path(__file__).parents[3] / "docs" / "monitor.md"
+    (example,) = re.findall(r"```json\n(.*?)```", docs.read_text("utf-8"), re.DOTALL)
+    answer = api.send("POST", WINDOWS, example.encode())
+    assert answer.json == {"status": "ok", "stored": True}
+    found = only(monitor)
+    assert (found.feed, found.frames, found.detections) == ("camera 3", 75, 131)

@@ -1,6 +1,6 @@
 """R23: with default settings, windows that close steadily do not fall behind.
 
-Forty reports a second go to the embedded monitor; what waits is looked at twenty times
+Forty windows a second go to the embedded monitor; what waits is looked at fifty times
 a second, for ``PEAKHOLD_PACE_SECONDS``: in `make test-long` for five minutes.
 """
 
@@ -29,7 +29,8 @@ def most_that_waited(start, windows, frequency, seconds, **options):
     most, sealed = program.hear_until("most", seconds + 60).split()
     because = program.hear_until("because")
     assert program.ended() == 0, program.errors()
-    # One of each window in a frequency, but for the first; a late frame closes it late.
+    # One of each window in a frequency, but for the first. The frame that closes it may
+    # come a tenth of that later.
     closings = windows * (seconds / frequency - 1)
     assert int(sealed) >= 0.75 * closings
     return int(most), int(sealed), because

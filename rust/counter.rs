@@ -19,7 +19,6 @@ use crate::cells::{Cells, low, tagged};
 use crate::mutants::{mutant, ordering};
 use crate::statistics::{BINS, ClassStatistics, bin, is_probability, units};
 use crate::sync::{AtomicU64, Ordering};
-use std::hint::select_unpredictable;
 
 const EMPTY: u32 = u32::MAX;
 /// No cell has these indices: they name the last cells of a chunk that is never reached.
@@ -103,7 +102,7 @@ impl FrameCounts {
         self.histogram[bin] += 1;
         self.sum += units;
         let confidence = confidence + 0.0; // -0.0 has the bits of a large number
-        self.least = select_unpredictable(confidence < self.least, confidence, self.least);
+        self.least = if confidence < self.least { confidence } else { self.least };
     }
 
     #[cold]

@@ -138,12 +138,16 @@ impl<M, C> Reduction<M, C> {
         self.order.len()
     }
 
-    /// A winner, counted in the order in which the classes appear, beside what else the window needs: memory for a name, and what was counted of the winner, if
-    /// rows are counted and no window has it yet.
-    pub(crate) fn winner(&mut self, number: usize) -> (&mut Winner<C>, &mut Vec<u8>, Option<&FrameCounts>) {
+    /// A winner, counted in the order in which the classes appear, beside what else the window needs.
+    pub(crate) fn winner(&mut self, number: usize) -> (&mut Winner<C>, &mut Vec<u8>) {
+        (&mut self.names[self.order[number] as usize], &mut self.name)
+    }
+
+    /// Likewise, with what was counted of it, if rows are counted and no window has it yet.
+    pub(crate) fn uncounted(&mut self, number: usize) -> Option<(&mut Winner<C>, &mut Vec<u8>, &FrameCounts)> {
         let at = self.order[number] as usize;
-        let counts = if self.counting && number >= self.counted { self.counts.get(at) } else { None };
-        (&mut self.names[at], &mut self.name, counts)
+        let counts = self.counts.get(at).filter(|_| self.counting && number >= self.counted)?;
+        Some((&mut self.names[at], &mut self.name, counts))
     }
 
     /// Notes that a window has what was counted of the winners before this number.
@@ -276,13 +280,11 @@ impl<M, C> Reduction<M, C> {
             self.expect_hints();
         }
         for (row, (&confidence, name)) in confidences.iter().zip(names).enumerate() {
+            // One comparison tells a probability, but for -0.0.
+            let is_usual = u32::from_ne_bytes(confidence) <= 1.0_f32.to_bits();
             let confidence = f64::from(f32::from_ne_bytes(confidence));
-            if !is_probability(confidence) {
-                if let Err(reason) = finite(confidence) {
-                    tally.add(reason, 1);
-                    continue;
-                }
-                tally.add(Reason::ConfidenceOutOfRange, 1);
+            if !is_usual && !takes(confidence, tally) {
+                continue;
             }
             #[allow(clippy::cast_possible_truncation, reason = "a wrong hint only costs time")]
             let hint = hints.get(row).map_or(NO_HINT, |&hint| u64::from_ne_bytes(hint) as usize);
@@ -337,17 +339,18 @@ impl<M, C> Reduction<M, C> {
     #[allow(clippy::inline_always, reason = "a call takes a quarter of a row's time")]
     fn count<const COUNTING: bool>(&mut self, number: u32, row: usize, confidence: f64) {
         let winner = &mut self.names[number as usize];
-        if COUNTING {
-            let counts = &mut self.counts[number as usize];
-            if winner.frame != self.frame {
-                *counts = FrameCounts::new();
-            }
-            counts.add(confidence);
-        }
         if winner.frame != self.frame {
             self.order.push(number);
             winner.begin(self.frame, row, confidence);
+            if COUNTING {
+                let counts = &mut self.counts[number as usize];
+                *counts = FrameCounts::new();
+                counts.add(confidence);
+            }
             return;
+        }
+        if COUNTING {
+            self.counts[number as usize].add(confidence);
         }
         winner.rows += 1;
         // Whether a row is the best so far is a toss that no processor foresees, early in a frame.
@@ -407,6 +410,22 @@ fn numbered(winners: usize) -> u32 {
     u32::try_from(winners).unwrap_or(u32::MAX)
 }
 
+/// Whether a row with an unusual confidence is taken; counts what is wrong with it.
+#[cold]
+fn takes(confidence: f64, tally: &mut Tally) -> bool {
+    match finite(confidence) {
+        Ok(confidence) if is_probability(confidence) => true,
+        Ok(_) => {
+            tally.add(Reason::ConfidenceOutOfRange, 1);
+            true
+        }
+        Err(reason) => {
+            tally.add(reason, 1);
+            false
+        }
+    }
+}
+
 fn finite(confidence: f64) -> Result<f64, Reason> {
     if confidence.is_finite() {
         Ok(confidence)
@@ -436,7 +455,7 @@ mod tests {
     fn winners(reduction: &mut Reduction<(), ()>) -> Vec<(usize, usize, usize, f64)> {
         let all = 0..reduction.winners();
         let winner = |number| {
-            let (winner, ..) = reduction.winner(number);
+            let (winner, _) = reduction.winner(number);
             (winner.first, winner.row, winner.rows, winner.confidence)
         };
         all.map(winner).collect()

@@ -242,43 +242,78 @@ impl Window {
         let before = model.arrivals.fetch_add(rows as u64, Ordering::Relaxed);
         let arrival = Arrival { spelling, before };
         let mut highs = Highs::new(self.journal.as_deref(), model.ordinal, model_id, unwritten);
-        let mut closed = None;
-        let mut seen = Seen::of(spelling);
+        let closed = match self.counted.as_deref() {
+            None => {
+                self.walk(model, arrival, reduction, next, &mut taken, (texts, tally, &mut highs), |_, _, _| Ok(()))
+            }
+            Some(counted) => {
+                let mut seen = Seen::of(spelling);
+                let count = |reduction: &mut FrameReduction, number, tally: &mut Tally| {
+                    self.count(counted, model, arrival, (reduction, number), &mut seen, tally)
+                };
+                let closed = self.walk(model, arrival, reduction, next, &mut taken, (texts, tally, &mut highs), count);
+                seen.spare.into_iter().for_each(|spare| counted.cells.release(spare));
+                closed
+            }
+        };
+        closed.map(|()| taken).map_err(|closed| (closed, taken))
+    }
+
+    /// Takes winners in one by one, each of which is counted before.
+    #[inline(always)]
+    #[allow(
+        clippy::inline_always,
+        clippy::too_many_arguments,
+        reason = "one loop for windows that count, and one for those that do not"
+    )]
+    fn walk(
+        &self,
+        model: &Model,
+        arrival: Arrival<'_>,
+        reduction: &mut FrameReduction,
+        next: &mut usize,
+        taken: &mut usize,
+        (texts, tally, highs): (&mut impl Texts, &mut Tally, &mut Highs<'_>),
+        mut count: impl FnMut(&mut FrameReduction, usize, &mut Tally) -> Result<(), Refusal>,
+    ) -> Result<(), Closed> {
         while *next < reduction.winners() {
-            let (winner, name, counts) = reduction.winner(*next);
+            let counted = count(reduction, *next, tally);
+            let (winner, name) = reduction.winner(*next);
             // SAFETY: classes stay where they are as long as their model lives.
-            let mut known = unsafe { winner.class.get(model.number) };
-            let mut outcome = Ok(());
-            let mut is_counted = false;
-            if let (Some(counted), Some(counts)) = (&self.counted, counts) {
-                outcome = self.find(model, known, arrival, winner, name).and_then(|class| {
-                    known = Some(class);
-                    counted.add(class, counts, winner.rows, &mut seen, tally)
-                });
-                is_counted = outcome.is_ok();
-            }
+            let known = unsafe { winner.class.get(model.number) };
             // Most winners raise nothing in a class that the thread found for its last frame of the model.
-            if outcome.is_ok() && !known.is_some_and(|class| class.has(winner, before, &highs)) {
-                outcome = self.take(model, known, arrival, winner, name, (texts, tally, &mut highs));
-            }
-            let rows = winner.rows;
-            if is_counted {
-                reduction.set_counted(*next + 1);
-            }
-            match outcome {
-                Ok(()) => taken += rows,
-                Err(Refusal::Rejected(reason)) => tally.add(reason, u32::try_from(rows).unwrap_or(u32::MAX)),
-                Err(Refusal::Closed) => {
-                    closed = Some(Closed);
-                    break;
+            if counted.is_ok() && known.is_some_and(|class| class.has(winner, arrival.before, highs)) {
+                *taken += winner.rows;
+            } else {
+                match counted.and_then(|()| self.take(model, known, arrival, winner, name, (texts, tally, highs))) {
+                    Ok(()) => *taken += winner.rows,
+                    Err(Refusal::Rejected(reason)) => tally.add(reason, u32::try_from(winner.rows).unwrap_or(u32::MAX)),
+                    Err(Refusal::Closed) => return Err(Closed),
                 }
             }
             *next += 1;
         }
-        if let (Some(counted), Some(spare)) = (&self.counted, seen.spare) {
-            counted.cells.release(spare);
-        }
-        closed.map_or(Ok(taken), |closed| Err((closed, taken)))
+        Ok(())
+    }
+
+    /// Adds what was counted of a winner to its class, unless another window has it.
+    #[inline(never)]
+    fn count(
+        &self,
+        counted: &Counted,
+        model: &Model,
+        arrival: Arrival<'_>,
+        (reduction, number): (&mut FrameReduction, usize),
+        seen: &mut Seen,
+        tally: &mut Tally,
+    ) -> Result<(), Refusal> {
+        let Some((winner, name, counts)) = reduction.uncounted(number) else { return Ok(()) };
+        // SAFETY: classes stay where they are as long as their model lives.
+        let known = unsafe { winner.class.get(model.number) };
+        let class = self.find(model, known, arrival, winner, name)?;
+        counted.add(class, counts, winner.rows, seen, tally)?;
+        reduction.set_counted(number + 1);
+        Ok(())
     }
 
     /// The class of a winner, which is made if it is new.

@@ -12,6 +12,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 import frames as make
+import numpy as np
 from measuring import Line, Surroundings, microseconds
 from sinks import observing, registering
 
@@ -159,6 +160,68 @@ def models_in_turn(line: Line, around: Surroundings) -> None:
             ours=f"{best['four']:,.0f} ns",
             theirs=f"{best['one']:,.0f} ns",
         )
+
+
+def statistics(line: Line, around: Surroundings) -> None:
+    """Compare `observe` with statistics with that without, and with NumPy's own."""
+    for rows, target in ((10, 1.6), (100, 1.4), (1000, 1.4)):
+        frames = make.several(make.detections, rows)
+        observe = {
+            "with": peakhold.PeakAggregator(statistics=True).observe,
+            "without": peakhold.PeakAggregator().observe,
+        }
+        sweeps = {
+            name: _each(each, frames, make.MODEL_ID) for name, each in observe.items()
+        }
+        sweeps["again"] = sweeps["with"]
+        times = interleaved(sweeps, _repeats(rows, quick=around.quick))
+        best = {name: min(values) / make.FRAMES for name, values in times.items()}
+        line.noise(best["with"], best["again"])
+        line.add(
+            f"`observe` with statistics, {rows:,} detections",
+            best["with"] / best["without"],
+            target,
+            unit="x of without",
+            ours=f"{best['with']:,.0f} ns",
+            theirs=f"{best['without']:,.0f} ns",
+        )
+    frames = make.several(make.detections, 100)
+    sweeps = {
+        "ours": _each(observe["with"], frames, make.MODEL_ID),
+        "numpy": _each(_with_numpy({}), frames),
+    }
+    times = interleaved(sweeps, 20 if around.quick else 100)
+    best = {name: min(values) / make.FRAMES for name, values in times.items()}
+    line.add(
+        "statistics of 100 detections by NumPy (`bincount`, `histogram` per class)",
+        best["numpy"] / best["ours"],
+        20.0,
+        unit="x of ours",
+        at_least=True,
+        ours=f"{best['ours']:,.0f} ns",
+        theirs=f"{best['numpy']:,.0f} ns",
+    )
+
+
+def _with_numpy(totals: dict[str, list[Any]]) -> Callable[[Any], None]:
+    """Return a function that adds what a frame has of each class to totals."""
+    bins = np.arange(21) / 20
+
+    def add(frame: Any) -> None:
+        names, numbers = np.unique(frame.data["class_name"], return_inverse=True)
+        counts = np.bincount(numbers)
+        sums = np.bincount(numbers, weights=frame.confidence)
+        for number, name in enumerate(names):
+            of_class = frame.confidence[numbers == number]
+            histogram, _ = np.histogram(of_class, bins)
+            total = totals.setdefault(str(name), [0, 0, 0.0, 1.0, np.zeros(20)])
+            total[0] += 1
+            total[1] += counts[number]
+            total[2] += sums[number]
+            total[3] = min(total[3], of_class.min())
+            total[4] += histogram
+
+    return add
 
 
 def _in_turn(

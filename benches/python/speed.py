@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 MEASUREMENTS = {
     "floor": ratios.against_floor,
     "models": ratios.models_in_turn,
+    "statistics": ratios.statistics,
     "between": ratios.between_reports,
     "sustained": streams.sustained,
     "durability": durability.durability,

@@ -19,9 +19,17 @@ fn measured<T>(work: impl FnOnce() -> T) -> T {
 
 /// Observes frames of some models in turn into a window that has seen them once, as all but the first second of a stream is.
 fn observe(rows: usize, frame: fn(&Columns) -> Frame<'_>, models: usize) -> u64 {
+    observe_into(&Aggregator::default(), rows, frame, models)
+}
+
+/// Likewise, into a window that counts frames and detections.
+fn count(rows: usize) -> u64 {
+    observe_into(&Aggregator::default().with_statistics(), rows, Columns::frame, 1)
+}
+
+fn observe_into(aggregator: &Aggregator, rows: usize, frame: fn(&Columns) -> Frame<'_>, models: usize) -> u64 {
     let frames = Columns::several(FRAMES, rows, CLASSES);
     let models = ["bench/1", "bench/2", "bench/3", "bench/4"].iter().take(models).cycle();
-    let aggregator = Aggregator::default();
     let mut tally = Tally::default();
     let mut each = |columns: &Columns, model| aggregator.observe(model, &frame(columns), &mut OneInference, &mut tally);
     for (columns, model) in frames.iter().zip(models.clone()) {
@@ -59,6 +67,9 @@ fn main() -> ExitCode {
         "observe_100" => observe(100, Columns::frame, 1),
         "observe_1000" => observe(1_000, Columns::frame, 1),
         "observe_1000_names_alone" => observe(1_000, Columns::frame_of_names, 1),
+        "observe_10_with_statistics" => count(10),
+        "observe_100_with_statistics" => count(100),
+        "observe_1000_with_statistics" => count(1_000),
         "unique_rows_one_of_100" => unique(100, 1),
         "unique_rows_8_of_1000" => unique(1_000, 8),
         "unique_rows_1000_of_1000" => unique(1_000, 1_000),

@@ -19,9 +19,10 @@ from peakhold.blocks.adoption import Adoption
 from peakhold.blocks.interval import Due, ReportInterval, time_kept
 from peakhold.delivery import current
 from peakhold.delivery.cache import SLOW
-from peakhold.delivery.health import Rejection
+from peakhold.delivery.rejections import Rejection
 from peakhold.locks import is_free, shared
 from peakhold.records import Span, size_of
+from peakhold.texts import printable
 
 if TYPE_CHECKING:
     from peakhold._peakhold import WindowJournal, WindowSnapshot
@@ -64,7 +65,7 @@ class WindowKey:
     def name(self) -> str:
         """What people call the window."""
         key, feed = self.unique_aggregator_key, self.partition
-        return key if feed is None else f"{key}, feed {feed}"
+        return printable(key if feed is None else f"{key}, feed {feed}")
 
     def common(self) -> WindowKey:
         """Return the key of the common window."""

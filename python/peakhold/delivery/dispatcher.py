@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from peakhold.delivery.exporter import Exporter
     from peakhold.delivery.handover import Recipient, Window
-    from peakhold.delivery.health import Rejection
     from peakhold.delivery.host_tasks import HostSchedule
+    from peakhold.delivery.rejections import Rejection
     from peakhold.delivery.settings import Durability
     from peakhold.outbox import StateDirectory
 

@@ -2,57 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import asdict
-from heapq import nlargest
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from peakhold._peakhold import rejected_inference_ids
 from peakhold.delivery.process import current
+from peakhold.delivery.rejections import by_reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from peakhold.delivery.dispatcher import Dispatcher
-
-
-_MOST = 10
-"""Windows and models that are named for a reason."""
-
-
-class Rejection(NamedTuple):
-    """What an open window did not take, or not whole.
-
-    Attributes:
-        window: What people call it.
-        model_id: Whose detections they were; None of models beyond the first 16.
-        reason: Why.
-        rows: How many.
-    """
-
-    window: str
-    model_id: str | None
-    reason: str
-    rows: int
-
-
-def _by_reason(rejections: Iterable[Rejection]) -> dict[str, dict[str, Any]]:
-    counts = Counter(rejected_inference_ids())
-    parts: dict[str, list[Rejection]] = {reason: [] for reason in counts}
-    for each in rejections:
-        counts[each.reason] += each.rows
-        parts.setdefault(each.reason, []).append(each)
-    return {
-        reason: {
-            "count": counts[reason],
-            "by": [
-                {"window": each.window, "model_id": each.model_id, "count": each.rows}
-                for each in nlargest(_MOST, of_reason, key=attrgetter("rows"))
-            ],
-        }
-        for reason, of_reason in parts.items()
-    }
 
 
 def health(dispatcher: Dispatcher | None = None) -> dict[str, Any]:
@@ -88,6 +46,6 @@ def health(dispatcher: Dispatcher | None = None) -> dict[str, Any]:
         "counts": asdict(uncommitted + committed),
         "committed": asdict(committed) if dispatcher.outbox.readable else None,
         "destinations": dispatcher.destinations(),
-        "rejected": _by_reason(dispatcher.rejected()),
+        "rejected": by_reason(dispatcher.rejected(), rejected_inference_ids()),
         "warnings": dict(dispatcher.notices.counts),
     }

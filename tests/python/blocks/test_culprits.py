@@ -5,7 +5,15 @@ from __future__ import annotations
 import logging
 import math
 
+import pytest
+
 import peakhold
+from peakhold.blocks.windows import REGISTRY
+
+
+@pytest.fixture(autouse=True)
+def no_windows_of_other_tests(monkeypatch):
+    monkeypatch.setattr(REGISTRY, "_windows", {})
 
 
 def test_the_camera_and_the_model_with_bad_rows_can_be_found(

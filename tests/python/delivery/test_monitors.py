@@ -20,12 +20,12 @@ SPAN = Span(
 )
 
 
-def window(sender, *, classes=1, window_id=None, statistics=True):
+def window(sender, *, classes=1, window_id=None, statistics=True, span=SPAN):
     aggregator = PeakAggregator(statistics=statistics)
     items = [{"class": f"c{at}", "confidence": 0.5} for at in range(classes)]
     prediction = {"predictions": items, "inference_id": "i", "prediction_type": "t"}
     aggregator.observe(prediction, "m/1")
-    record = seal_report(sender.destination, "w", aggregator.snapshot(), None, SPAN)
+    record = seal_report(sender.destination, "w", aggregator.snapshot(), None, span)
     return replace(record, id=window_id) if window_id else record
 
 
@@ -42,7 +42,8 @@ def windows_in(post):
 
 
 def test_an_endpoint_that_says_so_gets_windows(working, own_sender, monitor, api_key):
-    record = window(own_sender)
+    record = window(own_sender, span=replace(SPAN, feed="camera 3"))
+    working.monitors.learn(own_sender.destination.endpoint, is_monitor=True)
     working.deliver(record, own_sender)
     assert working.flush(5)
     (post,) = monitor.posts()

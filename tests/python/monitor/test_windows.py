@@ -225,7 +225,9 @@ def test_a_key_and_the_workspace_are_asked_for(api, row):
 
 JUNK = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda each: st.lists(each, max_size=3) | st.dictionaries(st.text(), each),
+    lambda each: (
+        st.lists(each, max_size=3) | st.dictionaries(st.text(), each, max_size=3)
+    ),
     max_leaves=5,
 )
 

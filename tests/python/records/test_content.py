@@ -14,6 +14,7 @@ from peakhold import PeakAggregator
 from peakhold.records import (
     DestinationKey,
     MetadataEntry,
+    Span,
     UnencodableError,
     merge_reports,
     seal_metadata,
@@ -340,18 +341,22 @@ def test_what_is_read_back_makes_the_same_bodies(record):
     assert again.size == pytest.approx(record.size, rel=0.5)
 
 
+def span(period):
+    return Span("key", None, ended=0, frequency=period)
+
+
 def test_a_period_is_kept_and_changes_no_body():
     window = window_of({"a": 0.5})
     closed_at = datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001 - as in the request
     plain = described(seal_report(HERE, "w", window, closed_at))
-    record = described(seal_report(HERE, "w", window, closed_at, 5))
+    record = described(seal_report(HERE, "w", window, closed_at, span(5)))
     encoded = record.content.encode()
     assert record.body == plain.body
     assert (record.period, plain.period) == (5, None)
     assert decode("report", ENCODING_VERSION, encoded).period == 5
     assert decode("report", ENCODING_VERSION, plain.content.encode()).period is None
     assert (period_of(encoded), period_of(plain.content.encode())) == (5, None)
-    later = described(seal_report(HERE, "w", window, closed_at, 7))
+    later = described(seal_report(HERE, "w", window, closed_at, span(7)))
     _, (merged,) = merge_reports([record, later])
     assert merged.period == 7
 

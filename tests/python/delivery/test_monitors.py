@@ -15,9 +15,7 @@ from peakhold.delivery.settings import DeliverySettings
 from peakhold.records import Span, seal_report
 from peakhold.testing import Answer, answer_json
 
-SPAN = Span(
-    "gate", "camera 3", ended=1_795_000_005_000_000, began=1_795_000_000_000_000
-)
+SPAN = Span("gate", None, ended=1_795_000_005_000_000, began=1_795_000_000_000_000)
 
 
 def window(sender, *, classes=1, window_id=None, statistics=True, span=SPAN):

@@ -35,6 +35,8 @@ from peakhold.records import (
     DestinationKey,
     MetadataEntry,
     Record,
+    Share,
+    join_parts,
     merge_reports,
     seal_metadata,
     seal_report,
@@ -123,9 +125,24 @@ def records() -> dict[str, list[Record]]:
     }
 
 
+def parts() -> list[Record]:
+    """Return the parts that two processes have sealed of a shared window."""
+    share = Share("shared é \ud800", None, 5, 1)
+    best = {"person": 0.5}, {"person": 0.75, "car": 0.25}
+    return [
+        replace(
+            _report(number, "shared", **each),
+            id=f"{number:016x}-0-1",
+            share=share,
+            merge_key=None,
+        )
+        for number, each in enumerate(best, 11)
+    ]
+
+
 def write(target: Path) -> None:
     """Write the outbox and what is to become of it."""
-    stored = records()
+    stored, shared = records(), parts()
     with tempfile.TemporaryDirectory() as scratch:
         state = StateDirectory(Path(scratch) / "state")
         outbox = Outbox(Notices(), Limits(), state)
@@ -136,12 +153,19 @@ def write(target: Path) -> None:
                     outbox.failed(record, *_FAILED[name])
                 else:
                     outbox.release(record)
+        outbox.add_parts(shared)
         state.release()
         with closing(sqlite3.connect(state.outbox)) as database:
+            # Over for long, whatever the clock says of whoever reads it.
+            database.execute("UPDATE parts SET epoch = 1")
+            database.execute("UPDATE shares SET closed = 0")
+            database.commit()
             database.execute("VACUUM")
         content = state.outbox.read_bytes()
     target.write_bytes(gzip.compress(content, mtime=0))
-    _write_bodies(target.with_suffix(".json"), chain(*stored.values()))
+    contents = {each.id: each.content for each in shared}
+    joined = join_parts(_HERE, shared[0].share, contents, 2)  # type: ignore[arg-type]
+    _write_bodies(target.with_suffix(".json"), chain(*stored.values(), joined))
 
 
 def write_journal(target: Path) -> None:

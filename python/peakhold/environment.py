@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 _Word = TypeVar("_Word", bound=str)
+_Default = TypeVar("_Default", bound="str | None")
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
@@ -68,7 +69,9 @@ class Environment:
             return text in _TRUE
         raise ValueError(f"{name} must be True or False (also on, off, yes, no, 1, 0)")
 
-    def choice(self, name: str, words: Collection[_Word], default: _Word) -> _Word:
+    def choice(
+        self, name: str, words: Collection[_Word], default: _Default
+    ) -> _Word | _Default:
         """Return one of some words of small letters, however it is capitalised."""
         text = self.text(name)
         if text is None:

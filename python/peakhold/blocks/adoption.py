@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from peakhold._peakhold import Journal, recover_journal
+from peakhold.delivery.journal import ALONE
 from peakhold.outbox.schema import explained
 from peakhold.outbox.state import JournalName
 from peakhold.records import (
     DestinationKey,
     Record,
+    Share,
     Span,
     seal_metadata,
     seal_report,
@@ -32,7 +34,7 @@ from peakhold.records import (
 from peakhold.records.metadata import coalesced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from peakhold._peakhold import WindowSnapshot
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 
 PERIOD = 15.0
 """Seconds between two searches for journals of dead owners."""
+_COMPARED = 4 * 1024 * 1024
+"""Bytes of another process's journal up to which its windows are compared."""
 
 
 class Adoption:
@@ -51,12 +55,23 @@ class Adoption:
     Nothing here raises because of the disk.
     """
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        unshared: Callable[[], Collection[tuple[str | int | None, ...]]] = tuple,
+    ) -> None:
         """Bind to the deliverer of what is found; no file is touched yet.
 
         The dispatcher's own journal is kept short at the same times.
+
+        Args:
+            dispatcher: Who delivers.
+            unshared: Names the open windows that could be shared and are not.
         """
         self._dispatcher = dispatcher
+        self._unshared = unshared
+        self._compares = dispatcher.settings.share is None
+        self._met: set[str] = set()
         # Weakly: windows keep their sender, and an api key is kept for nothing else.
         self._senders: WeakValueDictionary[DestinationKey, Sender] = (
             WeakValueDictionary()
@@ -99,6 +114,8 @@ class Adoption:
         if name is None or path.name in self._left_alone:
             return
         if state.is_alive(name.owner_id):
+            if self._compares and name.owner_id != state.owner_id:
+                self._compare(path)
             return
         senders = dict(self._senders)
         others = self._others.get(path.name)
@@ -128,6 +145,38 @@ class Adoption:
                 if self._dispatcher.committer.is_full:
                     self._dispatcher.committer.commit(patience=PERIOD)
 
+    def _compare(self, path: Path) -> None:
+        """Say so if another process has a window open that this one has, too.
+
+        The second time: a process may just be taking the place of another.
+        """
+        unshared = self._unshared()
+        try:
+            segments = sorted(path.glob("*.journal"))
+            if (
+                not unshared
+                or sum(each.stat().st_size for each in segments) > _COMPARED
+            ):
+                return
+            recovered, *_ = recover_journal([each.read_bytes() for each in segments])
+        except (OSError, ValueError):  # its process goes on, maybe in another version
+            return
+        for _, _, about, *_ in recovered:
+            window = tuple(json.loads(about)["window"]) if about else ()
+            if window in unshared:
+                if path.name not in self._met:
+                    self._met.add(path.name)
+                    return
+                self._compares = False
+                self._dispatcher.notices.warn(
+                    "share",
+                    "Another process has the window %s open, too: each reports its own "
+                    "maxima. With PEAKHOLD_SHARE=host they make one report, and "
+                    "PEAKHOLD_SHARE=off says that it is meant so",
+                    window[2],
+                )
+                return
+
     def _read(self, path: Path, writer: str) -> _Found | None:
         """Return what a journal holds; None if it cannot be read, and stays."""
         try:
@@ -139,11 +188,13 @@ class Adoption:
                 statistics = (path / "statistics").read_bytes()
             recovered, damaged, unknown = recover_journal(data, statistics)
             windows = []
+            alone = {each.stem for each in path.glob(f"*{ALONE}")}
             for *numbers, about, closed_at, frames, snapshot in recovered:
                 if about is not None and (snapshot.peaks or frames):
                     at = written if closed_at is None else closed_at / 1e6
                     record_id = "-".join(map(str, [writer, *numbers]))
-                    windows.append(_Window.of(about, frames, snapshot, record_id, at))
+                    window = _Window.of(about, frames, snapshot, record_id, at)
+                    windows.append(window.alone() if record_id in alone else window)
             whole = all(about is not None for _, _, about, *_ in recovered)
             whole = whole and not unknown and bool(recovered or not damaged)
             return _Found(windows, damaged + unknown, whole=whole)
@@ -165,7 +216,7 @@ class _Window:
     """An open window of a dead process, or a batch of metadata."""
 
     destination: DestinationKey
-    window: tuple[str | None, ...]
+    window: tuple[str | int | None, ...]
     frames: list[tuple[list[str], str, str]]
     snapshot: WindowSnapshot
     id: str
@@ -184,18 +235,26 @@ class _Window:
         destination = DestinationKey(**known["destination"])
         return cls(destination, tuple(known["window"]), frames, snapshot, record_id, at)
 
+    def alone(self) -> _Window:
+        """Return it as one that is not shared."""
+        return replace(self, window=self.window[:4])
+
     def record(self, on_committed: Callable[[], None]) -> Record:
         """Return the record that the window became, or would have become."""
         created = datetime.fromtimestamp(self.at, timezone.utc)
         if self.frames:
             record = seal_metadata(self.destination, coalesced(self.frames))
         else:
-            closed_at = created.astimezone().replace(tzinfo=None)
-            _, _, key, feed = self.window
-            span = Span(key or "", feed, round(self.at * 1e6))
+            local = created.astimezone()
+            closed_at = local.replace(tzinfo=None)
+            key, feed = self.window[2:4]
+            span = Span(
+                str(key), None if feed is None else str(feed), round(self.at * 1e6)
+            )
             record = seal_report(
                 self.destination, self.window, self.snapshot, closed_at, span
             )
+            record = replace(record, share=Share.of(self.window, local))
         return replace(record, id=self.id, created=created, on_committed=on_committed)
 
 

@@ -170,6 +170,7 @@ class ReportInterval:
         last_report: datetime,
         *,
         inline: bool = False,
+        ended: bool = False,
     ) -> None:
         """Have a host's cache know the time of a report.
 
@@ -180,13 +181,23 @@ class ReportInterval:
             last_report: Time of the report; local and without offset, as hosts read
                 and write it.
             inline: Whether it is written on the caller's thread.
+            ended: Whether it is the end of an epoch: another process may have written a
+                later one, which stays.
         """
         text = self._written.text = last_report.isoformat()
-        write = Write(cache, self.cache_key, text, expiry(period))
+        write = Write(
+            cache, self.cache_key, text, expiry(period), _is_later if ended else None
+        )
         if inline:
             caches.write_now(write)
         else:
             caches.write(write)
+
+
+def _is_later(there: object, text: str) -> bool:
+    """Whether a cache has a later time than another, and not one of the future."""
+    age, other = _age(there), _age(text)
+    return age is not None and other is not None and 0 <= age < other
 
 
 def _age(value: object) -> float | None:

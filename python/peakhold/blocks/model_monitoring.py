@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from peakhold._peakhold import PeakAggregator
+from peakhold.blocks.epochs import SharedWindow
 from peakhold.blocks.handover import (
     OFFLINE,
     SINK_DISABLED,
@@ -32,6 +33,8 @@ NOT_IN_RANGE = "Not in reporting range, skipping report. (Ok)"
 IN_BACKGROUND = "Reporting happens in the background task"
 SENT = "Data sent successfully"
 FAILED = "Error while uploading inference data."
+
+_Windows: TypeAlias = "dict[str | tuple[str, str], Window]"
 
 _FEW = 16
 """Windows up to which a block does not look for those that were given up."""
@@ -73,18 +76,22 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
         if not self._disabled:
             PeakAggregator()  # complains about its environment here, not in a stream
         # By aggregator key, and feed where there is one.
-        self._windows: dict[str | tuple[str, str], Window] = {}
+        self._windows: _Windows = {}
+        self._shared: dict[int, _Windows] = {}  # by their frequencies
         self._sweep_at = _FEW
         # As given, in seconds, and as a float: floats compare with floats much faster.
-        # One tuple, for threads may call with frequencies of their own.
-        self._frequency: tuple[object, int, float] = (object(), 0, 0.0)
+        # And its windows. One tuple, for threads may call with frequencies of their
+        # own.
+        self._frequency: tuple[object, int, float, _Windows]
+        self._frequency = (object(), 0, 0.0, {})
 
     @property
     def rejected(self) -> dict[str, int]:
         """What was skipped so far in the open windows of this block, by reason."""
         total: Counter[str] = Counter()
-        for window in list(self._windows.values()):
-            total.update(window.aggregator.rejected)
+        for windows in (self._windows, *list(self._shared.values())):
+            for window in list(windows.values()):
+                total.update(window.aggregator.rejected)
         return dict(total)
 
     def run(
@@ -118,29 +125,33 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
         if sender is None:
             return result(SINK_DISABLED)
         # Hosts pass the same object for every frame.
-        given, period, due_after = self._frequency
+        given, period, due_after, windows = self._frequency
         if frequency is not given:
             period = whole_seconds(frequency)
             due_after = float(period)
-            self._frequency = (frequency, period, due_after)
+            windows = self._windows
+            if current().shares:
+                windows = self._shared.setdefault(period, {})
+            self._frequency = (frequency, period, due_after, windows)
         if type(unique_aggregator_key) is not str:
             unique_aggregator_key = text_of(unique_aggregator_key)
         if feed is None:
-            window = self._windows.get(unique_aggregator_key)
+            window = windows.get(unique_aggregator_key)
         else:
             if type(feed) is not str:
                 feed = text_of(feed)
             place = (unique_aggregator_key, feed) if feed else unique_aggregator_key
-            window = self._windows.get(place)
+            window = windows.get(place)
         if window is None:
-            window = self._open(unique_aggregator_key, feed or None, sender, period)
+            key, feed = unique_aggregator_key, feed or None
+            window = self._open(key, feed, sender, period, windows)
         window.period = period
         now = window.last_used = monotonic()
         window.aggregator.observe(predictions, model_id)
         if window.released:
             # It was given up just now, and its last flush may have missed this frame.
             window.flush()
-            self._windows.pop(_place_of(window), None)
+            windows.pop(_place_of(window), None)
         elif now - window.interval.last_report >= due_after:
             return self._report(window, sender, period, fire_and_forget=fire_and_forget)
         return {"error_status": False, "message": NOT_IN_RANGE}
@@ -151,22 +162,27 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
         feed: str | None,
         sender: Sender,
         period: int,
+        windows: _Windows,
     ) -> Window:
         # Threads may share a block. What one loses here it finds in the registry again.
-        if len(self._windows) >= self._sweep_at:
-            known = list(self._windows.items())
-            self._windows = {key: each for key, each in known if not each.released}
-            self._sweep_at = max(_FEW, 2 * len(self._windows))
+        if len(windows) >= self._sweep_at:
+            for name, each in list(windows.items()):
+                if each.released:
+                    windows.pop(name, None)
+            self._sweep_at = max(_FEW, 2 * len(windows))
         destination = sender.destination
+        shared = windows is not self._windows
         key = WindowKey(
             destination.endpoint,
             destination.api_key_fingerprint,
             unique_aggregator_key,
             feed,
+            frequency=period if shared else None,
         )
-        window = REGISTRY.acquire(key, sender, period)
+        kind = SharedWindow if shared else Window
+        window = REGISTRY.acquire(key, sender, period, kind)
         # Of a feed beyond the bound it is the common one, and stands as such.
-        self._windows[_place_of(window)] = window
+        windows[_place_of(window)] = window
         return window
 
     def _report(
@@ -189,6 +205,8 @@ class ModelMonitoringInferenceAggregatorBlockV1(Sink):
             for window_closed in closed:
                 current().deliver(window_closed, sender)
             raise
+        if error is None and window.key.frequency is not None:
+            return result(IN_BACKGROUND)  # its part is durable; others have theirs
         return result(SENT) if error is None else failure(FAILED, error, sender)
 
 

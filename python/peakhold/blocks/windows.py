@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from peakhold.blocks.adoption import Adoption
 from peakhold.blocks.interval import Due, ReportInterval, time_kept
-from peakhold.delivery import current
+from peakhold.delivery import Sender, current
 from peakhold.delivery.cache import SLOW
 from peakhold.delivery.rejections import Rejection
 from peakhold.locks import is_free, shared
@@ -25,11 +25,14 @@ from peakhold.records import Span, size_of
 from peakhold.texts import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from peakhold._peakhold import WindowJournal, WindowSnapshot
-    from peakhold.delivery import Dispatcher, Sender
+    from peakhold.delivery import Dispatcher
+    from peakhold.delivery.exporter import Exporter
     from peakhold.delivery.journal import Held, Journals
     from peakhold.notices import Notices
-    from peakhold.records import Record
+    from peakhold.records import Record, Share
 
 CLOCK_GRACE = 1.0
 """Seconds past its deadline after which the clock closes a window."""
@@ -40,7 +43,8 @@ MOST = 10_000
 """Windows that may be open: a server's clients may name as many as they like."""
 _RELEASED = 100
 """Windows that are closed early at a time, so that looking for them costs little."""
-_LONGEST_SLEEP = 60.0
+LONGEST_SLEEP = 60.0
+"""Seconds after which a window is checked again, whatever its period."""
 _PATIENCE = 0.1
 
 
@@ -54,12 +58,21 @@ class WindowKey:
         unique_aggregator_key: As given to ``run``.
         partition: The feed; None for the common window, of frames that name none and
             of feeds beyond ``PEAKHOLD_MAX_FEEDS``.
+        frequency: Seconds between reports of a window that processes share; None: it is
+            the process's own.
     """
 
     endpoint: str
     api_key_fingerprint: str
     unique_aggregator_key: str
     partition: str | None = None
+    frequency: int | None = None
+
+    @property
+    def names(self) -> tuple[str | int | None, ...]:
+        """The values, as journals have them; without a frequency that is None."""
+        names = astuple(self)
+        return names[:-1] if self.frequency is None else names
 
     @property
     def name(self) -> str:
@@ -97,7 +110,7 @@ class Window:
         journals = dispatcher.journals
         self.aggregator = journals.aggregator(
             sender.destination,
-            astuple(key),
+            key.names,
             statistics=sender.wants_statistics(dispatcher.monitors),
             name=key.name,
         )
@@ -180,9 +193,9 @@ class Window:
                 elif due is Due.BEGINS:
                     self._publish_begin(dispatcher)
             if now >= self._deadline():
-                return now + min(self.period, _LONGEST_SLEEP)
+                return now + min(self.period, LONGEST_SLEEP)
             # A caller with a shorter frequency may come along any time.
-            return min(self._deadline(), now + _LONGEST_SLEEP)
+            return min(self._deadline(), now + LONGEST_SLEEP)
 
     def flush(self, patience: float = math.inf) -> None:
         """Deliver what is there, whatever the interval says and without the cache.
@@ -199,7 +212,7 @@ class Window:
         self._journals = journals
         self.aggregator = self._journals.aggregator(
             self._sender.destination,
-            astuple(self.key),
+            self.key.names,
             statistics=self.aggregator.has_statistics,
             name=self.key.name,
         )
@@ -248,14 +261,14 @@ class Window:
         )
         record = self._journals.seal(
             sender.destination,
-            astuple(key),
+            key.names,
             snapshot,
             closed.at,
             journal,
             span,
         )
         if journal is None:
-            self._journals.begin(self.aggregator, sender.destination, astuple(self.key))
+            self._journals.begin(self.aggregator, sender.destination, key.names)
         return record
 
     def _publish_begin(self, dispatcher: Dispatcher) -> None:
@@ -286,7 +299,10 @@ class Window:
         if snapshot.peaks:
             closed = ClosedWindow(self, self._sender, self.period, 0)
             closed.snapshots.append(snapshot)
-            (self._watcher or current()).deliver(closed, closed.sender)
+            self._deliver(closed)
+
+    def _deliver(self, closed: ClosedWindow) -> None:
+        (self._watcher or current()).deliver(closed, closed.sender)
 
     def release(self) -> None:
         """Deliver what is there, and have the registry forget the window."""
@@ -431,6 +447,21 @@ class ClosedWindow:
         return replace(record, seals=1 + len(absorbed), on_committed=remove)
 
 
+def _publish_epoch(dispatcher: Dispatcher) -> Callable[[Exporter, Share], None]:
+    """Return what has the host's cache know the time of a shared window's report."""
+
+    def publish(exporter: Exporter, share: Share) -> None:
+        if isinstance(exporter, Sender):
+            interval = ReportInterval(share.aggregator_key)
+            # Local and without offset, as cache and request have it.
+            ended = datetime.fromtimestamp(share.epoch * share.frequency)  # noqa: DTZ006
+            interval.publish(
+                dispatcher.caches, exporter.cache, share.frequency, ended, ended=True
+            )
+
+    return publish
+
+
 class _Bound(NamedTuple):
     """A dispatcher, and what goes with it."""
 
@@ -448,8 +479,14 @@ class WindowRegistry:
         self._bound: _Bound | None = None
         self._keeping = False
 
-    def acquire(self, key: WindowKey, sender: Sender, period: int) -> Window:
-        """Return the window of a key, a new one if there is none.
+    def acquire(
+        self,
+        key: WindowKey,
+        sender: Sender,
+        period: int,
+        kind: type[Window] = Window,
+    ) -> Window:
+        """Return the window of a key, a new one of a kind if there is none.
 
         For a feed beyond ``PEAKHOLD_MAX_FEEDS`` it is the common window.
         """
@@ -463,7 +500,7 @@ class WindowRegistry:
                 key = key.common()
             window = self._windows.get(key)
             if window is None:
-                window = self._windows[key] = Window(
+                window = self._windows[key] = kind(
                     key, sender, period, bound.dispatcher
                 )
                 # Last: an interruption in between leaves one feed uncounted.
@@ -522,8 +559,15 @@ class WindowRegistry:
                 dispatcher.at_close(self.flush_all)
                 dispatcher.rejected = self.rejected
                 self._keeping = False
-                self._bound = _Bound(dispatcher, Adoption(dispatcher))
+                dispatcher.on_closed(_publish_epoch(dispatcher))
+                self._bound = _Bound(
+                    dispatcher, Adoption(dispatcher, self._names_if_not_shared)
+                )
             return self._bound
+
+    def _names_if_not_shared(self) -> set[tuple[str | int | None, ...]]:
+        """Return which windows are open that other processes cannot share."""
+        return {key.names for key in list(self._windows) if key.frequency is None}
 
     def _keep_statistics(self, now: float) -> float | None:
         """Write down what a kill of the process would lose, but for the last second."""

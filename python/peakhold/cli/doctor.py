@@ -33,12 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what each check found, each as soon as it is known."""
-    from peakhold.cli.custody import check_outbox
+    from peakhold.cli.custody import check_outbox, check_sharing
     from peakhold.cli.installation import check_installation
     from peakhold.cli.reachability import check_reachability
 
     findings = []
-    for finding in chain(check_installation(), [check_outbox()], check_reachability()):
+    for finding in chain(
+        check_installation(), [check_outbox()], check_sharing(), check_reachability()
+    ):
         findings.append(finding)
         if not arguments.json:
             say(_line(finding))

@@ -8,6 +8,7 @@ records are parked or dead, a destination falls behind, or the figures do not ad
 from __future__ import annotations
 
 import json
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from peakhold.cli.errors import FAILED
@@ -24,6 +25,9 @@ from peakhold.outbox import admin
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
+
+_OVERDUE = 60.0
+"""Seconds after which a part waits for more than a busy process."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,6 +72,8 @@ def _print(found: Mapping[str, Any]) -> None:
         )
     for destination in found["destinations"]:
         _print_destination(destination)
+    for window in found["sharing"]:
+        _print_shared(window)
     if windows["left"]:
         say_wrapped(
             "What is left is delivered by the next process with the same API key, "
@@ -85,6 +91,28 @@ def _print(found: Mapping[str, Any]) -> None:
             f"The figures do not add up, by {found['unaccounted']:,}: see `peakhold "
             "doctor`."
         )
+
+
+def _print_shared(window: Mapping[str, Any]) -> None:
+    feed = "" if window["feed"] is None else f", feed {window['feed']}"
+    say("")
+    say_wrapped(
+        f"Shared window {window['aggregator_key']}{feed}, every "
+        f"{window['frequency']:,} s, to {name_of(window)}"
+    )
+    ends = datetime.fromtimestamp(window["ends_at"], timezone.utc)
+    say_wrapped(
+        f"running processes that share it: {window['processes']:,}; epoch "
+        f"{window['epoch']} ends at {ends:%H:%M:%S} UTC",
+        "  ",
+    )
+    waiting = f"parts that wait {window['parts']:,}, that came late {window['late']:,}"
+    if window["overdue"] > _OVERDUE:
+        waiting += (
+            f"; one is due for {age(window['overdue'])}, and is reported by the next "
+            "process with the same API key, address and client"
+        )
+    say_wrapped(waiting, "  ")
 
 
 def _print_destination(destination: Mapping[str, Any]) -> None:

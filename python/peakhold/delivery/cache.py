@@ -9,6 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from peakhold.delivery.scheduler import Scheduler
     from peakhold.notices import Notices
 
@@ -39,12 +41,21 @@ def store(cache: Cache, key: str, value: str, expire: int) -> None:
 
 @dataclass(frozen=True)
 class Write:
-    """A value that a host's cache is to have."""
+    """A value that a host's cache is to have.
+
+    Attributes:
+        cache: The host's.
+        key: Under which it is stored.
+        value: What is stored.
+        expire: Seconds for which it is kept.
+        stays: Says of what is there and of the value whether it is left as it is.
+    """
 
     cache: Cache
     key: str
     value: str
     expire: int
+    stays: Callable[[object, str], bool] | None = None
 
 
 class HostCaches:
@@ -153,6 +164,8 @@ class HostCaches:
 
     def _write(self, write: Write) -> None:
         try:
+            if write.stays and write.stays(write.cache.get(write.key), write.value):
+                return
             store(write.cache, write.key, write.value, write.expire)
         except Exception as error:  # noqa: BLE001 - a host's cache may raise anything
             self.warn(f"{type(error).__name__} on writing the last report's time")

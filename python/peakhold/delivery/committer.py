@@ -54,6 +54,7 @@ class Committer:
         clock: Callable[[], float],
         look_through: Callable[[], None],
         register_feed: Callable[[Record, tuple[Recipient, ...]], None],
+        await_epoch: Callable[[float], None],
     ) -> None:
         """Start empty.
 
@@ -64,10 +65,13 @@ class Committer:
             clock: Monotonic time in seconds.
             look_through: Has the outbox searched for what there is to send.
             register_feed: Has the feed of a window go out beside its report.
+            await_epoch: Told when parts of shared windows may be reported, in seconds
+                since 1970.
         """
         self.commits = 0
         self._look_through = look_through
         self._register_feed = register_feed
+        self._await_epoch = await_epoch
         self._outbox = outbox
         self._journals = journals
         self._notices = notices
@@ -294,6 +298,7 @@ class Committer:
 
     def _insert(self, described: list[tuple[Handover, Record]]) -> None:
         """Have the outbox take records, and their destinations those they send now."""
+        described = self._insert_parts(described)
         from_memory, later = self._planned(described)
         records = _records([*from_memory, *later])
         try:
@@ -320,6 +325,46 @@ class Committer:
         for handover, _ in described:
             if window := handover.window:
                 window.publish()
+
+    def _insert_parts(
+        self, described: list[tuple[Handover, Record]]
+    ) -> list[tuple[Handover, Record]]:
+        """Have the outbox take parts of shared windows.
+
+        Returns:
+            What is no part, or one that its disk does not take: that is reported as if
+            it was not shared, as soon as that is written down.
+        """
+        shared = [each for each in described if each[1].share]
+        if not shared:
+            return described
+        closes_at = self._outbox.add_parts(
+            [
+                recipient.addressed(record)
+                for handover, record in shared
+                for recipient in handover.recipients
+            ]
+        )
+        if closes_at is None:
+            return [each for each in map(self._alone, described) if each is not None]
+        for handover, _ in shared:
+            handover.committed = True
+        self._await_epoch(closes_at)
+        return [each for each in described if not each[1].share]
+
+    def _alone(
+        self, described: tuple[Handover, Record]
+    ) -> tuple[Handover, Record] | None:
+        """Return what is reported by itself; None if it has to wait for the disk."""
+        handover, record = described
+        if record.share:
+            try:
+                record = self._journals.alone(record)
+                self._outbox.sharing["alone"] += 1
+            except OSError as error:
+                self._put_off(handover, error)
+                return None
+        return handover, record
 
     @staticmethod
     def _planned(

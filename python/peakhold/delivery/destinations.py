@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from peakhold.delivery.behind import plain, seen_from_outside
@@ -10,18 +12,22 @@ from peakhold.delivery.lateness import key_of
 from peakhold.outbox.outbox import PATIENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from peakhold.delivery.behind import Behind
     from peakhold.delivery.destination import Shared
     from peakhold.delivery.exporter import Exporter
     from peakhold.outbox import StateDirectory
-    from peakhold.records import DestinationKey, Kind
+    from peakhold.records import DestinationKey, Kind, Share
 
 UPKEEP = 15.0
 """Seconds after which the outbox is looked through again: for what dead processes
 left, what somebody at the command line wants tried, and what is too old."""
 _FEW = 64
+
+
+def _unsaid(_exporter: Exporter, _share: Share) -> None:
+    """Say nothing of an epoch."""
 
 
 class Destinations:
@@ -38,6 +44,8 @@ class Destinations:
         self._state = state
         self._lock = shared.lock
         self._clock = shared.clock
+        self._on_closed: Callable[[Exporter, Share], None] = _unsaid
+        self._parts_wait = False
         self._by_key: dict[DestinationKey, Destination] = {}
         self._sweep_at = _FEW
 
@@ -131,7 +139,65 @@ class Destinations:
         self.forget_idle()
         if self._state is None:
             return None
+        closes_at = self.close_epochs(now)
+        if closes_at is not None:
+            self._shared.scheduler.add(self.close_epochs, closes_at)
         return now + (PATIENCE if outbox.disk_error else UPKEEP)
+
+    # Shared windows ---------------------------------------------------------------
+
+    def tell_closed(self, listener: Callable[[Exporter, Share], None]) -> None:
+        """Have a function told of the epochs that this process closes.
+
+        It is called with who sends the report, and the window and epoch that it is of.
+        """
+        self._on_closed = listener
+
+    def await_epoch(self, closes_at: float) -> None:
+        """Look at the parts of shared windows at a time, in seconds since 1970."""
+        self._parts_wait = True
+        at = self._clock() + max(0.0, closes_at - time.time())
+        self._shared.scheduler.add(self.close_epochs, at)
+
+    def close_epochs(self, now: float) -> float | None:
+        """Report the shared windows whose epoch is over, and whose parts are here.
+
+        Args:
+            now: Monotonic time.
+
+        Returns:
+            When to look again; None if no part waits.
+        """
+        next_at, _ = self._close_epochs(leaving=False)
+        if next_at is None:
+            return None
+        return now + max(0.0, next_at - time.time())
+
+    def leave(self) -> bool:
+        """Share no more; what no living process shares is reported at once.
+
+        Returns:
+            Whether there is a report now.
+        """
+        return self._parts_wait and self._close_epochs(leaving=True)[1]
+
+    def _close_epochs(self, *, leaving: bool) -> tuple[float | None, bool]:
+        """Return when to look again, and whether there is a report now."""
+        with self._lock:
+            destinations = dict(self._by_key)
+        look = self._shared.outbox.close_epochs(list(destinations), leaving=leaving)
+        if look is None:
+            return time.time() + PATIENCE, False
+        self._parts_wait = look.next_at is not None
+        for key, share in look.closed:
+            destination = destinations[key]
+            destination.note_stored("report")
+            self._shared.notices.guarded(
+                partial(self._on_closed, destination.exporter, share)
+            )
+        return look.next_at, bool(look.closed)
+
+    # Figures and the end ----------------------------------------------------------
 
     def overview(self) -> list[dict[str, Any]]:
         """Return figures per destination, and when this process tries it next."""

@@ -57,6 +57,7 @@ class Dispatcher:
         watch: Has a function called later, see ``Scheduler``.
         step: Does what is due on the caller's thread, likewise.
         destinations: Returns figures of each, see ``Destinations``.
+        on_closed: Has a function told of closed epochs, likewise.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Dispatcher:
             clock,
             self._look_through,
             self._register_feed,
+            self._await_epoch,
         )
         self._clock = clock
         self._scheduler = Scheduler(self.committer, self.notices, clock, worker=worker)
@@ -124,6 +126,7 @@ class Dispatcher:
         self.watch = self._scheduler.watch
         self.step = self._scheduler.step
         self.destinations = self._destinations.overview
+        self.on_closed = self._destinations.tell_closed
         self._closers: list[Callable[[], None]] = []
         self._closed = False
 
@@ -162,7 +165,8 @@ class Dispatcher:
     ) -> BaseException | None:
         """Commit something and make one attempt, on the caller's thread.
 
-        What fails stays in the outbox, and so does what is interrupted.
+        What fails stays in the outbox, and so does what is interrupted. A part of a
+        shared window is only committed: its epoch may not be over for others.
 
         Args:
             content: What to send.
@@ -182,6 +186,10 @@ class Dispatcher:
                 pending.clear()
             record = self.committer.described(handover)
             self._register_feed(record, handover.recipients)
+            if self._is_part(record):
+                handover.committed = True
+                return None
+            record = self._alone(record)
             parts = record.divided(record.content.parts())
             if exporter.one_entry:
                 parts = [entry for part in parts for entry in part.by_entry()]
@@ -210,6 +218,19 @@ class Dispatcher:
             destination.give_back([Leased(part, None) for part in parts])
             destination.arrange()
         return failed
+
+    def _is_part(self, record: Record) -> bool:
+        """Have the outbox take a record if it is a part of a shared window."""
+        closes_at = self.outbox.add_parts([record]) if record.share else None
+        if closes_at is not None:
+            self._await_epoch(closes_at)
+        return closes_at is not None
+
+    def _alone(self, record: Record) -> Record:
+        if record.share:
+            record = self.journals.alone(record)
+            self.outbox.sharing["alone"] += 1
+        return record
 
     # Metadata ---------------------------------------------------------------------
 
@@ -296,6 +317,9 @@ class Dispatcher:
     def _look_through(self) -> None:
         self._destinations.look_through()
 
+    def _await_epoch(self, closes_at: float) -> None:
+        self._destinations.await_epoch(closes_at)
+
     def _draw(self, low: float, high: float) -> float:
         return self.jitter(low, high)
 
@@ -317,6 +341,15 @@ class Dispatcher:
             if time.monotonic() > until or self.committer.is_mine:
                 return self.committer.counts() + of_outbox()
             time.sleep(_POLL / 10)
+
+    @property
+    def shares(self) -> bool:
+        """Whether windows are shared with other processes."""
+        return self.settings.share == "host" and self.state is not None
+
+    def sharing(self) -> dict[str, Any]:
+        """Return who shares windows, and what this process did about shared ones."""
+        return {"share": "host" if self.shares else "off", **self.outbox.sharing}
 
     @property
     def durability(self) -> Durability:
@@ -350,9 +383,10 @@ class Dispatcher:
             # In this order: what was under way at the first look may have become what
             # is left, or nothing, by the second one.
             may_progress = self._may_progress(deadline)
-            if not self._anything_left():
+            left = self._anything_left()
+            if not left and not self._destinations.leave():
                 return True
-            if self._clock() >= deadline or not may_progress:
+            if self._clock() >= deadline or (left and not may_progress):
                 return False
             self._scheduler.help(deadline)
             time.sleep(max(0.0, min(_POLL, deadline - self._clock())))
@@ -410,6 +444,7 @@ class Dispatcher:
             self.committer.counts().pending
             or self.caches.is_writing
             or self._scheduler.at(self._destinations.upkeep) <= self._clock()
+            or self._scheduler.at(self._destinations.close_epochs) <= self._clock()
             or self._scheduler.busy
             or not self.outbox.looked_through  # then nobody knows
             or any(not each.is_idle for each in self._destinations.values())
@@ -424,6 +459,7 @@ class Dispatcher:
             or self.caches.is_writing
             or self.committer.next_at() < deadline
             or self._scheduler.at(self._destinations.upkeep) < deadline
+            or self._scheduler.at(self._destinations.close_epochs) < deadline
             or self._scheduler.busy
             or any(
                 each.busy or each.next_at() < deadline

@@ -29,7 +29,12 @@ def health(dispatcher: Dispatcher | None = None) -> dict[str, Any]:
     ``warnings`` counts causes of trouble of this process. ``rejected`` has by reason
     the ``count`` of detections that its open windows did not take, and of inference ids
     that could not be read for custom metadata; and ``by``, the ten greatest parts of
-    it, each with ``window``, ``model_id`` and ``count``. No value holds an api key.
+    it, each with ``window``, ``model_id`` and ``count``.
+
+    ``sharing`` says who shares windows, ``off`` or ``host``, and how many ``parts`` of
+    shared windows this process has sealed, how many of them came ``late``, when their
+    epoch was closed, or had to be reported ``alone``, and how many ``reports`` it made
+    of all processes' parts. No value holds an api key.
 
     Args:
         dispatcher: Whose; None for the process's own.
@@ -47,5 +52,6 @@ def health(dispatcher: Dispatcher | None = None) -> dict[str, Any]:
         "committed": asdict(committed) if dispatcher.outbox.readable else None,
         "destinations": dispatcher.destinations(),
         "rejected": by_reason(dispatcher.rejected(), rejected_inference_ids()),
+        "sharing": dispatcher.sharing(),
         "warnings": dict(dispatcher.notices.counts),
     }

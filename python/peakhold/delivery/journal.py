@@ -10,6 +10,7 @@ becomes of the journal of a process that was killed is in ``blocks/adoption.py``
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
@@ -19,6 +20,7 @@ from weakref import WeakValueDictionary
 from peakhold._peakhold import Journal, MetadataJournal, PeakAggregator
 from peakhold.notices import Notices
 from peakhold.outbox.schema import explained
+from peakhold.outbox.state import JournalName
 from peakhold.records import seal_report
 
 if TYPE_CHECKING:
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
 
     Held = tuple[list[tuple[list[str], str, str]], WindowSnapshot]
     """What a journal holds: the frames of a batch of metadata, or peaks."""
+
+ALONE = ".alone"
+"""After the id of a part in the name of a file beside its journal: it is reported by
+itself."""
 
 
 class Journals:
@@ -74,7 +80,7 @@ class Journals:
     def aggregator(
         self,
         destination: DestinationKey,
-        window: tuple[str | None, ...],
+        window: tuple[str | int | None, ...],
         *,
         statistics: bool = False,
         name: str = "",
@@ -97,7 +103,7 @@ class Journals:
         self,
         aggregator: PeakAggregator,
         destination: DestinationKey,
-        window: tuple[str | None, ...],
+        window: tuple[str | int | None, ...],
     ) -> None:
         """Try again to have journals for the next windows of an aggregator without."""
         if journal := self._writer():
@@ -238,6 +244,36 @@ class Journals:
         record = replace(record, on_committed=partial(self._remove, journal))
         return replace(record, id=journal.name) if there else record
 
+    def alone(self, record: Record) -> Record:
+        """Return a part of a shared window as a report of its own.
+
+        Who adopts its journal is to do the same, whatever became of it here: else its
+        maxima could be in this report and in a shared one. So that is written down.
+
+        Raises:
+            OSError: It cannot be.
+        """
+        record = replace(record, share=None)
+        writer, hyphen, _ = record.content_id.partition("-")
+        if self._state is None or not hyphen:  # it has no journal
+            return record
+        adopted = JournalName(writer, writer).adopted_by(self._state.owner_id)
+        marks = [
+            self._state.journals / journal / f"{record.content_id}{ALONE}"
+            for journal in (writer, adopted)
+        ]
+        for mark in marks:
+            with suppress(FileNotFoundError):  # one of them is not there
+                mark.touch(mode=0o600)
+
+        def remove() -> None:
+            if record.on_committed is not None:
+                record.on_committed()
+            for mark in marks:
+                mark.unlink(missing_ok=True)
+
+        return replace(record, on_committed=remove)
+
     @staticmethod
     def _close(journal: WindowJournal, closed_at: datetime) -> bool:
         """Write down the time of a report, which an adopter is to repeat.
@@ -257,7 +293,9 @@ class Journals:
             self._state.settled.append(journal.name)
 
 
-def _about(destination: DestinationKey, window: tuple[str | None, ...] = ()) -> bytes:
+def _about(
+    destination: DestinationKey, window: tuple[str | int | None, ...] = ()
+) -> bytes:
     """Return what a journal says of itself to the process that adopts it."""
     about = {"destination": asdict(destination), "window": window}
     return json.dumps(about).encode("ascii")

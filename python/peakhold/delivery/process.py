@@ -35,6 +35,13 @@ def current() -> Dispatcher:
         dispatcher.notices.warn("disk", "What is sealed waits in memory: %s", trouble)
     if dispatcher.state is not None:
         dispatcher.state.warn_if_exposed(dispatcher.notices)
+    elif dispatcher.settings.share == "host":
+        dispatcher.notices.warn(
+            "share",
+            "PEAKHOLD_SHARE=host needs the outbox on disk, which there is not: each "
+            "process reports windows of its own. Set PEAKHOLD_DURABILITY to process "
+            "and PEAKHOLD_STATE_DIR to a directory that all of them can write",
+        )
     return dispatcher
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Durability = Literal["memory", "process", "power"]
+Sharing = Literal["off", "host"]
 
 Windows = Literal["auto", "on", "off"]
 
@@ -42,6 +43,8 @@ class DeliverySettings:
             they are peakhold monitors, all, or none.
         max_feeds: Feeds of one ``unique_aggregator_key`` that have a window each.
         feed_metadata: Whether a window's feed goes out as custom metadata.
+        share: Who shares windows: no other process, or those of this state directory;
+            None if nobody said.
     """
 
     state_dir: Path | None = None
@@ -55,6 +58,7 @@ class DeliverySettings:
     windows: Windows = "auto"
     max_feeds: int = 1024
     feed_metadata: bool = True
+    share: Sharing | None = None
 
     @classmethod
     def from_environment(
@@ -80,6 +84,7 @@ class DeliverySettings:
             read.choice(WINDOWS_VARIABLE, get_args(Windows), cls.windows),
             read.whole_number("PEAKHOLD_MAX_FEEDS", cls.max_feeds),
             read.switch("PEAKHOLD_FEED_METADATA", default=cls.feed_metadata),
+            read.choice("PEAKHOLD_SHARE", get_args(Sharing), None),
         )
 
     def directory(self) -> Path:

@@ -144,6 +144,18 @@ def _counted(name: str) -> Callable[[Health], Iterable[Sample]]:
     return samples
 
 
+def _parts(found: Health) -> Iterable[Sample]:
+    if sharing := found.get("sharing"):
+        yield ("in time",), sharing["parts"] - sharing["late"]
+        yield ("late",), sharing["late"]
+        yield ("alone",), sharing["alone"]
+
+
+def _shared_reports(found: Health) -> Iterable[Sample]:
+    if sharing := found.get("sharing"):
+        yield (), sharing["reports"]
+
+
 FIGURES = (
     Figure(
         "peakhold.records.sealed",
@@ -216,6 +228,22 @@ FIGURES = (
         "Detections, inference ids or whole frames that were not taken.",
         ("reason",),
         _rejected,
+    ),
+    Figure(
+        "peakhold.sharing.parts",
+        "counter",
+        "{part}",
+        "Parts of shared windows that this process sealed or reported by itself.",
+        ("outcome",),
+        _parts,
+    ),
+    Figure(
+        "peakhold.sharing.reports",
+        "counter",
+        "{record}",
+        "Reports that this process made of the parts of all processes.",
+        (),
+        _shared_reports,
     ),
     Figure(
         "peakhold.warnings",

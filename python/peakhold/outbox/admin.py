@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from collections.abc import Callable
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from peakhold._peakhold import recover_journal
 from peakhold.errors import PeakholdError
-from peakhold.outbox import schema
+from peakhold.outbox import epochs, schema
 from peakhold.outbox.ledger import (
     BY_HAND,
     Counts,
@@ -269,6 +270,10 @@ def problems(state: StateDirectory, progress: Progress = _unsaid) -> list[str]:
                 record_of(record)
             except UNREADABLE:
                 found.append(f"the body of record {record['id']} is damaged")
+        found += [
+            f"the part {part_id} of a shared window is damaged"
+            for part_id in epochs.unreadable(database)
+        ]
     return found
 
 
@@ -287,7 +292,8 @@ def status(state: StateDirectory) -> dict[str, Any]:
 
     Returns:
         ``state_directory``, ``counts``, the seals that are ``unaccounted`` for,
-        ``destinations``, and ``windows``, see there.
+        ``destinations``, ``windows``, see there, and ``sharing``: figures per shared
+        window, see ``epochs.overview``.
 
     Raises:
         OutboxError: If there is neither outbox nor open window, or it cannot be used.
@@ -295,15 +301,18 @@ def status(state: StateDirectory) -> dict[str, Any]:
     # First of all: a window that is just being committed is told twice, not left out.
     open_windows = windows(state)
     counts, found = Counts(), list[dict[str, Any]]()
+    sharing: list[dict[str, Any]] = []
     if not _has_windows_alone(state):
         with _opened(state) as database, _snapshot(database):
             counts, found = counts_of(database), overview(database)
+            sharing = epochs.overview(database, state, time.time())
     return {
         "state_directory": str(state.path),
         "counts": asdict(counts),
         "unaccounted": counts.unaccounted,
         "destinations": found,
         "windows": open_windows,
+        "sharing": sharing,
     }
 
 

@@ -25,17 +25,23 @@ LONGEST_PAUSE = 24 * 3600.0
 
 _DESTINATIONS = """
 SELECT endpoint, fingerprint AS api_key_fingerprint, nullif(client, '') AS client,
-    sum((state = 'pending') * seals) AS pending,
+    sum((state IN ('pending', 'part')) * seals) AS pending,
     sum((state = 'parked') * seals) AS parked,
     sum((state = 'dead') * seals) AS dead,
-    max(0, :now - min(CASE WHEN state != 'dead' THEN sealed_at END)) AS oldest_age,
+    max(0, :now - min(CASE WHEN state IN ('pending', 'parked') THEN sealed_at END))
+        AS oldest_age,
     min(CASE WHEN state = 'pending' AND kind = 'report'
         THEN records.number END) AS oldest_report,
     sum((state = 'pending' AND kind = 'report') * seals) AS reports,
     (SELECT last_error FROM records AS failed
         WHERE failed.destination = destinations.number AND last_error IS NOT NULL
         ORDER BY failed.attempts > 0 DESC, failed.number DESC LIMIT 1) AS last_error
-FROM destinations JOIN records ON records.destination = destinations.number
+FROM destinations JOIN (
+    SELECT destination, state, seals, sealed_at FROM records
+    UNION ALL
+    SELECT destination, 'part', seals, sealed_at
+    FROM parts JOIN shares ON shares.number = share
+) AS waiting ON waiting.destination = destinations.number
 GROUP BY destinations.number ORDER BY destinations.number
 """
 
@@ -132,10 +138,11 @@ def counts_of(database: sqlite3.Connection) -> Counts:
             "SELECT state, sum(seals) FROM records GROUP BY state"
         )
     }
+    (parts,) = database.execute("SELECT total(seals) FROM parts").fetchone()
     return Counts(
         totals.get("sealed", 0),
         totals.get("delivered", 0),
-        states.get("pending", 0),
+        states.get("pending", 0) + int(parts),
         states.get("parked", 0),
         states.get("dead", 0),
         {
@@ -151,6 +158,7 @@ def overview(
 ) -> list[dict[str, Any]]:
     """Return figures per destination: seals by state, oldest age, last error.
 
+    Parts of shared windows count as pending, and have no age: they wait for others.
     ``oldest_report`` is what ``waits.of_report`` returns of the oldest report that is
     pending; None if there is none.
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from peakhold.notices import Notices
+    from peakhold.outbox.epochs import Look
     from peakhold.outbox.ledger import Counts
     from peakhold.outbox.state import StateDirectory
     from peakhold.outbox.store import Waiting
@@ -55,6 +56,9 @@ class Outbox:
         readable: Whether what is on the disk could be read the last time.
         looked_through: Whether it is known what waits on the disk: ``tend`` could look,
             and ``lease`` since.
+        sharing: What this process did about shared windows: ``parts`` that it sealed,
+            how many of them came ``late`` or were reported ``alone``, and ``reports``
+            that it made of everybody's parts.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class Outbox:
         self.disk_error: str | None = None
         self.readable = True
         self.looked_through = True
+        self.sharing = dict.fromkeys(("parts", "late", "alone", "reports"), 0)
         self._notices = notices
         self._clock = clock
         self._memory: _AnyStore = (
@@ -141,6 +146,51 @@ class Outbox:
             with self._telling:
                 self._uncommitted += tell
         return added
+
+    def add_parts(self, records: Sequence[Record]) -> float | None:
+        """Take in parts of shared windows; calls ``on_committed`` of each.
+
+        Args:
+            records: The records, each of which has a ``share``.
+
+        Returns:
+            When the first of their epochs may be closed, in seconds since 1970, or
+            infinity if all were here before; None if the disk does not take them.
+        """
+        parts = [(record, record.share) for record in records if record.share]
+        added = self._on_disk(lambda disk: disk.add_parts(parts, time.time()), None)
+        if added is None:
+            return None
+        closes_at, late = added
+        self.sharing["parts"] += len(parts)
+        self.sharing["late"] += late
+        if self._disk and self._disk.needs_room:
+            self._on_disk(Store.make_room, otherwise=False)
+        for record in records:
+            if record.on_committed:
+                self._notices.guarded(record.on_committed)
+        return closes_at
+
+    def close_epochs(
+        self, destinations: Collection[DestinationKey], *, leaving: bool = False
+    ) -> Look | None:
+        """Put reports in place of the parts of epochs that are over.
+
+        Args:
+            destinations: For which there is a sender.
+            leaving: Whether this process shares no more; what no living one shares is
+                reported at once then.
+
+        Returns:
+            What was closed, and when to look again; None if the disk fails.
+        """
+        look = self._on_disk(
+            lambda disk: disk.close_epochs(destinations, time.time(), leaving=leaving),
+            None,
+        )
+        if look is not None:
+            self.sharing["reports"] += len(look.closed)
+        return look
 
     def lost(self, reason: str, seals: int) -> None:
         """Count seals that were dropped on their way here."""

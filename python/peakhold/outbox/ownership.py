@@ -96,6 +96,7 @@ def was_added(database: sqlite3.Connection, record: Record, *, moved: bool) -> b
     return bool(
         database.execute(
             "SELECT 1 FROM records WHERE id = ?1"
+            " UNION ALL SELECT 1 FROM parts WHERE id = ?1"
             " UNION ALL SELECT 1 FROM journals WHERE id = ?2",
             (record.id, window),
         ).fetchone()

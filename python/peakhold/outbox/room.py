@@ -1,7 +1,8 @@
 """Keeping an outbox within its limits: what is too old goes, and what is too much.
 
 Reports of one window are merged first; only when nothing merges any more is the oldest
-record dropped. Everything here works within the transaction of its caller.
+record dropped, and at last the oldest part of a shared window. Everything here works
+within the transaction of its caller.
 """
 
 from __future__ import annotations
@@ -52,6 +53,11 @@ AND records.number <= ? ORDER BY records.number
 """
 _OLDEST = "SELECT number, id, sealed_at FROM records ORDER BY number"
 _DEAD = "SELECT number, id FROM records WHERE state = 'dead' ORDER BY number LIMIT ?"
+_OLD_PARTS = "SELECT number FROM parts WHERE sealed_at < ?"
+_PARTS = """
+SELECT number FROM parts WHERE number < (SELECT max(number) FROM parts)
+ORDER BY number LIMIT ?
+"""
 _NOT_DEAD = """
 SELECT number, id FROM records
 WHERE state != 'dead' AND number < (SELECT max(number) FROM records)
@@ -83,8 +89,9 @@ class Room:
     the number of records that go.
 
     ``remove`` is called with the database, a record's number and the total that its
-    seals are added to. It is passed per call: storing a bound method would create a
-    reference cycle and delay closing the database.
+    seals are added to, ``remove_part`` with those of a part. They are passed per call:
+    storing a bound method would create a reference cycle and delay closing the
+    database.
 
     Attributes:
         limits: What is too much, and too old.
@@ -113,16 +120,28 @@ class Room:
         )
 
     def make(
-        self, database: sqlite3.Connection, now: float, owner: str, remove: _Remove
+        self,
+        database: sqlite3.Connection,
+        now: float,
+        owner: str,
+        remove: _Remove,
+        remove_part: _Remove,
     ) -> bool:
         """Do one step; returns whether there is more to do."""
         until = time.perf_counter() + STEP
+        oldest = now - self.limits.ttl
+        for (number,) in database.execute(_OLD_PARTS, (oldest,)).fetchall():
+            remove_part(database, number, "dropped:expired")
         for _ in self._expired(database, now, remove):
             if time.perf_counter() >= until:
                 return True
         if not self._is_too_full(database):
             return False
-        for act in (self._merged(database, owner), self._dropped(database, remove)):
+        for act in (
+            self._merged(database, owner),
+            self._dropped(database, remove),
+            _parts_dropped(database, remove_part),
+        ):
             for _ in act:
                 if not self._is_too_full(database):
                     return False
@@ -176,6 +195,16 @@ class Room:
                 for number in found:
                     remove(database, number, "dropped:overflow")
                     yield
+
+
+def _parts_dropped(
+    database: sqlite3.Connection, remove_part: _Remove
+) -> Iterator[None]:
+    """Drop parts but the newest, the oldest first."""
+    while found := database.execute(_PARTS, (DROPPED_AT_ONCE,)).fetchall():
+        for (number,) in found:
+            remove_part(database, number, "dropped:overflow")
+            yield
 
 
 def _merge_window(

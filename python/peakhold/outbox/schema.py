@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 FILE_NAME = "outbox.sqlite3"
 SCHEMA_VERSION = 4
-_OLDER = (3,)
-"""Versions whose tables are the same, or lack some."""
+_WITHOUT_SHARES = 3
+"""Of a file that only lacks the tables of shared windows."""
 APPLICATION_ID = 0x706B6864
 """The letters pkhd in the header of the file: it is ours."""
 
@@ -85,6 +85,32 @@ CREATE TABLE IF NOT EXISTS totals (
     name TEXT PRIMARY KEY,
     value REAL NOT NULL CHECK (typeof(value) = 'real')
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS shares (
+    number INTEGER PRIMARY KEY,
+    destination INTEGER NOT NULL REFERENCES destinations (number),
+    name TEXT NOT NULL,
+    frequency INTEGER NOT NULL,
+    closed INTEGER NOT NULL,
+    late INTEGER NOT NULL DEFAULT 0,
+    used_at REAL NOT NULL,
+    UNIQUE (destination, name, frequency)
+);
+CREATE TABLE IF NOT EXISTS sharers (
+    share INTEGER NOT NULL REFERENCES shares (number),
+    owner TEXT NOT NULL,
+    PRIMARY KEY (share, owner)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS parts (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    share INTEGER NOT NULL REFERENCES shares (number),
+    epoch INTEGER NOT NULL,
+    encoding_version INTEGER NOT NULL,
+    packed BLOB NOT NULL,
+    sealed_at REAL NOT NULL CHECK (typeof(sealed_at) = 'real'),
+    seals INTEGER NOT NULL CHECK (typeof(seals) = 'integer' AND seals > 0)
+);
+CREATE INDEX IF NOT EXISTS epochs ON parts (share, epoch);
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 COMMIT;
@@ -96,8 +122,9 @@ COMMIT;
 # final. `sealed_at` and `next_at` are on the outbox's own clock, see `Database`;
 # `created` is for people. `journals` has the ids of committed windows and metadata
 # until no journal has them any more. Types are checked because a flipped bit makes a
-# text of a number. A file whose tables have other texts is put aside: a change of one
-# needs another SCHEMA_VERSION.
+# text of a number. `parts` are windows that are reported together with those of other
+# processes, once their epoch is over: see `epochs.py`. A file whose tables have other
+# texts is put aside: a change of one needs another SCHEMA_VERSION.
 
 
 class NoSQLiteError(PeakholdError):
@@ -194,8 +221,7 @@ def _prepare(database: sqlite3.Connection, path: Path | None, sync: str) -> None
             f"{path} was made by a later version of peakhold: use that version, or "
             "another PEAKHOLD_STATE_DIR"
         )
-    is_older = not new and version in _OLDER
-    if not new and version < SCHEMA_VERSION and not is_older:
+    if not new and version < _WITHOUT_SHARES:
         raise DamagedError("its format is of before the first release")
     database.execute(f"PRAGMA synchronous = {sync}")
     # Not WAL: with several writers it could damage a file until SQLite 3.51.3.
@@ -206,11 +232,13 @@ def _prepare(database: sqlite3.Connection, path: Path | None, sync: str) -> None
         # An outbox that was full for a day does not stay large.
         database.execute("PRAGMA auto_vacuum = FULL")
         database.executescript(_SCHEMA)
-    elif is_older:
-        database.executescript(_SCHEMA)
-    if path is not None and not new:
-        _check_writable(database, path)
-        if _definitions(database) != _own_definitions():
+    elif path is not None:
+        if version < SCHEMA_VERSION:
+            database.executescript(_SCHEMA)  # what is there stays as it is
+            definitions = _definitions(database)
+        else:
+            _check_writable(database, path)
+        if definitions != _own_definitions():
             raise DamagedError("its tables are not those of an outbox")
         if path.stat().st_size <= CHECKED_SIZE:
             found = database.execute("PRAGMA integrity_check(1)").fetchone()

@@ -16,7 +16,7 @@ from collections import Counter, deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from peakhold.outbox import ownership, rows
+from peakhold.outbox import epochs, ownership, rows
 from peakhold.outbox.database import Database
 from peakhold.outbox.ledger import count, counts_of, overview, remove
 from peakhold.outbox.packing import UNREADABLE, pack
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from peakhold.outbox.ledger import Counts
     from peakhold.outbox.state import StateDirectory
-    from peakhold.records import DestinationKey, Kind, Record
+    from peakhold.records import DestinationKey, Kind, Record, Share
 
 _T = TypeVar("_T")
 
@@ -130,6 +130,70 @@ class Store:
 
         return self.transaction(act)
 
+    def add_parts(
+        self, parts: Sequence[tuple[Record, Share]], wall: float
+    ) -> tuple[float, int]:
+        """Take in parts of shared windows, each once.
+
+        Args:
+            parts: Sealed windows, and what they are parts of.
+            wall: The time in seconds since 1970.
+
+        Returns:
+            When the first of their epochs may be closed, as such a time; and how many
+            of them came late.
+        """
+        packed = {
+            record.content_id: pack(record.content.encode()) for record, _ in parts
+        }
+
+        def act(database: sqlite3.Connection) -> tuple[float, int]:
+            times = self._database.now(), wall
+            # All are looked at first: those to several destinations have one window.
+            new_ones = [
+                (record, share)
+                for record, share in parts
+                if not ownership.was_added(database, record, moved=False)
+            ]
+            closes_at, came_late = float("inf"), 0
+            for record, share in new_ones:
+                at, late = epochs.add(
+                    database, record, share, self._database.owner, times, packed
+                )
+                ownership.note_window(database, record)
+                closes_at, came_late = min(closes_at, at), came_late + late
+            self._keep_time(database)
+            self.needs_room = self._room.is_needed(database, times[0])
+            return closes_at, came_late
+
+        return self.transaction(act)
+
+    def close_epochs(
+        self,
+        destinations: Collection[DestinationKey],
+        wall: float,
+        *,
+        leaving: bool = False,
+    ) -> epochs.Look:
+        """Put reports in place of the parts whose epoch is over, see ``epochs``.
+
+        Args:
+            destinations: For which there is a sender.
+            wall: The time in seconds since 1970.
+            leaving: Whether this process shares no more; what no living one shares is
+                reported at once then.
+        """
+        return self.transaction(
+            lambda database: epochs.close(
+                database,
+                self._database.owner,
+                (self._database.now(), wall),
+                destinations,
+                self._count_drop,
+                leaving=self._state if leaving else None,
+            )
+        )
+
     def make_room(self) -> bool:
         """Drop what is too old, and merge or drop what is too much, for a moment.
 
@@ -138,7 +202,11 @@ class Store:
         """
         self.needs_room = self.transaction(
             lambda database: self._room.make(
-                database, self._database.now(), self._database.owner, self._remove
+                database,
+                self._database.now(),
+                self._database.owner,
+                self._remove,
+                self._remove_part,
             )
         )
         return self.needs_room
@@ -280,6 +348,9 @@ class Store:
             if self._state is not None:
                 ownership.forget_windows(database, self._state)
                 ownership.take_over(database, self._state, destinations)
+                epochs.tidy(
+                    database, self._state, self._database.now(), self._count_drop
+                )
                 self._room.may_merge = True
             owner = self._database.owner
             waiting = ownership.waiting(database, owner, destinations)
@@ -365,11 +436,14 @@ class Store:
             count(database, "sealed", record.seals)
             if self._state:
                 ownership.note_window(database, record)
+        self._keep_time(database)
+        return {record.id for record in new_ones}
+
+    def _keep_time(self, database: sqlite3.Connection) -> None:
         database.execute(
             "INSERT OR REPLACE INTO totals VALUES ('clock', ?), ('wall', ?)",
-            (now, time.time()),
+            (self._database.now(), time.time()),
         )
-        return {record.id for record in new_ones}
 
     def _lease_of(self, record: Record) -> tuple[int, str]:
         """Return the number and the id of a record; no record has the number 0."""
@@ -385,7 +459,14 @@ class Store:
             self._remove(database, there["number"], total)
 
     def _remove(self, database: sqlite3.Connection, number: int, total: str) -> None:
-        seals = remove(database, number, total)
+        self._count_drop(total, remove(database, number, total))
+
+    def _remove_part(
+        self, database: sqlite3.Connection, number: int, total: str
+    ) -> None:
+        epochs.remove(database, number, total, self._count_drop)
+
+    def _count_drop(self, total: str, seals: int) -> None:
         what, _, reason = total.partition(":")
         if seals and what == "dropped":
             self._drops[reason] += seals

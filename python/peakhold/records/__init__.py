@@ -18,10 +18,12 @@ from peakhold.records.metadata import MetadataEntry
 from peakhold.records.record import (
     DestinationKey,
     Record,
+    join_parts,
     merge_reports,
     seal_metadata,
     seal_report,
 )
+from peakhold.records.share import Share
 
 __all__ = [
     "DestinationKey",
@@ -30,8 +32,10 @@ __all__ = [
     "MetadataEntry",
     "Record",
     "ReportContent",
+    "Share",
     "Span",
     "UnencodableError",
+    "join_parts",
     "merge_reports",
     "seal_metadata",
     "seal_report",

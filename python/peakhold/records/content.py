@@ -128,9 +128,12 @@ class Span:
     began: int | None = None
     frequency: int | None = None
 
-    def merged(self, later: Span) -> Span:
-        """Return that of this window and a later one of its key."""
-        return replace(later, began=self.began)
+    def merged(self, other: Span) -> Span:
+        """Return that of this window and another one of its key."""
+        began = None
+        if self.began is not None and other.began is not None:
+            began = min(self.began, other.began)
+        return replace(other, began=began, ended=max(self.ended, other.ended))
 
 
 @dataclass(frozen=True)

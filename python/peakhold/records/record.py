@@ -7,16 +7,21 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from hashlib import sha256
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from peakhold.records.content import MetadataContent, ReportContent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from peakhold._peakhold import WindowSnapshot
     from peakhold.records.content import Content, Kind, Part, Span
     from peakhold.records.metadata import MetadataEntry
+    from peakhold.records.share import Share
+
+_PARTS = uuid.UUID("8f0f4c57-3d0e-4d7b-9d0b-6a1e5c0b7d52")
+"""Names the ids of parts that make the id of a report."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ class Record:
             splitting change them.
         merge_key: Reports with the same one are of one window and may be merged; None
             once the record may have been sent.
+        share: The shared window that it is a part of, which is reported together with
+            the parts of other processes; None for what is sent by itself.
         on_committed: Called once the record is safe in the outbox, or settled before.
             Lives in memory only; a stored record comes back without it.
         waits_since: Monotonic time of this process since which it waits in the outbox,
@@ -67,6 +74,7 @@ class Record:
     created: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
     seals: int = 1
     merge_key: str | None = None
+    share: Share | None = None
     on_committed: Callable[[], None] | None = field(
         default=None, repr=False, compare=False
     )
@@ -199,6 +207,40 @@ def seal_metadata(
 ) -> Record:
     """Return the record of some metadata entries."""
     return Record(destination, MetadataContent(entries))
+
+
+def join_parts(
+    destination: DestinationKey,
+    share: Share,
+    parts: Mapping[str, ReportContent],
+    seals: int,
+) -> list[Record]:
+    """Return the records of an epoch's report, which holds what all its parts hold.
+
+    The same parts have one id and one body whoever joins them: ids are sorted, and
+    merging is commutative, ties included (``WindowSnapshot.merge``). What a content is
+    to know of the parts it was made of can be told it here.
+
+    Args:
+        destination: Where it goes.
+        share: The shared window.
+        parts: Contents by the ids of the parts; at least one.
+        seals: How many windows they stand for.
+    """
+    ids = sorted(parts)
+    first, *rest = (parts[each] for each in ids)
+    last = max((first, *rest), key=attrgetter("closed_at"))
+    merged = first.merged(rest)
+    content = replace(last, snapshot=merged.snapshot, span=merged.span)
+    window = f"{share.name}/{share.frequency}"
+    whole = Record(
+        destination,
+        content,
+        id=uuid.uuid5(_PARTS, "\n".join(ids)).hex,
+        seals=seals,
+        merge_key=sha256(window.encode()).hexdigest()[:16],
+    )
+    return whole.divided(content.parts())
 
 
 def merge_reports(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:

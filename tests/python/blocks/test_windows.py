@@ -398,7 +398,7 @@ def test_an_overflowing_outbox_merges_windows_and_loses_no_class(
     aggregator, run, client, frame, overdue, dispatcher
 ):
     memory = dispatcher.outbox._memory
-    memory._room.limits = Limits(max_bytes=224 * 1024)
+    memory._room.limits = Limits(max_bytes=320 * 1024)
     dispatcher.jitter = lambda low, high: 60.0
     client.lookup_failures = [StatusError(503)] * 100
     block = aggregator(platform_client=client)

@@ -45,6 +45,34 @@ def test_the_open_window_of_a_killed_process_is_delivered(flush, leave, monitor)
     assert stored(monitor) == 1
 
 
+@pytest.mark.parametrize("sealed", [False, True])
+def test_parts_of_windows_that_nobody_shares_any_more_are_delivered(
+    flush, leave, monitor, peakhold, sealed
+):
+    seal = "from peakhold.blocks.windows import REGISTRY as it; it.flush_all()\n"
+    seal += "from peakhold.delivery import current; current().committer.commit()\n"
+    then = f"{seal if sealed else ''}os._exit(9)"
+    for _ in range(2):
+        leave("a", then=then, API_BASE_URL=monitor.url, PEAKHOLD_SHARE="host")
+
+    ended = flush(monitor.url)
+
+    assert ended.returncode == 0, ended.stderr
+    assert stored(monitor) == 1
+    assert b"sealed 2 = delivered 2" in peakhold("status").stdout
+
+
+def test_a_part_of_a_window_that_is_shared_is_left_to_the_others(
+    flush, leave, stay, monitor
+):
+    variables = {"API_BASE_URL": monitor.url, "PEAKHOLD_SHARE": "host"}
+    stay("a", seal=False, **variables)
+    leave("a", **variables)
+    assert stored(monitor) == 1  # nobody knew of the one that has sealed nothing
+    assert flush(monitor.url).returncode == 0
+    assert stored(monitor) == 1
+
+
 def test_what_is_parked_is_tried_again(flush, leave, monitor, peakhold):
     leave("a", API_BASE_URL=monitor.url, OFFLINE_MODE="True")
     monitor_is_down = {"SECURE_GATEWAY": "http://127.0.0.1:9"}

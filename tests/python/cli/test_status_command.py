@@ -142,6 +142,41 @@ def test_json_has_the_keys_of_health(peakhold, troubled, state_directory):
     assert [row["parked"] for row in found["destinations"]] == [0, 0, 1]
 
 
+@pytest.mark.parametrize("share", ["host", "off"])
+def test_shared_windows_are_told(peakhold, stay, share):
+    """The control is `off`."""
+    url = "http://127.0.0.1:9"
+    stay("gate", PEAKHOLD_SHARE=share, API_BASE_URL=url, PEAKHOLD_EXIT_SECONDS="0.1")
+
+    ended = peakhold("status")
+    text = " ".join(ended.stdout.decode().split())
+    shared = json.loads(peakhold("status", "--json").stdout)["sharing"]
+
+    if share == "off":
+        assert "Shared" not in text
+        assert shared == []
+        return
+    assert ended.returncode == 0
+    assert f"Shared window gate, every 3,600 s, to {url} with key " in text
+    assert "running processes that share it: " in text
+    assert "that came late 0" in text
+    assert (shared[0]["aggregator_key"], shared[0]["frequency"]) == ("gate", 3600)
+
+
+def test_a_part_that_nobody_reports_is_told(peakhold, leave, state_directory):
+    then = "from peakhold.blocks.windows import REGISTRY as it; it.flush_all()\n"
+    then += "from peakhold.delivery import current; current().committer.commit()\n"
+    leave("gate", then=f"{then}os._exit(9)", PEAKHOLD_SHARE="host")
+    text = " ".join(peakhold("status").stdout.decode().split())
+    assert "pending 1" in text
+    assert "share it: 0; epoch" in text
+    assert "parts that wait 1, that came late 0" in text
+    assert "is due for" not in text
+    change(state_directory, "UPDATE parts SET epoch = 1")
+    text = " ".join(peakhold("status").stdout.decode().split())
+    assert "is reported by the next process with the same API key" in text
+
+
 def test_it_fits_a_narrow_terminal(peakhold, troubled, state_directory):
     text = peakhold("status", COLUMNS="60").stdout.decode()
 

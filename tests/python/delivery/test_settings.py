@@ -25,6 +25,7 @@ def test_an_empty_environment_gives_the_documented_defaults():
     assert (settings.outbox_mib, settings.ttl) == (256, 7 * 24 * 3600)
     assert (settings.rate, settings.metadata_rate) == (10, 4)
     assert settings.exit_seconds == 2
+    assert settings.share is None
     assert settings.directory().name == "peakhold"
 
 
@@ -33,11 +34,13 @@ def test_every_variable_is_read():
         "PEAKHOLD_STATE_DIR": "/var/lib/camera",
         "PEAKHOLD_DURABILITY": "Power",
         "PEAKHOLD_DISABLED": "yes",
+        "PEAKHOLD_SHARE": "Host",
     }
     settings = DeliverySettings.from_environment(environ)
     assert settings.directory() == Path("/var/lib/camera")
     assert settings.durability == "power"
     assert settings.disabled
+    assert settings.share == "host"
     assert {getattr(settings, name) for name in NUMBERS.values()} == {1.5}
 
 
@@ -53,6 +56,7 @@ def test_a_number_that_is_none_is_an_error_that_names_the_variable(name, value):
     [
         ("PEAKHOLD_DURABILITY", "one of memory, process, power"),
         ("PEAKHOLD_DISABLED", "True or False"),
+        ("PEAKHOLD_SHARE", "one of off, host"),
     ],
 )
 def test_another_word_is_an_error_with_the_remedy(name, remedy):

@@ -160,7 +160,7 @@ def test_what_is_sealed_twice_under_one_id_is_there_once(store):
 @pytest.mark.parametrize("seed", range(20))
 def test_every_seal_is_accounted_for_whatever_happens(store, seed):
     draw = random.Random(seed)
-    limit(store, 224, 8)
+    limit(store, 320, 8)
     leased, states = [], set()
     for number in range(300):
         add(store, [report(f"w{draw.randrange(3)}", **{f"c{number}": 0.5}), metadata()])
@@ -285,7 +285,7 @@ def test_large_windows_are_merged_though_each_is_many_parts(store, drops, monkey
 
 
 def test_past_the_bound_reports_of_one_window_merge_before_any_is_dropped(store, drops):
-    limit(store, 256, 256)
+    limit(store, 352, 256)
     for number in range(1_000):
         add(store, [report("busy", **{f"c{number % 7}": number / 1_000, "all": 0.5})])
     counts = store.counts()
@@ -316,7 +316,7 @@ def test_a_window_that_cannot_shrink_leaves_the_others_to_be_merged(store, drops
 
 
 def test_what_may_have_been_sent_is_never_merged(store):
-    limit(store, 256, 256)
+    limit(store, 352, 256)
     first = report("busy", a=0.1)
     add(store, [first])
     leased = store.lease(HERE, "report")
@@ -328,7 +328,7 @@ def test_what_may_have_been_sent_is_never_merged(store):
 
 
 def test_past_the_bound_the_oldest_is_dropped_when_nothing_merges(store, drops):
-    limit(store, 256, 256)
+    limit(store, 352, 256)
     records = [report(f"w{number}", **{f"c{number}": 0.5}) for number in range(1_000)]
     for record in records:
         add(store, [record])

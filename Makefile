@@ -100,7 +100,8 @@ test-long: $(DONE)/faults $(DONE)/wheel $(DONE)/extension ## Run what is long in
 	PEAKHOLD_PACE_SECONDS=300 $(VPY) -m pytest -c tests/faults/pytest.ini tests/faults/test_r23_pace.py
 	$(MAKE) test-stress OBSERVATIONS=1000000000
 	$(MAKE) fuzz FUZZ_SECONDS=600
-	PEAKHOLD_TEST_EXAMPLES=10000 $(VPY) -m pytest tests/python/core/test_against_model.py
+	PEAKHOLD_TEST_EXAMPLES=10000 $(VPY) -m pytest tests/python/core/test_against_model.py tests/python/outbox/test_sharing_machine.py
+	PEAKHOLD_TEST_KILLS=200 $(VPY) -m pytest -c tests/faults/pytest.ini tests/faults/test_r04_shared_windows.py
 
 .PHONY: install
 install: $(DONE)/package $(DONE)/extension ## Put the package and its monitor into .venv

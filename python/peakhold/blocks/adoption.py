@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 PERIOD = 15.0
 """Seconds between two searches for journals of dead owners."""
-_COMPARED = 4 * 1024 * 1024
+_COMPARED = 256 * 1024
 """Bytes of another process's journal up to which its windows are compared."""
 
 

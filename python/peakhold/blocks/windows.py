@@ -453,8 +453,10 @@ def _publish_epoch(dispatcher: Dispatcher) -> Callable[[Exporter, Share], None]:
     def publish(exporter: Exporter, share: Share) -> None:
         if isinstance(exporter, Sender):
             interval = ReportInterval(share.aggregator_key)
+            # Of one that nobody shares any more the end may still be to come.
+            ended_at = min(share.epoch * share.frequency, time())
             # Local and without offset, as cache and request have it.
-            ended = datetime.fromtimestamp(share.epoch * share.frequency)  # noqa: DTZ006
+            ended = datetime.fromtimestamp(ended_at)  # noqa: DTZ006
             interval.publish(
                 dispatcher.caches, exporter.cache, share.frequency, ended, ended=True
             )

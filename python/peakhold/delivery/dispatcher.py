@@ -383,10 +383,10 @@ class Dispatcher:
             # In this order: what was under way at the first look may have become what
             # is left, or nothing, by the second one.
             may_progress = self._may_progress(deadline)
-            left = self._anything_left()
-            if not left and not self._destinations.leave():
+            left, over = self._anything_left(), self._clock() >= deadline
+            if not left and (over or not self._destinations.leave()):
                 return True
-            if self._clock() >= deadline or (left and not may_progress):
+            if over or (left and not may_progress):
                 return False
             self._scheduler.help(deadline)
             time.sleep(max(0.0, min(_POLL, deadline - self._clock())))

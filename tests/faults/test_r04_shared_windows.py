@@ -142,6 +142,10 @@ def killed_at_random(api, start, children, seed, kills, **options):
     begun, draw = children(**options), random.Random(seed)
     for number in range(GAPS, GAPS + PROCESSES):
         begun.fork(number)
+    begun.listen(1.0)
+    begun.signal(GAPS, signal.SIGSTOP)  # for longer than others wait
+    begun.listen(3.0)
+    begun.signal(GAPS, signal.SIGCONT)
     for number in range(GAPS + PROCESSES, GAPS + PROCESSES + kills):
         begun.fork(number)
         late = draw.choice(list(begun.living))
@@ -190,7 +194,7 @@ def killed_after_reporting_alone(api, start, children, state, **options):
     """Kill a process that met a locked outbox; returns what is lost, and repeated."""
     begun = children(**options)
     begun.fork(GAPS + 1)  # which forks
-    begun.listen(3.0)
+    begun.listen(2.2)
     with closing(sqlite3.connect(state / "outbox.sqlite3")) as database:
         database.execute("BEGIN EXCLUSIVE")
         before = len(reports(api))
@@ -226,12 +230,11 @@ def test_the_control_a_close_in_two_steps_loses_parts(api, start, children, figu
     begun = children(mutant="close_in_two_steps")
     for number in range(GAPS, GAPS + PROCESSES):
         begun.fork(number)
-    begun.listen(6.0)
+    begun.listen(4.5)
     begun.kill_all()
-    drained(start)
-    lost, _ = lost_and_repeated(api, begun.seen)
-    assert lost
-    figure("R4n", f"shared windows, closed in two steps: {len(lost)} classes lost")
+    *_, unexplained = drained(start)
+    assert unexplained > 0
+    figure("R4n", f"shared windows, closed in two steps: {unexplained} parts lost")
 
 
 @pytest.mark.unbalanced
@@ -242,7 +245,7 @@ def test_the_control_an_outbox_that_forgets_has_maxima_in_two_reports(
     begun = children(mutant=mutant)
     for number in range(GAPS, GAPS + PROCESSES):
         begun.fork(number)
-    begun.listen(5.0)
+    begun.listen(4.0)
     begun.kill_all()
     drained(start, mutant=mutant)
     _, repeated = lost_and_repeated(api, begun.seen)

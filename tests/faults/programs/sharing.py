@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-import random
 import signal
 import time
 from pathlib import Path
@@ -75,11 +74,10 @@ if MUTANT == "close_in_two_steps":
     _insert = rows.insert
 
     def insert_apart(database, *arguments):
-        """Have the parts gone for good before the report is there, at times."""
-        database.execute("COMMIT")
-        if random.SystemRandom().random() < 0.5:
+        """Have the parts gone for good before the report is there."""
+        if database.execute("SELECT EXISTS (SELECT 1 FROM shares)").fetchone()[0]:
+            database.execute("COMMIT")
             die()
-        database.execute("BEGIN IMMEDIATE")
         return _insert(database, *arguments)
 
     rows.insert = insert_apart

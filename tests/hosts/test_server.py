@@ -12,7 +12,10 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -64,7 +67,7 @@ SPECIFICATION = {
 }
 
 
-def body(number, **settings):
+def body(number, model="server/1", **settings):
     name = f"class-{number:03}"
     prediction = {
         "image": {"width": 10, "height": 10},
@@ -77,7 +80,7 @@ def body(number, **settings):
     return {
         "specification": SPECIFICATION,
         "api_key": API_KEY,
-        "inputs": {"predictions": [prediction], "model": "server/1"},
+        "inputs": {"predictions": [prediction], "model": model},
         **settings,
     }
 
@@ -85,7 +88,13 @@ def body(number, **settings):
 @pytest.fixture(scope="module")
 def server(monitor, tmp_path_factory):
     """Start the server with the two variables of the README, as a process."""
-    directory = tmp_path_factory.mktemp("server")
+    with serving(monitor, tmp_path_factory.mktemp("server")) as (url, _):
+        yield url
+
+
+@contextmanager
+def serving(monitor, directory, workers=1, **variables):
+    """Run a server; yields its address and the file of its log."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environment = {
@@ -95,12 +104,16 @@ def server(monitor, tmp_path_factory):
         "API_BASE_URL": monitor.url,
         "ROBOFLOW_API_KEY": API_KEY,
         "MODEL_CACHE_DIR": str(directory / "models"),
+        **variables,
     }
     log = directory / "server.log"
     with (
         log.open("w", encoding="utf-8") as output,
         subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("server_app.py"), str(port)],
+            [
+                sys.executable,
+                *(Path(__file__).with_name("server_app.py"), str(port), str(workers)),
+            ],
             cwd=directory,
             env=environment,
             stdout=output,
@@ -110,7 +123,7 @@ def server(monitor, tmp_path_factory):
         url = f"http://127.0.0.1:{port}"
         try:
             _wait_for(url, process, log)
-            yield url
+            yield url, log
         finally:
             process.send_signal(signal.SIGTERM)
             try:
@@ -139,16 +152,18 @@ def post(session, url, content):
     return output
 
 
-def results(monitor):
+def results(monitor, model="server/1"):
     """Return the rows of each report of the server."""
-    rows = [
-        json.loads(request.body)["inference_results"]
-        for request in monitor.store.requests("report")
-    ]
+    return [rows for _, rows in reports(monitor, model)]
+
+
+def reports(monitor, model):
+    """Return time and rows of each report that has rows of a model."""
+    bodies = [json.loads(each.body) for each in monitor.store.requests("report")]
     return [
-        found
-        for report in rows
-        if (found := [row for row in report if row["model_id"] == "server/1"])
+        (body["timestamp"], found)
+        for body in bodies
+        if (found := [r for r in body["inference_results"] if r["model_id"] == model])
     ]
 
 
@@ -199,3 +214,46 @@ def test_the_windows_hold_the_classes_of_all_requests(server, monitor, eventuall
     eventually(lambda: len(arrived()) >= REQUESTS, seconds=30)
     assert sorted(arrived()) == sorted(ids)
     assert len(entries()) < REQUESTS
+
+
+WORKERS = 4
+MANY = 500
+HINT = "PEAKHOLD_SHARE=host"
+
+
+@pytest.mark.parametrize("share", ["host", ""])
+def test_four_workers_make_one_report_an_epoch(monitor, tmp_path, eventually, share):
+    """The control is the same without sharing: each worker makes its own."""
+    model = f"workers-{share}/1"
+    variables = {"PEAKHOLD_SHARE": share, "PEAKHOLD_STATE_DIR": str(tmp_path / "state")}
+    with (
+        serving(monitor, tmp_path, WORKERS, **variables) as (url, log),
+        ThreadPoolExecutor(2 * WORKERS) as pool,
+    ):
+
+        def send(number):  # on a connection of its own, so that any worker takes it
+            with requests.Session() as session:
+                post(session, url, body(number, model))
+
+        start = time.monotonic()
+        list(pool.map(send, range(MANY)))
+        took = time.monotonic() - start
+
+        def classes():
+            found = results(monitor, model)
+            return sorted(row["class_name"] for rows in found for row in rows)
+
+        def is_told():
+            send(0)
+            return HINT in log.read_text(encoding="utf-8")
+
+        eventually(lambda: len(classes()) >= MANY, seconds=20)
+        assert classes() == [f"class-{number:03}" for number in range(MANY)]
+        times = [at for at, _ in reports(monitor, model)]
+        if share:
+            assert len(times) == len(set(times)) <= took / FREQUENCY + 2
+            assert HINT not in log.read_text(encoding="utf-8")
+        else:
+            seconds = [datetime.fromisoformat(at).timestamp() for at in times]
+            assert max(Counter(at // FREQUENCY for at in seconds).values()) > 1
+            assert eventually(is_told, seconds=60)

@@ -138,6 +138,12 @@ def _what_is_left(state: StateDirectory, destination: DestinationKey) -> dict[st
     status = status_of(state)
     rows = status["destinations"]
     mine = [row for row in rows if {name: row[name] for name in own} == own]
+    # Parts of windows that are shared are reported by those who share them.
+    shared = sum(
+        row["parts"]
+        for row in status["sharing"]
+        if row["processes"] and {name: row[name] for name in own} == own
+    )
     found: Mapping[str, Any] = mine[0] if mine else dict.fromkeys(admin.STATES, 0)
     oldest = found.get("oldest_report")
     return {
@@ -146,7 +152,7 @@ def _what_is_left(state: StateDirectory, destination: DestinationKey) -> dict[st
         "parked": found["parked"],
         "dead": found["dead"],
         "pending_reports": oldest["reports"] if oldest else 0,
-        "of_running_processes": _of_others(state, own) if mine else 0,
+        "of_running_processes": _of_others(state, own) + shared if mine else 0,
         "for_others": sum(
             row["pending"] + row["parked"] for row in rows if row not in mine
         ),

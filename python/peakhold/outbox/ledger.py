@@ -31,15 +31,15 @@ SELECT endpoint, fingerprint AS api_key_fingerprint, nullif(client, '') AS clien
     max(0, :now - min(CASE WHEN state IN ('pending', 'parked') THEN sealed_at END))
         AS oldest_age,
     min(CASE WHEN state = 'pending' AND kind = 'report'
-        THEN records.number END) AS oldest_report,
+        THEN waiting.number END) AS oldest_report,
     sum((state = 'pending' AND kind = 'report') * seals) AS reports,
     (SELECT last_error FROM records AS failed
         WHERE failed.destination = destinations.number AND last_error IS NOT NULL
         ORDER BY failed.attempts > 0 DESC, failed.number DESC LIMIT 1) AS last_error
 FROM destinations JOIN (
-    SELECT destination, state, seals, sealed_at FROM records
+    SELECT number, destination, kind, state, seals, sealed_at FROM records
     UNION ALL
-    SELECT destination, 'part', seals, sealed_at
+    SELECT NULL, destination, 'report', 'part', seals, sealed_at
     FROM parts JOIN shares ON shares.number = share
 ) AS waiting ON waiting.destination = destinations.number
 GROUP BY destinations.number ORDER BY destinations.number

@@ -234,11 +234,15 @@ STAY = "print('ready', flush=True); input()"
 
 @pytest.fixture
 def stay():
-    """Start a process that observes a window per name, then seals them, and stays."""
+    """Start a process that observes a window per name, then seals them, and stays.
+
+    It delivers what it has sealed, unless ``seal`` is code that does something else.
+    """
     running = []
 
     def run(*names, seal=True, **variables):
-        code = SINK.format(names=names, then=f"{SEAL if seal else ''}\n{STAY}")
+        seals = SEAL if seal is True else seal or ""
+        code = SINK.format(names=names, then=f"{seals}\n{STAY}")
         variables = {"ROBOFLOW_API_KEY": KEY, **variables}
         running.append(Running(["-c", code], variables))
         running[-1].line_with("ready")

@@ -45,13 +45,19 @@ def test_the_open_window_of_a_killed_process_is_delivered(flush, leave, monitor)
     assert stored(monitor) == 1
 
 
+SEAL = """
+from peakhold.blocks.windows import REGISTRY
+from peakhold.delivery import current
+REGISTRY.flush_all()
+current().committer.commit()
+"""
+
+
 @pytest.mark.parametrize("sealed", [False, True])
 def test_parts_of_windows_that_nobody_shares_any_more_are_delivered(
     flush, leave, monitor, peakhold, sealed
 ):
-    seal = "from peakhold.blocks.windows import REGISTRY as it; it.flush_all()\n"
-    seal += "from peakhold.delivery import current; current().committer.commit()\n"
-    then = f"{seal if sealed else ''}os._exit(9)"
+    then = f"{SEAL if sealed else ''}os._exit(9)"
     for _ in range(2):
         leave("a", then=then, API_BASE_URL=monitor.url, PEAKHOLD_SHARE="host")
 
@@ -66,9 +72,24 @@ def test_a_part_of_a_window_that_is_shared_is_left_to_the_others(
     flush, leave, stay, monitor
 ):
     variables = {"API_BASE_URL": monitor.url, "PEAKHOLD_SHARE": "host"}
+    stay("a", seal=SEAL, **variables)
+    leave("a", then=f"{SEAL}os._exit(9)", **variables)
+
+    ended = flush(monitor.url)
+
+    assert ended.returncode == 1
+    assert b"Left: 2 pending" in ended.stdout
+    assert b"2 belong to running processes" in b" ".join(ended.stdout.split())
+    assert stored(monitor) == 0
+
+
+def test_the_control_who_has_sealed_no_part_is_not_waited_for(
+    flush, leave, stay, monitor
+):
+    variables = {"API_BASE_URL": monitor.url, "PEAKHOLD_SHARE": "host"}
     stay("a", seal=False, **variables)
-    leave("a", **variables)
-    assert stored(monitor) == 1  # nobody knew of the one that has sealed nothing
+    leave("a", then=f"{SEAL}os._exit(9)", **variables)
+
     assert flush(monitor.url).returncode == 0
     assert stored(monitor) == 1
 

@@ -192,7 +192,7 @@ def test_a_flush_leaves_its_part_to_a_process_that_shares(
     block = aggregator()
     run(block, frame("a"), frequency=3600)
     (key,) = (each for each in REGISTRY._windows if each.unique_aggregator_key == key)
-    window = epochs.SharedWindow(key, block._sender, 3600, other.journals)
+    window = epochs.SharedWindow(key, block._sender, 3600, other)
     window.aggregator.observe(frame("b"), "m/1")
     window._watcher = other
     window.flush()

@@ -150,32 +150,18 @@ class Adoption:
 
         The second time: a process may just be taking the place of another.
         """
-        unshared = self._unshared()
-        try:
-            segments = sorted(path.glob("*.journal"))
-            if (
-                not unshared
-                or sum(each.stat().st_size for each in segments) > _COMPARED
-            ):
-                return
-            recovered, *_ = recover_journal([each.read_bytes() for each in segments])
-        except (OSError, ValueError):  # its process goes on, maybe in another version
-            return
-        for _, _, about, *_ in recovered:
-            window = tuple(json.loads(about)["window"]) if about else ()
-            if window in unshared:
-                if path.name not in self._met:
-                    self._met.add(path.name)
-                    return
-                self._compares = False
-                self._dispatcher.notices.warn(
-                    "share",
-                    "Another process has the window %s open, too: each reports its own "
-                    "maxima. With PEAKHOLD_SHARE=host they make one report, and "
-                    "PEAKHOLD_SHARE=off says that it is meant so",
-                    window[2],
-                )
-                return
+        common = _open_in(path).intersection(self._unshared())
+        if common and path.name in self._met:
+            self._compares = False
+            self._dispatcher.notices.warn(
+                "share",
+                "Another process has the window %s open, too: each reports its own "
+                "maxima. With PEAKHOLD_SHARE=host they make one report, and "
+                "PEAKHOLD_SHARE=off says that it is meant so",
+                min(str(window[2]) for window in common),
+            )
+        if common:
+            self._met.add(path.name)
 
     def _read(self, path: Path, writer: str) -> _Found | None:
         """Return what a journal holds; None if it cannot be read, and stays."""
@@ -209,6 +195,19 @@ class Adoption:
 
     def _warn(self, message: str, *args: object) -> None:
         self._dispatcher.notices.warn("journal", message, *args)
+
+
+def _open_in(path: Path) -> set[tuple[str | int | None, ...]]:
+    """Return the names of the windows that a small journal has; its process goes on."""
+    try:
+        segments = sorted(path.glob("*.journal"))
+        if sum(each.stat().st_size for each in segments) > _COMPARED:
+            return set()
+        recovered, *_ = recover_journal([each.read_bytes() for each in segments])
+        about = [json.loads(each[2]) for each in recovered if each[2] is not None]
+        return {tuple(each["window"]) for each in about}
+    except (OSError, ValueError, KeyError, TypeError):  # or it is of another version
+        return set()
 
 
 @dataclass(frozen=True)

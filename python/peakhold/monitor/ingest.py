@@ -161,8 +161,8 @@ def _store_window(
     workspace = submission.workspace
     number = connection.execute(
         "INSERT OR IGNORE INTO windows (workspace, window_id, request_id, aggregator,"
-        " feed, began_us, ended_us, received_us, frequency)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " feed, began_us, ended_us, received_us, frequency, epoch)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             workspace,
             window.id,
@@ -173,6 +173,7 @@ def _store_window(
             window.at_us,
             submission.received_us,
             window.frequency,
+            window.epoch,
         ),
     )
     if not number.rowcount:

@@ -115,6 +115,7 @@ class WindowMessage:
         aggregator: Its ``unique_aggregator_key``.
         feed: The video feed that it is of; None for all feeds of a process.
         frequency: Seconds between reports; None if its process was killed.
+        epoch: Number of the epoch, if several processes share the window.
         peaks: The peak of each class of each model.
         parts: What was counted.
     """
@@ -125,6 +126,7 @@ class WindowMessage:
     aggregator: str
     feed: str | None
     frequency: int | None
+    epoch: int | None
     peaks: tuple[InferenceResult, ...]
     parts: tuple[WindowPart, ...]
 
@@ -199,9 +201,10 @@ def _window(row: dict[str, Any], index: int, shift_us: int) -> WindowMessage:
     if ended is None:
         raise InvalidRequestError("must be a time", field=f"{where}.ended")
     began = _time(window, "began", f"{where}.began")
-    frequency = window.get("frequency")
-    if frequency is not None:
-        frequency = _count(window, "frequency", f"{where}.frequency")
+    frequency, epoch = (
+        None if window.get(name) is None else _count(window, name, f"{where}.{name}")
+        for name in ("frequency", "epoch")
+    )
     feed = window.get("feed")
     if feed is not None:
         feed = _text(window, "feed", f"{where}.feed")
@@ -215,6 +218,7 @@ def _window(row: dict[str, Any], index: int, shift_us: int) -> WindowMessage:
         aggregator=_text(window, "aggregator", f"{where}.aggregator"),
         feed=feed,
         frequency=frequency,
+        epoch=epoch,
         peaks=tuple(
             _inference_result(peak, f"{where}.peaks[{number}]")
             for number, peak in enumerate(peaks)

@@ -72,6 +72,7 @@ _TABLES = (
         ended_us INTEGER NOT NULL,
         received_us INTEGER NOT NULL,
         frequency INTEGER,
+        epoch INTEGER,
         UNIQUE (workspace, window_id)
     )""",
     # What each process counted in a window: added once, whatever it came with.

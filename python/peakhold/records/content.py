@@ -120,6 +120,7 @@ class Span:
         ended: When it was closed, in microseconds since 1970 UTC.
         began: When it was opened; None if its process was killed.
         frequency: Seconds between reports; None if its process was killed.
+        epoch: Number of the epoch, if processes share the window.
     """
 
     aggregator: str
@@ -127,6 +128,7 @@ class Span:
     ended: int
     began: int | None = None
     frequency: int | None = None
+    epoch: int | None = None
 
     def merged(self, other: Span) -> Span:
         """Return that of this window and another one of its key."""
@@ -241,6 +243,7 @@ class ReportContent(Content):
             "began": _utc(span.began) if span else None,
             "ended": _utc(span.ended) if span else None,
             "frequency": span.frequency if span else None,
+            "epoch": span.epoch if span else None,
             "device": self.facts,
         }
         members = self.snapshot.window_json(*part)

@@ -218,8 +218,7 @@ def join_parts(
     """Return the records of an epoch's report, which holds what all its parts hold.
 
     The same parts have one id and one body whoever joins them: ids are sorted, and
-    merging is commutative, ties included (``WindowSnapshot.merge``). What a content is
-    to know of the parts it was made of can be told it here.
+    merging is commutative, ties included (``WindowSnapshot.merge``).
 
     Args:
         destination: Where it goes.
@@ -231,7 +230,8 @@ def join_parts(
     first, *rest = (parts[each] for each in ids)
     last = max((first, *rest), key=attrgetter("closed_at"))
     merged = first.merged(rest)
-    content = replace(last, snapshot=merged.snapshot, span=merged.span)
+    span = merged.span and replace(merged.span, epoch=share.epoch)
+    content = replace(last, snapshot=merged.snapshot, span=span)
     window = f"{share.name}/{share.frequency}"
     whole = Record(
         destination,

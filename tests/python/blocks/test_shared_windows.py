@@ -204,6 +204,30 @@ def test_a_flush_leaves_its_part_to_a_process_that_shares(
     assert shared_reports(api) == [{"a", "b"}]
 
 
+def test_a_monitor_gets_one_window_with_the_statistics_of_each_part(
+    sharing, api, aggregator, run, frame, other, key
+):
+    api.is_monitor = True
+    block = aggregator()
+    for _ in range(3):
+        run(block, frame("a"), frequency=3600)
+    (key,) = (each for each in REGISTRY._windows if each.unique_aggregator_key == key)
+    window = epochs.SharedWindow(key, block._sender, 3600, other)
+    window.aggregator.observe(frame("b"), "m/1")
+    window._watcher = other
+    window.flush()
+    other.committer.commit()
+    assert peakhold.flush(10)
+    assert other.flush(10)
+    (post,) = api.posts()
+    assert post.path.endswith("/windows")
+    (found,) = (each["window"] for each in post.json()["windows"])
+    assert {peak["class_name"] for peak in found["peaks"]} == {"a", "b"}
+    assert sorted(part["frames"] for part in found["parts"]) == [1, 3]
+    assert len({part["id"] for part in found["parts"]}) == 2
+    assert (found["frequency"], found["epoch"]) == (3600, epoch_at(time.time(), 3600))
+
+
 def test_without_an_outbox_on_disk_windows_are_not_shared(
     environment, monkeypatch, api, aggregator, run, overdue, caplog
 ):

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
 GAPS = 14
 """Steps of ``programs/sharing.py``."""
-KILLS = int(os.environ.get("PEAKHOLD_TEST_KILLS", "12"))
+KILLS = int(os.environ.get("PEAKHOLD_TEST_KILLS", "8"))
 """More of them, for a long run: PEAKHOLD_TEST_KILLS=200."""
 PROCESSES = 4
 PATIENCE = 40.0

@@ -62,6 +62,8 @@ pub struct Aggregator {
     limit: u64,
     /// Whether the windows that begin count frames and detections.
     statistics: AtomicBool,
+    /// Whether frames are counted: the current window has statistics, or the next one will.
+    counting: AtomicBool,
     journals: OnceLock<Journals>,
 }
 
@@ -92,8 +94,8 @@ impl Aggregator {
 
     fn with_journals(limit: u64, journals: OnceLock<Journals>) -> Self {
         let current = Current::new(window(0, limit, false, journals.get()));
-        let statistics = AtomicBool::new(false);
-        Self { number: Holder::new(), current, windows: AtomicU64::new(1), limit, statistics, journals }
+        let (statistics, counting) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { number: Holder::new(), current, windows: AtomicU64::new(1), limit, statistics, counting, journals }
     }
 
     /// Makes it one whose windows also have statistics.
@@ -110,9 +112,17 @@ impl Aggregator {
         self.statistics.load(Ordering::Relaxed)
     }
 
+    #[inline]
+    fn is_counting(&self) -> bool {
+        self.counting.load(Ordering::Relaxed)
+    }
+
     /// Has the windows that begin from now on have statistics or not. The first of them may lack frames that other threads are observing at that moment.
     pub fn set_statistics(&self, statistics: bool) {
         self.statistics.store(statistics, Ordering::Relaxed);
+        if statistics {
+            self.counting.store(true, Ordering::Relaxed);
+        }
     }
 
     /// The statistics of the open window so far, if it has any; what is still to come is missing.
@@ -159,7 +169,12 @@ impl Aggregator {
     #[must_use]
     pub fn close(&self) -> Closed {
         let sequence = self.windows.fetch_add(1, Ordering::Relaxed);
-        Closed(self.current.replace(window(sequence, self.limit, self.has_statistics(), self.journals.get())))
+        let statistics = self.has_statistics();
+        let closed = Closed(self.current.replace(window(sequence, self.limit, statistics, self.journals.get())));
+        if !statistics && self.counting.swap(false, Ordering::Relaxed) && self.has_statistics() {
+            self.counting.store(true, Ordering::Relaxed); // switched on meanwhile
+        }
+        closed
     }
 }
 
@@ -185,11 +200,25 @@ impl Observation<'_> {
     pub fn observe(&mut self, model_id: &str, frame: &Frame<'_>, texts: &mut impl Texts, tally: &mut Tally) -> usize {
         let mut recent = take_recent();
         let reduction = recent.get(self.aggregator.number, model_id);
-        reduction.reduce(frame, self.aggregator.has_statistics(), tally);
+        reduction.reduce(frame, self.aggregator.is_counting(), tally);
         let head = Head { model_id, rows: frame.rows(), spelling: frame.names.spelling() };
         let taken = self.publish(&head, reduction, texts, tally);
         keep(recent);
         taken
+    }
+
+    /// Ends a frame of the observation and begins another one, as an image of several is.
+    pub fn begin_frame(&mut self) {
+        self.count();
+        self.is_counted = false;
+    }
+
+    /// Counts the frame, unless a window that took something of it has done so.
+    #[inline]
+    fn count(&self) {
+        if !self.is_counted && self.aggregator.is_counting() {
+            while self.aggregator.current.pin().count_frame().is_err() {}
+        }
     }
 
     /// Takes one frame of a model, whose rows `fill` adds one by one before it returns their texts.
@@ -205,7 +234,7 @@ impl Observation<'_> {
         let mut recent = take_recent();
         let reduction = recent.get(self.aggregator.number, model_id);
         let spelling = Spelling::Text(Encoding::Utf8);
-        reduction.begin(spelling, self.aggregator.has_statistics());
+        reduction.begin(spelling, self.aggregator.is_counting());
         reduction.expect_hints();
         let mut rows = Rows { reduction, tally, count: 0 };
         let filled = fill(&mut rows);
@@ -272,10 +301,7 @@ impl Drop for Observation<'_> {
         if !self.unwritten.is_empty() {
             self.write();
         }
-        if !self.is_counted && self.aggregator.has_statistics() {
-            // Without anything that a window could take.
-            while self.aggregator.current.pin().count_frame().is_err() {}
-        }
+        self.count();
     }
 }
 

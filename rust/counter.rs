@@ -148,11 +148,12 @@ impl Counter {
     ) -> Added {
         let acquire = ordering!(Acquire, "counter_unacquired" => Relaxed);
         let mut word = self.slot.load(acquire);
+        let mut admitted = None;
         loop {
             match low(word) {
                 CLOSED_INDEX => return Added::Closed,
                 WITHOUT_INDEX => return Added::No,
-                EMPTY if !admit() => {
+                EMPTY if !*admitted.get_or_insert_with(&mut admit) => {
                     let without = tagged(word, WITHOUT_INDEX);
                     match self.slot.compare_exchange(word, without, Ordering::Relaxed, acquire) {
                         Ok(_) => return Added::Refused,
@@ -235,8 +236,10 @@ impl Frames {
         self.0.fetch_add(1, Ordering::Acquire) & DRAINED == 0
     }
 
-    pub(crate) fn read(&self) -> u64 {
-        self.0.load(Ordering::Relaxed) & !DRAINED
+    /// The number of frames so far; `None` if the window was drained.
+    pub(crate) fn read(&self) -> Option<u64> {
+        let frames = self.0.load(Ordering::Acquire);
+        (frames & DRAINED == 0).then_some(frames)
     }
 
     /// Takes the number of frames, once.
@@ -290,7 +293,7 @@ mod tests {
     fn a_frame_counts_until_the_window_is_drained() {
         let frames = Frames::new();
         assert!(frames.add() && frames.add());
-        assert_eq!((frames.read(), frames.take(), frames.take()), (2, 2, 0));
+        assert_eq!((frames.read(), frames.take(), frames.take(), frames.read()), (Some(2), 2, 0, None));
         assert!(!frames.add());
     }
 }

@@ -60,6 +60,7 @@ const LARGEST_KEPT: usize = 1 << 20;
 
 /// Name of the file with the statistics of open windows.
 const STATISTICS: &str = "statistics";
+const NEW_STATISTICS: &str = "statistics.new";
 
 thread_local! {
     /// Taken for the time of one frame that has new maxima.
@@ -144,8 +145,9 @@ struct Writer {
     begun: BTreeMap<u64, usize>,
     /// Bytes after what was copied last.
     copied: u64,
-    /// What the file of statistics has.
+    /// What the file of statistics has, and whether there may be one.
     kept: Vec<u8>,
+    keeps: bool,
 }
 
 #[derive(Debug)]
@@ -206,16 +208,22 @@ impl Journal {
     /// # Errors
     /// If it cannot be written.
     pub fn keep_statistics(&self, windows: &[(WindowId, PartId, Statistics)]) -> io::Result<()> {
-        let content = record::kept(windows);
-        {
+        let content = {
             let mut writer = self.writer();
+            // Of a window that was closed and is not committed, what was written last is all that there is.
+            let closed = record::read_kept(&writer.kept)
+                .into_iter()
+                .filter(|(id, ..)| writer.windows.contains_key(id) && !windows.iter().any(|(open, ..)| open == id));
+            let content = record::kept(&closed.chain(windows.iter().cloned()).collect::<Vec<_>>());
             if writer.windows.is_empty() || writer.kept == content {
                 return Ok(()); // without a window there is no directory
             }
             writer.kept.clone_from(&content);
-        }
+            writer.keeps = true;
+            content
+        };
         let directory = &self.settings.directory;
-        let scratch = directory.join("statistics.new");
+        let scratch = directory.join(NEW_STATISTICS);
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true);
         #[cfg(unix)]
@@ -223,22 +231,23 @@ impl Journal {
         let kept = options.open(&scratch).and_then(|mut file| file.write_all(&content));
         let kept = kept.and_then(|()| fs::rename(&scratch, directory.join(STATISTICS)));
         let mut writer = self.writer();
-        if kept.is_err() {
-            writer.kept.clear();
-        }
         if writer.windows.is_empty() {
             self.forget_statistics(&mut writer);
+            return Ok(()); // the last one is committed, and may have taken the directory along
         }
-        kept
+        kept.inspect_err(|_| writer.kept.clear())
     }
 
+    /// Removes the files of statistics, and the directory if it has nothing else; what stays is of no window that is recovered.
     fn forget_statistics(&self, writer: &mut Writer) {
-        if !writer.kept.is_empty() {
-            writer.kept.clear();
-            // What stays is of no window that is recovered.
-            let _ = fs::remove_file(self.settings.directory.join(STATISTICS));
-            let _ = fs::remove_dir(&self.settings.directory);
+        if !std::mem::take(&mut writer.keeps) {
+            return;
         }
+        writer.kept.clear();
+        for name in [STATISTICS, NEW_STATISTICS] {
+            let _ = fs::remove_file(self.settings.directory.join(name));
+        }
+        let _ = fs::remove_dir(&self.settings.directory);
     }
 
     /// Notes that a window is safe elsewhere, also one of a dead process.

@@ -412,7 +412,8 @@ impl Snapshot {
         let (models, parts, rest): (Models, _, _) = read.map_err(|_| DecodeError::Malformed)?;
         let snapshot = Self { models, parts };
         let mut peaks = snapshot.models.values().flat_map(BTreeMap::values);
-        if rest.is_empty() && peaks.all(|peak| peak.confidence.is_finite() || mutant!("misread_confidence")) {
+        let sound = snapshot.parts.values().all(Statistics::is_sound);
+        if rest.is_empty() && sound && peaks.all(|peak| peak.confidence.is_finite() || mutant!("misread_confidence")) {
             Ok(snapshot)
         } else {
             Err(DecodeError::Malformed)

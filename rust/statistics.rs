@@ -13,7 +13,7 @@ use crate::sync::unmodelled::AtomicU64;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, PoisonError};
+use std::sync::LazyLock;
 use std::time::SystemTime;
 
 /// Bins of a histogram, of equal width over [0, 1]. A model checker gets no more than it can follow.
@@ -104,15 +104,33 @@ pub struct PartId {
 impl PartId {
     /// The id of a window of this process.
     pub(crate) fn new(window: u64) -> Self {
-        static PROCESS: Mutex<(u32, u64)> = Mutex::new((0, 0));
-        let mut known = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
-        let pid = std::process::id();
-        if known.0 != pid {
-            // A forked child has its parent's seeds, and what follows from them.
-            *known = (pid, RandomState::new().hash_one((pid, SystemTime::now())));
-        }
-        Self { process: known.1, window }
+        Self { process: process(), window }
     }
+}
+
+/// The random number of this process.
+///
+/// A forked child has what its parent had; so the number is made of that, of the process's own number, and of a time, which are one word. There is no lock,
+/// which a fork could leave taken.
+fn process() -> u64 {
+    static BEGUN: AtomicU64 = AtomicU64::new(0);
+    let own = u64::from(std::process::id()) << 32;
+    let mut begun = BEGUN.load(Ordering::Relaxed);
+    while begun >> 32 << 32 != own {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let new = own | u64::from(now.subsec_nanos() ^ u32::try_from(now.as_secs() & 0xFFFF_FFFF).unwrap_or_default());
+        match BEGUN.compare_exchange(begun, new, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => begun = new,
+            Err(actual) => begun = actual,
+        }
+    }
+    seed().hash_one(begun)
+}
+
+/// The seed of process numbers, which is made when the module is loaded.
+pub(crate) fn seed() -> &'static RandomState {
+    static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    &SEED
 }
 
 impl std::fmt::Display for PartId {
@@ -148,17 +166,14 @@ impl Statistics {
             self.models.insert(model_id.to_owned(), BTreeMap::new());
         }
         if let Some(classes) = self.models.get_mut(model_id) {
-            let length = class_name.len();
-            let mut is_new = false;
-            let held = classes.entry(class_name).or_insert_with(|| {
-                is_new = true;
-                ClassStatistics::default()
-            });
-            held.add(class);
-            if is_new {
-                self.room.add(PER_CLASS + length);
-            }
+            classes.entry(class_name).or_default().add(class);
         }
+    }
+
+    /// Counts the memory that they take, until they are dropped. Copies do not count.
+    pub(crate) fn keep(&mut self) {
+        self.room = Room::default();
+        self.room.add(self.bytes());
     }
 
     /// Adds those of another window, for whoever does not need to tell them apart.
@@ -175,6 +190,14 @@ impl Statistics {
                 self.insert(model_id, class_name.clone(), class);
             }
         }
+    }
+
+    /// Whether all numbers are such as counting makes.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.models.values().flat_map(BTreeMap::values).all(|class| {
+            let binned = class.histogram.iter().fold(0_u64, |sum, &rows| sum.saturating_add(rows));
+            class.least.is_none_or(is_probability) && class.outside <= class.detections && binned == class.detections
+        })
     }
 
     /// What is greater for what has more of one window.
@@ -233,9 +256,7 @@ impl Drop for Room {
 
 impl Clone for Room {
     fn clone(&self) -> Self {
-        let room = Self::default();
-        room.add(usize::try_from(self.0.load(Ordering::Relaxed)).unwrap_or_default());
-        room
+        Self::default() // a copy is soon gone, or its original is
     }
 }
 
@@ -278,9 +299,9 @@ mod tests {
     fn room_is_given_back() {
         let room = Room::default();
         assert!(room.take(1_000));
-        let copy = room.clone();
+        drop(room.clone());
         let before = TAKEN.load(Ordering::Relaxed);
-        drop((room, copy));
-        assert!(before >= 2_000 && TAKEN.load(Ordering::Relaxed) < before);
+        drop(room);
+        assert!(before >= 1_000 && TAKEN.load(Ordering::Relaxed) < before);
     }
 }

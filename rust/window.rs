@@ -8,7 +8,8 @@
 //! * A place is reserved before a class is added. While observers compete for the last places of a window, one may be refused although
 //!   its class has, or would have had, a place; it is counted like any other excess.
 //! * Statistics of a class are added before its peak is raised, and a drain closes the peak first. If it comes in between, the detections count in this window, and
-//!   the peak, which the observer takes along, is in the next one.
+//!   the peak, which the observer takes along, is in the next one. A frame that overlaps a drain may count in one window, and its detections, with
+//!   the frame of their class, in the next; so may two class ids of one name.
 //! * An observer lowers `first` before it raises the peak. If the drain closes the slot in between, the observation itself goes to the
 //!   next window, and the place of its class in this window's order may still stem from it.
 //!
@@ -455,6 +456,10 @@ impl Window {
     pub(crate) fn close(&self) -> Snapshot {
         let mut snapshot = Snapshot::default();
         let mut statistics = Statistics::default();
+        if let Some(counted) = &self.counted {
+            // First, so that whoever looks at the open window knows when it is not.
+            statistics.frames = counted.frames.take();
+        }
         self.models.close(|model_id, model| {
             let place = |arrival| Place { window: self.sequence, model: model.ordinal, arrival };
             let model_id = String::from_utf8_lossy(model_id);
@@ -473,18 +478,17 @@ impl Window {
                 }
             });
         });
-        if let Some(counted) = &self.counted {
-            statistics.frames = counted.frames.take();
+        if self.counted.is_some() {
+            statistics.keep();
             snapshot.insert_part(PartId::new(self.number.get()), statistics);
         }
         snapshot
     }
 
-    /// The statistics so far, with what is still to come missing.
+    /// The statistics so far, with what is still to come missing; `None` if it has none, or was drained meanwhile.
     pub(crate) fn statistics(&self) -> Option<(PartId, Statistics)> {
         let counted = self.counted.as_ref()?;
         let mut statistics = Statistics::default();
-        (statistics.frames, statistics.is_partial) = (counted.frames.read(), true);
         self.models.visit(|model_id, model| {
             let model_id = String::from_utf8_lossy(model_id);
             model.classes.visit(|name, class| {
@@ -493,6 +497,7 @@ impl Window {
                 }
             });
         });
+        (statistics.frames, statistics.is_partial) = (counted.frames.read()?, true);
         Some((PartId::new(self.number.get()), statistics))
     }
 }

@@ -65,7 +65,8 @@ class Statistics(TypedDict):
     """The statistics of one window, or of several.
 
     Attributes:
-        frames: Frames observed, those without a detection included.
+        frames: Frames observed, those without a detection included; of a prediction for
+            several images, each image.
         is_partial: Whether the last observations are missing: the window is open, or
             its process was killed.
         without: Classes that have none, for want of room.
@@ -242,6 +243,10 @@ class WindowSnapshot:
         first sight. The statistics of a window are added once, however often it is
         merged.
         """
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has neither peaks nor, in its statistics, anything at all."""
 
     @property
     def has_statistics(self) -> bool:

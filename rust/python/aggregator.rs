@@ -11,7 +11,6 @@ use crate::{
 use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
-use std::collections::BTreeMap;
 
 const MAX_CLASSES: &str = "PEAKHOLD_MAX_CLASSES";
 
@@ -96,6 +95,7 @@ impl PeakAggregator {
     /// Close the window, begin a new one, and return the closed one's report.
     fn drain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let closed = self.aggregator.close();
+        self.rejected.take_new(); // with the window that is reported here
         let peaks = usize::try_from(closed.peaks()).unwrap_or(usize::MAX);
         let snapshot = detached_if_large(py, peaks, || closed.release());
         let lines = report(py, &snapshot);
@@ -107,7 +107,7 @@ impl PeakAggregator {
     /// Close the window like `drain`, and return what it held for later use.
     fn snapshot(&self) -> WindowSnapshot {
         let closed = self.aggregator.close();
-        let rejected = if self.aggregator.has_statistics() { self.rejected.take_new() } else { BTreeMap::new() };
+        let rejected = self.rejected.take_new();
         WindowSnapshot::closed(closed, rejected)
     }
 

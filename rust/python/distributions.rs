@@ -27,6 +27,9 @@ pub(super) fn observe_images(
     }
     let mut taken = 0;
     for (image, metadata) in Metadata::of_images(prediction)?.iter().take(images.unwrap_or(0)).enumerate() {
+        if image > 0 {
+            observation.begin_frame();
+        }
         match classes(&confidences.get_item(image)?, metadata)? {
             Ok(mut classes) => {
                 round_and_sort(&mut classes);

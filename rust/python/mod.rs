@@ -39,8 +39,9 @@ fn prepare(py: Python<'_>) -> PyResult<()> {
     // What PyO3 makes once: the type that it compares each exception with, and how it asks for the length of an iterator.
     PanicException::type_object(py);
     PyTuple::empty(py).try_iter()?.size_hint();
-    // The seeds of all hashes.
+    // The seeds of all hashes, and of the numbers of processes.
     crate::trie::hash(b"");
+    crate::statistics::seed();
     Ok(())
 }
 

@@ -103,6 +103,12 @@ impl WindowSnapshot {
         Ok(others)
     }
 
+    /// Whether nothing happened in it, as far as it says.
+    #[getter]
+    fn is_empty(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.peaks == 0 && (!self.has_statistics || self.get(py)?.statistics().is_empty()))
+    }
+
     /// Whether it has statistics.
     #[getter]
     const fn has_statistics(&self) -> bool {

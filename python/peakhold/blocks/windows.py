@@ -296,7 +296,11 @@ class Window:
     def _flush(self) -> None:
         # Taken out first: what comes between a look and the swap would be lost.
         snapshot = self.aggregator.snapshot()
-        if snapshot.peaks:
+        monitors = (self._watcher or current()).monitors
+        # A monitor is to know of frames without a detection, too.
+        if snapshot.peaks or (
+            self._sender.sends_windows(monitors) and not snapshot.is_empty
+        ):
             closed = ClosedWindow(self, self._sender, self.period, 0)
             closed.snapshots.append(snapshot)
             self._deliver(closed)
@@ -383,8 +387,12 @@ class ClosedWindow:
     def load(self, held: list[Held]) -> None:
         """Take what was read of the journals into memory."""
         with self._lock:
-            for _, peaks in held:
-                self._peaks = self._held().merge(peaks)
+            peaks = self._held()
+            for each in self._absorbed:  # their statistics stayed in memory
+                peaks = peaks.merge(each)
+            for _, written in held:
+                peaks = peaks.merge(written)
+            self._peaks = peaks
 
     def record(self) -> Record:
         """Return the record of the window, which is made once."""

@@ -140,9 +140,11 @@ class Sender(Exporter):
 
         A host's client always sends reports, whatever it sends to.
         """
-        if not self._looks_up or self._monitors is None:
-            return False
-        return self._monitors.get(self.destination.endpoint)
+        return self._monitors is not None and self.sends_windows(self._monitors)
+
+    def sends_windows(self, monitors: Monitors) -> bool | None:
+        """Whether it sends windows, by what is known; None while nothing is."""
+        return self._looks_up and monitors.get(self.destination.endpoint)
 
     @property
     def feed_metadata(self) -> bool:
@@ -151,7 +153,7 @@ class Sender(Exporter):
 
     def wants_statistics(self, monitors: Monitors) -> bool:
         """Whether windows are to have statistics: unless it is known that none need."""
-        return self._looks_up and monitors.get(self.destination.endpoint) is not False
+        return self.sends_windows(monitors) is not False
 
     def most_of(self, kind: Kind) -> int:
         """Return how many records of a kind it takes in one call of ``export``."""

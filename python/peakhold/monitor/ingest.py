@@ -7,7 +7,12 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from peakhold.monitor.payloads import InferenceResult, MetadataEntry, WindowMessage
+from peakhold.monitor.payloads import (
+    InferenceResult,
+    MetadataEntry,
+    WindowMessage,
+    WindowPart,
+)
 
 if TYPE_CHECKING:
     import sqlite3
@@ -181,39 +186,58 @@ def _store_window(
     for peak in window.peaks:
         _store_result(connection, workspace, request_id, window.at_us, peak)
     for part in window.parts:
-        added = connection.execute(
-            "INSERT OR IGNORE INTO parts (workspace, part_id, piece, window, frames,"
-            " without, is_partial, rejected) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        _store_part(connection, workspace, number.lastrowid, part)
+
+
+def _store_part(
+    connection: sqlite3.Connection,
+    workspace: str,
+    window: int | None,
+    part: WindowPart,
+) -> None:
+    """Add what a part has, but what is known of it.
+
+    A part may come in pieces, and again in others. What is not whole, because its
+    process was killed or taken for dead, gives way to what is.
+    """
+    key = (workspace, part.id)
+    connection.execute(
+        "INSERT OR IGNORE INTO parts (workspace, part_id, window, frames, without,"
+        " is_partial, rejected) VALUES (?, ?, ?, 0, 0, ?, '{}')",
+        (*key, window, part.is_partial),
+    )
+    number, was_partial = connection.execute(
+        "SELECT number, is_partial FROM parts WHERE workspace = ? AND part_id = ?", key
+    ).fetchone()
+    if part.is_partial and not was_partial:
+        return
+    if was_partial and not part.is_partial:
+        connection.execute("DELETE FROM counts WHERE part = ?", (number,))
+        connection.execute(
+            "UPDATE parts SET frames = 0, is_partial = 0 WHERE number = ?", (number,)
+        )
+    if part.piece == 0:
+        connection.execute(
+            "UPDATE parts SET frames = ?, without = ?, rejected = ? WHERE number = ?",
+            (part.frames, part.without, json.dumps(part.rejected), number),
+        )
+    connection.executemany(
+        "INSERT OR IGNORE INTO counts (part, series_id, frames, detections, outside,"
+        " sum, least, histogram) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [
             (
-                workspace,
-                part.id,
-                part.piece,
-                number.lastrowid,
-                part.frames,
-                part.without,
-                part.is_partial,
-                json.dumps(part.rejected),
-            ),
-        )
-        if not added.rowcount:
-            continue
-        connection.executemany(
-            "INSERT INTO counts (part, series_id, frames, detections, outside, sum,"
-            " least, histogram) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (
-                    added.lastrowid,
-                    _series(connection, workspace, each.model_id, each.class_name),
-                    each.frames,
-                    each.detections,
-                    each.outside,
-                    each.sum,
-                    each.least,
-                    json.dumps(each.histogram),
-                )
-                for each in part.classes
-            ],
-        )
+                number,
+                _series(connection, workspace, each.model_id, each.class_name),
+                each.frames,
+                each.detections,
+                each.outside,
+                each.sum,
+                each.least,
+                json.dumps(each.histogram),
+            )
+            for each in part.classes
+        ],
+    )
 
 
 def _store_entry(

@@ -80,13 +80,12 @@ _TABLES = (
         number INTEGER PRIMARY KEY,
         workspace TEXT NOT NULL,
         part_id TEXT NOT NULL,
-        piece INTEGER NOT NULL,
         window INTEGER NOT NULL REFERENCES windows (number),
         frames INTEGER NOT NULL,
         without INTEGER NOT NULL,
         is_partial INTEGER NOT NULL,
         rejected TEXT NOT NULL,
-        UNIQUE (workspace, part_id, piece)
+        UNIQUE (workspace, part_id)
     )""",
     "CREATE INDEX parts_by_window ON parts (window)",
     """CREATE TABLE counts (
@@ -97,9 +96,9 @@ _TABLES = (
         outside INTEGER NOT NULL,
         sum INTEGER NOT NULL,
         least REAL,
-        histogram TEXT NOT NULL
-    )""",
-    "CREATE INDEX counts_by_part ON counts (part)",
+        histogram TEXT NOT NULL,
+        PRIMARY KEY (part, series_id)
+    ) WITHOUT ROWID""",
     # The value a field of an inference has now; earlier ones stay in requests.
     """CREATE TABLE metadata (
         workspace TEXT NOT NULL,

@@ -12,6 +12,7 @@ import pytest
 from peakhold import PeakAggregator
 from peakhold._peakhold import Journal, recover_journal
 from peakhold.blocks.adoption import Adoption
+from peakhold.blocks.windows import ClosedWindow, Window
 from peakhold.delivery import Dispatcher, Sender
 from peakhold.outbox import StateDirectory
 from peakhold.roboflow import RoboflowClient, Settings
@@ -164,3 +165,73 @@ def test_what_is_kept_is_of_the_windows_that_are_recovered(tmp_path):
     assert statistics["is_partial"]
     (without,), *_ = recover_journal(segments)
     assert without[-1].statistics() is None
+
+
+def test_a_closed_window_keeps_what_was_written_until_it_is_committed(tmp_path):
+    journal = Journal(tmp_path / "owner")
+    window = PeakAggregator(journal=journal, statistics=True)
+    for _ in range(10):
+        observe(window)
+    journal.keep_statistics([window])
+    closed = window.snapshot()
+    observe(window, "b")
+    journal.keep_statistics([window])
+    kept = (tmp_path / "owner" / "statistics").read_bytes()
+    segments = [path.read_bytes() for path in tmp_path.glob("owner/*.journal")]
+    found, *_ = recover_journal(segments, kept)
+    assert sorted(each[-1].statistics()["frames"] for each in found) == [1, 10]
+    closed.journal.remove()
+    observe(window, "b")
+    journal.keep_statistics([window])
+    kept = (tmp_path / "owner" / "statistics").read_bytes()
+    found, *_ = recover_journal(segments, kept)
+    frames = [each[-1].statistics() for each in found]
+    assert [each["frames"] for each in frames if each] == [2]
+
+
+def test_windows_that_left_memory_and_came_back_have_all_their_statistics(
+    state, monitor, aggregator, run, frame
+):
+    dispatcher = Dispatcher(state, worker=False)
+    block = aggregator()
+    run(block, frame("a"), fire_and_forget=True)
+    (window,) = block._windows.values()
+    key, sender = window.key, block._sender
+    windows = [Window(key, sender, 5, dispatcher) for _ in range(2)]
+    closed = []
+    for number, each in enumerate(windows):
+        for _ in range(3 + number):
+            each.aggregator.observe(frame(f"c{number}"), "m/1")
+        closed.append(ClosedWindow(each, sender, 5, 0))
+        closed[-1].snapshots.append(each.aggregator.snapshot())
+    first, second = closed
+    assert first.absorb(second)
+    journals = first.journals()
+    assert len(journals) == 2
+    first.unload()
+    first.load(list(dispatcher.journals.read_back(list(journals)).values()))
+    snapshot = first.record().content.snapshot
+    assert snapshot.peaks == 2
+    assert snapshot.statistics()["frames"] == 7
+    dispatcher.close(0)
+
+
+def test_a_monitor_is_told_of_frames_that_showed_nothing(
+    monitor, dispatcher, aggregator, run
+):
+    dispatcher.monitors.learn(monitor.url, is_monitor=True)
+    block = aggregator()
+    empty = {"predictions": [], "inference_id": "i"}
+    run(block, empty, fire_and_forget=True, frequency=3600)
+    (window,) = block._windows.values()
+    assert dispatcher.flush(5)
+    before = len(monitor.posts())
+    run(block, empty, fire_and_forget=True, frequency=3600)
+    window.flush()
+    assert dispatcher.flush(5)
+    post = monitor.posts()[-1]
+    (found,) = (each["window"] for each in post.json()["windows"])
+    assert (found["peaks"], found["parts"][0]["frames"]) == ([], 2)
+    window.flush()  # the control: there is nothing to tell
+    assert dispatcher.flush(5)
+    assert len(monitor.posts()) == before + 1

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
+import select
+import signal
 import threading
+import time
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -16,7 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peakhold import PeakAggregator
-from peakhold._peakhold import WindowSnapshot
+from peakhold._peakhold import Journal, WindowSnapshot
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 UNITS = 2.0**32
 DTYPES = ["f2", "f4", "f8", "i1", "u1", "i8", "?"]
@@ -237,6 +244,102 @@ def test_windows_that_begin_from_now_on_have_them_or_not() -> None:
     assert by_class(with_them)["a"]["detections"] == 1
     window.observe(frame, "m")
     assert window.snapshot().statistics() is None
+
+
+def test_a_window_counts_to_its_end_though_the_next_ones_do_not() -> None:
+    window = PeakAggregator(statistics=True)
+    frame = Frame(np.array(["a", "a"]), np.array([0.5, np.nan]))
+    window.observe(frame, "m")
+    window.has_statistics = False
+    window.observe(frame, "m")
+    window.has_statistics = True
+    window.observe(frame, "m")
+    statistics = window.snapshot().statistics()
+    assert statistics is not None
+    assert statistics["frames"] == by_class(statistics)["a"]["detections"] == 3
+    assert statistics["rejected"] == {"confidence_nan": 3}
+
+
+def test_a_window_has_the_rejections_of_its_own_time_only() -> None:
+    window = PeakAggregator()
+    bad = Frame(np.array(["a"]), np.array([np.nan]))
+    window.observe(bad, "m")
+    window.has_statistics = True
+    window.drain()
+    window.observe(bad, "m")
+    window.observe(bad, "m")
+    statistics = window.snapshot().statistics()
+    assert statistics is not None
+    assert statistics["rejected"] == {"confidence_nan": 2}
+
+
+def test_each_image_of_a_prediction_is_a_frame() -> None:
+    images = SimpleNamespace(
+        class_id=np.array([0, 0, 0]),
+        confidence=np.array([[0.5], [0.25], [0.75]]),
+        images_metadata=[{"class_names": {0: "a"}, "inference_id": "i"}] * 3,
+    )
+    window = PeakAggregator(statistics=True)
+    assert window.observe(images, "m") == 3
+    statistics = window.snapshot().statistics()
+    assert statistics is not None
+    assert statistics["frames"] == by_class(statistics)["a"]["frames"] == 3
+
+
+def test_copies_take_no_room_from_others() -> None:
+    names = np.array([f"class {number}" for number in range(40_000)])
+    window = PeakAggregator(statistics=True)
+    window.observe(Frame(names, np.full(len(names), 0.5)), "m")
+    copies = [window.statistics() for _ in range(3)]
+    snapshot = window.snapshot()
+    merged = [snapshot.merge(snapshot) for _ in range(3)]
+    other = PeakAggregator(statistics=True)
+    other.observe(Frame(names[:1_000], np.full(1_000, 0.5)), "m")
+    assert other.rejected == {}
+    assert len(copies) == len(merged)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_never_waits_for_the_number_of_a_process(tmp_path: Path) -> None:
+    """It is asked for by threads that do not hold the interpreter."""
+    journal = Journal(tmp_path / "owner")
+    windows = [PeakAggregator(journal=journal, statistics=True) for _ in range(200)]
+    frame = Frame(np.array(["a"]), np.array([0.5]))
+    for window in windows:
+        window.observe(frame, "m")
+    until = time.monotonic() + 2.0
+    stop = threading.Event()
+
+    def keep() -> None:
+        while not stop.is_set():
+            windows[0].observe(frame, "m")
+            journal.keep_statistics(windows)
+
+    thread = threading.Thread(target=keep)
+    thread.start()
+    parts: set[str] = set()
+    try:
+        while time.monotonic() < until:
+            read, write = os.pipe()
+            if (child := os.fork()) == 0:
+                own = PeakAggregator(statistics=True)
+                own.observe(frame, "m")
+                os.write(write, next(iter(own.snapshot().parts)).encode())
+                os._exit(0)
+            os.close(write)
+            ready, _, _ = select.select([read], [], [], 20.0)
+            if not ready:
+                os.kill(child, signal.SIGKILL)
+            assert ready
+            parts.add(os.read(read, 100).decode()[:16])
+            os.close(read)
+            os.waitpid(child, 0)
+            parts.add(next(iter(PeakAggregator(statistics=True).snapshot().parts))[:16])
+    finally:
+        stop.set()
+        thread.join()
+    assert len(parts) > 3  # each child has a number of its own
 
 
 def test_nothing_is_lost_or_counted_twice_under_threads() -> None:

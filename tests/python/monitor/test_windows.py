@@ -101,14 +101,39 @@ def test_what_comes_again_is_stored_once_however_it_is_grouped(api, monitor, row
     assert only(monitor).frames == 30
 
 
-def test_pieces_of_a_part_are_added_each_once(api, monitor, row):
-    first = build_window(row, build_part(piece=0))
-    second = build_window(row, build_part(piece=40, frames=0))
-    for names in (["w.0-40", "w.40-80"], ["w.40-80", "w.0-40"]):
-        bodies = {"w.0-40": first, "w.40-80": second}
-        api.send("POST", WINDOWS, message(*map(bodies.get, names), ids=names))
+def piece(row, number, *names, frames=0, **more):
+    part = build_part(piece=number, frames=frames, **more)
+    (counts,) = part["models"]["animals/3"].values()
+    part["models"]["animals/3"] = dict.fromkeys(names, counts)
+    return build_window(row, part)
+
+
+def test_pieces_of_a_part_are_added_once_however_it_is_divided(api, monitor, row):
+    """As by a merge with another window, which begins its pieces elsewhere."""
+    pieces = {
+        "w.0-2": piece(row, 0, "a", "b", frames=10),
+        "w.2-3": piece(row, 2, "c"),
+        "v.0-1": piece(row, 0, "a", frames=10),
+        "v.1-3": piece(row, 1, "b", "c"),
+    }
+    for names in (["w.0-2", "w.2-3"], ["v.1-3", "v.0-1"], ["w.2-3", "w.0-2"]):
+        api.send("POST", WINDOWS, message(*map(pieces.get, names), ids=names))
+        found = only(monitor)
+        assert (found.frames, found.detections) == (10, 12)
+
+
+@pytest.mark.parametrize("order", [["partial", "whole"], ["whole", "partial"]])
+def test_a_part_that_is_whole_takes_the_place_of_one_that_is_not(
+    api, monitor, row, order
+):
+    windows = {
+        "partial": piece(row, 0, "a", frames=7, detections=3, is_partial=True),
+        "whole": piece(row, 0, "a", "b", frames=10),
+    }
+    for name in order:
+        api.send("POST", WINDOWS, message(windows[name], ids=[name]))
     found = only(monitor)
-    assert (found.frames, found.detections) == (10, 8)
+    assert (found.frames, found.detections, found.is_partial) == (10, 8, 0)
 
 
 def test_feeds_and_aggregators_are_told_apart(api, monitor, row):

@@ -9,6 +9,7 @@
 //! it, and its representative is the greatest confidence, the smallest place deciding among equals.
 
 use crate::cells::Peak;
+use crate::memo::Holder;
 use crate::memory;
 use crate::mutants::mutant;
 use crate::statistics::{ClassStatistics, PartId, Statistics};
@@ -235,6 +236,17 @@ impl Snapshot {
         let mut total = Statistics::default();
         self.parts.values().for_each(|part| total.add(part));
         total
+    }
+
+    /// The same with the statistics of all windows in it as those of one: for windows that nobody was told of, and that become one.
+    #[must_use]
+    pub fn with_one_part(mut self) -> Self {
+        if self.parts.len() > 1 {
+            let mut total = self.statistics();
+            total.keep();
+            self.parts = BTreeMap::from([(PartId::new(Holder::new().get()), total)]);
+        }
+        self
     }
 
     /// The same without peaks.

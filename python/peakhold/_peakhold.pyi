@@ -309,6 +309,13 @@ class WindowSnapshot:
         was closed may still write.
         """
 
+    def with_one_part(self) -> WindowSnapshot:
+        """Return one whose statistics are those of one window, without a journal.
+
+        For windows that become one before anybody was told of them: nobody could add
+        what one of them has by itself.
+        """
+
     def without_peaks(self) -> WindowSnapshot:
         """Return one with journal and statistics of this one, and nothing else."""
 

@@ -95,6 +95,11 @@ impl WindowSnapshot {
         })
     }
 
+    /// Return one whose statistics are those of one window; without a journal.
+    fn with_one_part(&self, py: Python<'_>) -> PyResult<Self> {
+        Ok(Self::new(self.get(py)?.clone().with_one_part()))
+    }
+
     /// Return one with the journal and the statistics of this one, and nothing else.
     fn without_peaks(&self, py: Python<'_>) -> PyResult<Self> {
         let snapshot = if self.has_statistics { self.get(py)?.without_peaks() } else { Snapshot::default() };

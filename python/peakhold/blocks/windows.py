@@ -252,6 +252,7 @@ class Window:
         wanted = sender.wants_statistics(monitors)
         if wanted is not self.aggregator.has_statistics:
             self.aggregator.has_statistics = wanted
+            REGISTRY.keep_statistics()
         span = Span(
             key.unique_aggregator_key,
             key.partition,
@@ -439,8 +440,9 @@ class ClosedWindow:
         if not self.snapshots:  # interrupted just before
             self.snapshots.append(self._window.aggregator.snapshot())
         journal = self.snapshots[0].journal
-        record = self._window.seal(self, self._held(), journal)
         absorbed = self._absorbed
+        held = self._held().with_one_part() if absorbed else self._held()
+        record = self._window.seal(self, held, journal)
         if not absorbed:
             return record
         removals = [each.journal.remove for each in absorbed if each.journal]
@@ -460,7 +462,7 @@ def _publish_epoch(dispatcher: Dispatcher) -> Callable[[Exporter, Share], None]:
 
     def publish(exporter: Exporter, share: Share) -> None:
         if isinstance(exporter, Sender):
-            interval = ReportInterval(share.aggregator_key)
+            interval = ReportInterval(share.aggregator_key, share.partition)
             # Of one that nobody shares any more the end may still be to come.
             ended_at = min(share.epoch * share.frequency, time())
             # Local and without offset, as cache and request have it.
@@ -526,9 +528,7 @@ class WindowRegistry:
                 "feeds made anew each time? If not, raise PEAKHOLD_MAX_FEEDS",
                 most,
             )
-        if window.aggregator.has_statistics and not self._keeping:
-            self._keeping = True
-            bound.dispatcher.watch(self._keep_statistics, monotonic() + KEPT_EVERY)
+        self.keep_statistics()
         return window
 
     def _is_beyond(self, key: WindowKey, most: int) -> bool:
@@ -556,6 +556,7 @@ class WindowRegistry:
         A forked child has a dispatcher of its own, and windows it did not acquire.
         """
         self._bind(dispatcher)
+        self.keep_statistics()
 
     def lend(self, dispatcher: Dispatcher, sender: Sender) -> _Bound:
         """Have what dead processes left for a destination sent by ``sender``."""
@@ -578,6 +579,16 @@ class WindowRegistry:
     def _names_if_not_shared(self) -> set[tuple[str | int | None, ...]]:
         """Return which windows are open that other processes cannot share."""
         return {key.names for key in list(self._windows) if key.frequency is None}
+
+    def keep_statistics(self) -> None:
+        """Have the statistics of open windows written down from now on, if need be."""
+        bound = self._bound
+        if bound is None or self._keeping:
+            return
+        if any(each.aggregator.has_statistics for each in list(self._windows.values())):
+            self._keeping = True
+            watch = bound.dispatcher.watch
+            watch(self._keep_statistics, monotonic() + KEPT_EVERY)
 
     def _keep_statistics(self, now: float) -> float | None:
         """Write down what a kill of the process would lose, but for the last second."""

@@ -41,6 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     counts = found["counts"]
     troubled = counts["parked"] or counts["dead"] or found["unaccounted"]
     behind = any(row["behind"] for row in found["destinations"])
+    behind |= any(row["overdue"] > _OVERDUE for row in found["sharing"])
     if arguments.json:
         say(json.dumps(found))
     else:

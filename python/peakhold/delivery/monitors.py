@@ -60,5 +60,8 @@ class Monitors:
             return
         scratch = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         with suppress(OSError):  # the next process asks again
-            scratch.write_text(json.dumps(self._known), encoding="ascii")
+            with os.fdopen(
+                os.open(scratch, os.O_WRONLY | os.O_CREAT, 0o600), "w"
+            ) as file:
+                json.dump(self._known, file)
             scratch.replace(self._path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
@@ -189,9 +190,18 @@ class Sender(Exporter):
     def _export(self, record: Record) -> Outcome:
         return self._attempt(partial(self.send, record), partial(self._refused, record))
 
-    def _export_windows(self, records: Sequence[Record]) -> list[Outcome]:
+    def _export_windows(
+        self, records: Sequence[Record], *, whole: bool = True
+    ) -> list[Outcome]:
+        """Send windows in as few requests as fit.
+
+        Args:
+            records: The windows.
+            whole: Whether they are not one of several that were refused together.
+        """
         bodies = [(record, record.window_body) for record in records]
         outcomes: list[Outcome] = []
+        asked = len(records) == 1 and not whole
         while len(outcomes) < len(records):
             batch = _fitting(bodies[len(outcomes) :])
             first = batch[0][0]
@@ -199,6 +209,10 @@ class Sender(Exporter):
                 partial(self.send_windows, batch), partial(self._refused, first)
             )
             rest = records[len(outcomes) :]
+            if outcome.verdict is Verdict.REFUSED and not asked:
+                asked = True  # a monitor of another version, or something else, refuses
+                with suppress(Exception):  # what is asked in vain is known as before
+                    self.workspace.refresh(self.cache, self.look_up_workspace)
             if not self.is_monitor:  # any more, as the last lookup says
                 return [*outcomes, *map(self._export, rest)]
             if outcome.verdict in (Verdict.RETRY, Verdict.PARK):
@@ -207,7 +221,10 @@ class Sender(Exporter):
                 outcomes += [outcome] * len(batch)
             else:  # one that is refused spoils none
                 for record, _ in batch:
-                    outcomes += self._export_windows([record])
+                    outcomes += self._export_windows([record], whole=False)
+                    if outcomes[-1].verdict in (Verdict.RETRY, Verdict.PARK):
+                        left = len(records) - len(outcomes)
+                        return [*outcomes, *[outcomes[-1]] * left]
         return outcomes
 
     def _attempt(

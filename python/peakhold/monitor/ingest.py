@@ -112,7 +112,8 @@ def _is_repeat(connection: sqlite3.Connection, submission: Submission) -> bool:
             submission.received_us - IDEMPOTENCY_PERIOD_US,
         ),
     ).fetchone()
-    if known == (0,):
+    # Around windows stands the time of sending, which differs.
+    if known == (0,) and submission.kind != "windows":
         # Acknowledged all the same: the key says that it was stored, and a sender
         # that is refused would not know what to do about it.
         logger.warning(
@@ -166,8 +167,8 @@ def _store_window(
     workspace = submission.workspace
     number = connection.execute(
         "INSERT OR IGNORE INTO windows (workspace, window_id, request_id, aggregator,"
-        " feed, began_us, ended_us, received_us, frequency, epoch)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " feed, began_us, ended_us, received_us, frequency, epoch,"
+        " is_counted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             workspace,
             window.id,
@@ -179,6 +180,7 @@ def _store_window(
             submission.received_us,
             window.frequency,
             window.epoch,
+            bool(window.parts),
         ),
     )
     if not number.rowcount:

@@ -142,7 +142,7 @@ def read_windows(connection: sqlite3.Connection, workspace: str) -> list[WindowR
         " FROM (SELECT aggregator, feed, ended_us,"
         "  (SELECT TOTAL(p.frames) FROM parts p WHERE p.window = w.number) AS frames,"
         "  (SELECT MAX(p.is_partial) FROM parts p WHERE p.window = w.number)"
-        "   AS partial,"
+        "   IS 1 OR NOT is_counted AS partial,"
         "  TOTAL(c.detections) AS detections, TOTAL(c.sum) / ? AS total,"
         "  TOTAL(c.detections - c.outside) AS inside"
         "  FROM windows w LEFT JOIN parts p ON p.window = w.number"

@@ -73,6 +73,7 @@ _TABLES = (
         received_us INTEGER NOT NULL,
         frequency INTEGER,
         epoch INTEGER,
+        is_counted INTEGER NOT NULL,
         UNIQUE (workspace, window_id)
     )""",
     # What each process counted in a window: added once, whatever it came with.
@@ -189,7 +190,12 @@ def _check_header(path: Path) -> None:
 def _check_numbers(path: Path, application: int, version: int) -> None:
     if application != APPLICATION_ID:
         raise _foreign(path)
-    if version != SCHEMA_VERSION:
+    if version < SCHEMA_VERSION:
+        raise StoreError(
+            f"the data file {path} has format {version}, of before the first release; "
+            "it was left as it is, name another file"
+        )
+    if version > SCHEMA_VERSION:
         raise StoreError(
             f"the data file {path} has format {version}, this version of peakhold "
             f"reads format {SCHEMA_VERSION}; upgrade peakhold or name another file"

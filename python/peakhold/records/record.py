@@ -230,7 +230,9 @@ def join_parts(
     first, *rest = (parts[each] for each in ids)
     last = max((first, *rest), key=attrgetter("closed_at"))
     merged = first.merged(rest)
-    span = merged.span and replace(merged.span, epoch=share.epoch)
+    span = merged.span and replace(
+        merged.span, epoch=share.epoch, frequency=share.frequency
+    )
     content = replace(last, snapshot=merged.snapshot, span=span)
     window = f"{share.name}/{share.frequency}"
     whole = Record(
@@ -264,6 +266,8 @@ def merge_reports(records: Sequence[Record]) -> tuple[list[Record], list[Record]
     if not isinstance(first, ReportContent):
         return [], []
     content = first.merged(each for each in later if isinstance(each, ReportContent))
+    # Nothing of them was sent, and a part for each would take room without end.
+    content = replace(content, snapshot=content.snapshot.with_one_part())
     ids = "\n".join(each[0].content_id for each in windows)
     merged_id = sha256(ids.encode()).hexdigest()[:32]
     last = old[-1]

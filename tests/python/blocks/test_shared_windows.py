@@ -105,6 +105,16 @@ def test_the_closer_has_the_host_s_cache_know_the_end_of_the_epoch(
     assert cache.values[cache_key] == datetime.fromtimestamp(epoch).isoformat()  # noqa: DTZ006
 
 
+def test_the_end_of_a_feed_s_epoch_is_kept_under_the_feed_s_own_key(
+    sharing, api, aggregator, run, cache, cache_key
+):
+    """Else a window without a feed would take it for its own report."""
+    wait_for_an_epoch(1)
+    run(aggregator(), frequency=1, feed="camera 7")
+    assert eventually(lambda: [key for key in cache.values if "camera 7" in key])
+    assert cache_key not in cache.values
+
+
 @pytest.mark.parametrize(("minutes", "stays"), [(-1, False), (0, True), (60, False)])
 def test_a_later_time_in_the_cache_stays_unless_it_is_of_the_future(
     sharing, api, aggregator, run, cache, cache_key, minutes, stays

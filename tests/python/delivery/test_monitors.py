@@ -12,7 +12,7 @@ from peakhold import PeakAggregator
 from peakhold.delivery import Dispatcher, Sender
 from peakhold.delivery.monitors import Monitors
 from peakhold.delivery.settings import DeliverySettings
-from peakhold.records import Span, seal_report
+from peakhold.records import Span, merge_reports, seal_report
 from peakhold.testing import Answer, answer_json
 
 SPAN = Span("gate", None, ended=1_795_000_005_000_000, began=1_795_000_000_000_000)
@@ -293,3 +293,36 @@ def test_what_is_written_for_a_monitor_holds_no_key(
             assert api_key.encode() not in path.read_bytes()
     assert json.loads((state.path / "endpoints.json").read_bytes())
     assert (state.path / "endpoints.json").stat().st_size < 200
+
+
+def test_windows_that_were_merged_have_one_part_and_fit_in_a_request(own_sender):
+    """Else what is merged for want of room could be too large for any request."""
+    records = [window(own_sender, window_id=f"{at:032x}") for at in range(300)]
+    single = records[0].window_body
+    old, (merged,) = merge_reports(records)
+    assert len(old) == 300
+    (part,) = json.loads(merged.window_body)["parts"]
+    assert part["frames"] == part["models"]["m/1"]["c0"]["detections"] == 300
+    ids = {json.loads(each.window_body)["parts"][0]["id"] for each in records}
+    assert part["id"] not in ids
+    assert len(merged.window_body) < len(single) + 100
+
+
+@pytest.mark.parametrize("status", [400, 405, 422])
+def test_an_endpoint_that_refuses_windows_is_asked_again_what_it_is(
+    state, own_sender, monitor, status
+):
+    dispatcher = Dispatcher(state, worker=False)
+    dispatcher.monitors.learn(own_sender.destination.endpoint, is_monitor=True)
+    monitor.is_monitor = False
+    monitor.faults = lambda request: (
+        Answer(status) if request.path.endswith("/windows") else None
+    )
+    for at in range(3):
+        dispatcher.outbox.add([window(own_sender, window_id=f"{at:032x}")])
+    dispatcher.register(own_sender)
+    for _ in range(3):
+        dispatcher.step()
+    assert dispatcher.counts().delivered == 3
+    assert dispatcher.counts().dead == 0
+    dispatcher.close(0)

@@ -156,6 +156,13 @@ def test_a_part_that_is_not_whole_says_so(api, monitor, row):
     assert "at least 10" in api.dashboard().text
 
 
+def test_a_window_of_which_nothing_was_counted_says_so(api, monitor, row):
+    """As of a process that was killed in its first second."""
+    api.send("POST", WINDOWS, message(build_window(row) | {"parts": []}))
+    assert only(monitor).is_partial
+    assert "at least 0" in api.dashboard().text
+
+
 @pytest.mark.parametrize(("hours", "believed"), [(0, True), (0.01, True), (24, False)])
 def test_a_sender_s_clock_is_believed_within_a_minute(
     api, monitor, row, clock, hours, believed

@@ -26,8 +26,8 @@ _export = Destination.export
 
 def take_before_send(self, batch, exporter=None):
     """Forget records before they are sent."""
-    for record, _ in batch:
-        self._outbox.acknowledge(record)
+    for each in batch:
+        self._outbox.acknowledge(each.record)
     return _export(self, batch, exporter)
 
 

@@ -43,10 +43,14 @@ def monitor(environment):
         yield running
 
 
-@pytest.mark.parametrize(("windows", "frequency"), [(40, 1), (200, 5)])
+@pytest.mark.parametrize(
+    ("windows", "frequency", "sent"), [(40, 1, "off"), (200, 5, "auto")]
+)
 def test_forty_reports_a_second_keep_up_with_the_monitor(
-    monitor, start, figure, windows, frequency
+    monitor, start, figure, environment, windows, frequency, sent
 ):
+    """As reports, one to a request, and as the windows that a monitor asks for."""
+    environment.setenv("PEAKHOLD_WINDOWS", sent)
     most, sealed, because = most_that_waited(start, windows, frequency, SECONDS)
     assert most <= MOST, because
     assert monitor.store.overview("spaceship").reports >= sealed
@@ -57,7 +61,10 @@ def test_forty_reports_a_second_keep_up_with_the_monitor(
     )
 
 
-def test_the_control_at_ten_requests_a_second_they_fall_behind(monitor, start, figure):
+def test_the_control_at_ten_requests_a_second_they_fall_behind(
+    monitor, start, figure, environment
+):
+    environment.setenv("PEAKHOLD_WINDOWS", "off")  # several of which go in a request
     most, *_ = most_that_waited(
         start, 40, 1, SECONDS_OF_A_CONTROL, mutant="always_after_an_outage"
     )

@@ -131,12 +131,13 @@ impl Aggregator {
         self.current.pin().statistics()
     }
 
-    /// Likewise, with what the journal calls the window, if it has one.
+    /// Likewise, with the journal of the window and what that calls it, if it has one.
     #[must_use]
-    pub fn journaled_statistics(&self) -> Option<(WindowId, PartId, Statistics)> {
+    pub fn journaled_statistics(&self) -> Option<(Arc<Journal>, (WindowId, PartId, Statistics))> {
         let window = self.current.pin();
-        let id = window.journal()?.id();
-        window.statistics().map(|(part, statistics)| (id, part, statistics))
+        let journal = window.journal()?;
+        let (part, statistics) = window.statistics()?;
+        Some((journal.journal().clone(), (journal.id(), part, statistics)))
     }
 
     /// Begins an observation, whose frames are taken at once and written to the journal at its end.

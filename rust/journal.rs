@@ -208,20 +208,24 @@ impl Journal {
     /// # Errors
     /// If it cannot be written.
     pub fn keep_statistics(&self, windows: &[(WindowId, PartId, Statistics)]) -> io::Result<()> {
-        let content = {
+        // Frames that raise something need the writer, so nothing is encoded while it is held.
+        let (before, uncommitted) = {
+            let writer = self.writer();
+            (writer.kept.clone(), writer.windows.keys().copied().collect::<HashSet<_>>())
+        };
+        let open: HashSet<_> = windows.iter().map(|(id, ..)| *id).collect();
+        // Of a window that was closed and is not committed, what was written last is all that there is.
+        let closed = record::read_kept(&before).into_iter();
+        let closed = closed.filter(|(id, ..)| uncommitted.contains(id) && !open.contains(id));
+        let content = record::kept(&closed.chain(windows.iter().cloned()).collect::<Vec<_>>());
+        {
             let mut writer = self.writer();
-            // Of a window that was closed and is not committed, what was written last is all that there is.
-            let closed = record::read_kept(&writer.kept)
-                .into_iter()
-                .filter(|(id, ..)| writer.windows.contains_key(id) && !windows.iter().any(|(open, ..)| open == id));
-            let content = record::kept(&closed.chain(windows.iter().cloned()).collect::<Vec<_>>());
-            if writer.windows.is_empty() || writer.kept == content {
+            if writer.windows.is_empty() || before == content {
                 return Ok(()); // without a window there is no directory
             }
             writer.kept.clone_from(&content);
             writer.keeps = true;
-            content
-        };
+        }
         let directory = &self.settings.directory;
         let scratch = directory.join(NEW_STATISTICS);
         let mut options = OpenOptions::new();
@@ -549,6 +553,10 @@ impl WindowJournal {
 
     pub(crate) const fn id(&self) -> WindowId {
         self.id
+    }
+
+    pub(crate) const fn journal(&self) -> &Arc<Journal> {
+        &self.journal
     }
 
     /// What tells the window apart from all others: the name of the directory and the two numbers.

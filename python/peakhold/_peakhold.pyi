@@ -360,11 +360,12 @@ class Journal:
             OSError: If that cannot be written.
         """
 
-    def keep_statistics(self, aggregators: list[PeakAggregator], /) -> None:
+    @staticmethod
+    def keep_statistics(aggregators: list[PeakAggregator], /) -> None:
         """Write down the statistics of open windows, in place of those before.
 
-        They are in a file beside the segments, `statistics`, which is replaced as a
-        whole.
+        They are in a file beside the segments of their journal, `statistics`, which is
+        replaced as a whole.
 
         Args:
             aggregators: Whose windows; those without statistics or journal are left

@@ -11,6 +11,7 @@ use crate::{
 use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
+use std::sync::Arc;
 
 const MAX_CLASSES: &str = "PEAKHOLD_MAX_CLASSES";
 
@@ -22,8 +23,8 @@ pub(super) struct PeakAggregator {
 }
 
 impl PeakAggregator {
-    /// The statistics of the open window, with what they belong to, if it has a journal.
-    pub(super) fn journaled_statistics(&self) -> Option<(WindowId, PartId, Statistics)> {
+    /// The statistics of the open window, with its journal and what that calls it, if it has one.
+    pub(super) fn journaled_statistics(&self) -> Option<(Arc<crate::Journal>, (WindowId, PartId, Statistics))> {
         self.aggregator.journaled_statistics()
     }
 }

@@ -30,14 +30,21 @@ impl Journal {
         Ok(py.detach(|| self.0.commit(WindowId { aggregator, window }))?)
     }
 
-    /// Write down the statistics of the open windows of aggregators, in place of what was written before.
+    /// Write down the statistics of the open windows of aggregators, each in its own journal, in place of what was written before.
+    #[staticmethod]
     #[pyo3(signature = (aggregators, /))]
     #[allow(clippy::needless_pass_by_value, reason = "that is how a list is taken")]
-    fn keep_statistics(&self, py: Python<'_>, aggregators: Vec<Py<PeakAggregator>>) -> PyResult<()> {
+    fn keep_statistics(py: Python<'_>, aggregators: Vec<Py<PeakAggregator>>) -> PyResult<()> {
         // Frames go on meanwhile.
         let keep = || {
-            let windows: Vec<_> = aggregators.iter().filter_map(|each| each.get().journaled_statistics()).collect();
-            self.0.keep_statistics(&windows)
+            let mut journals: Vec<(Arc<crate::Journal>, Vec<_>)> = Vec::new();
+            for (journal, window) in aggregators.iter().filter_map(|each| each.get().journaled_statistics()) {
+                match journals.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &journal)) {
+                    Some((_, windows)) => windows.push(window),
+                    None => journals.push((journal, vec![window])),
+                }
+            }
+            journals.into_iter().map(|(journal, windows)| journal.keep_statistics(&windows)).fold(Ok(()), Result::and)
         };
         Ok(py.detach(keep)?)
     }

@@ -228,6 +228,8 @@ class Window:
 
     def _watch(self, dispatcher: Dispatcher) -> None:
         REGISTRY.close_with(dispatcher)
+        if self.aggregator.has_statistics:
+            REGISTRY.keep_statistics()
         self._journals = dispatcher.journals
         dispatcher.watch(self.check, monotonic() + CLOCK_GRACE)
         self._watcher = dispatcher
@@ -252,7 +254,8 @@ class Window:
         wanted = sender.wants_statistics(monitors)
         if wanted is not self.aggregator.has_statistics:
             self.aggregator.has_statistics = wanted
-            REGISTRY.keep_statistics()
+            if wanted:
+                REGISTRY.keep_statistics()
         span = Span(
             key.unique_aggregator_key,
             key.partition,
@@ -528,7 +531,8 @@ class WindowRegistry:
                 "feeds made anew each time? If not, raise PEAKHOLD_MAX_FEEDS",
                 most,
             )
-        self.keep_statistics()
+        if window.aggregator.has_statistics:
+            self.keep_statistics()
         return window
 
     def _is_beyond(self, key: WindowKey, most: int) -> bool:
@@ -556,7 +560,6 @@ class WindowRegistry:
         A forked child has a dispatcher of its own, and windows it did not acquire.
         """
         self._bind(dispatcher)
-        self.keep_statistics()
 
     def lend(self, dispatcher: Dispatcher, sender: Sender) -> _Bound:
         """Have what dead processes left for a destination sent by ``sender``."""
@@ -581,13 +584,10 @@ class WindowRegistry:
         return {key.names for key in list(self._windows) if key.frequency is None}
 
     def keep_statistics(self) -> None:
-        """Have the statistics of open windows written down from now on, if need be."""
-        bound = self._bound
-        if bound is None or self._keeping:
-            return
-        if any(each.aggregator.has_statistics for each in list(self._windows.values())):
+        """Have the statistics of open windows written down from now on; some have."""
+        if self._bound is not None and not self._keeping:
             self._keeping = True
-            watch = bound.dispatcher.watch
+            watch = self._bound.dispatcher.watch
             watch(self._keep_statistics, monotonic() + KEPT_EVERY)
 
     def _keep_statistics(self, now: float) -> float | None:

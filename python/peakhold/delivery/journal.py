@@ -147,17 +147,19 @@ class Journals:
         return found
 
     def keep_statistics(self, aggregators: list[PeakAggregator]) -> None:
-        """Write down the statistics of open windows, in place of those before."""
-        if self._journal is not None and aggregators:
-            try:
-                self._journal.keep_statistics(aggregators)
-            except OSError as error:
-                self._notices.warn(
-                    "journal",
-                    "The statistics of open windows cannot be written down, a kill of "
-                    "the process would lose them: %s",
-                    explained(error),
-                )
+        """Write down the statistics of open windows, in place of those before.
+
+        Windows of a forked child may have a journal of before it had a dispatcher.
+        """
+        try:
+            Journal.keep_statistics(aggregators)
+        except OSError as error:
+            self._notices.warn(
+                "journal",
+                "The statistics of open windows cannot be written down, a kill of the "
+                "process would lose them: %s",
+                explained(error),
+            )
 
     def tidy(self) -> None:
         """Keep the segments few though a window lives long."""

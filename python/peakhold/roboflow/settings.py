@@ -162,7 +162,7 @@ Settings.__init__ = without_locals(Settings.__init__)  # type: ignore[method-ass
 def is_platform(url: str) -> bool:
     """Whether an address is Roboflow's own."""
     host = urlsplit(url).hostname or ""
-    return host.endswith(("roboflow.com", "roboflow.one"))
+    return f".{host}".endswith((".roboflow.com", ".roboflow.one"))
 
 
 def _headers(value: str | None) -> dict[str, str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -13,7 +15,7 @@ from peakhold import PeakAggregator
 from peakhold._peakhold import Journal, recover_journal
 from peakhold.blocks.adoption import Adoption
 from peakhold.blocks.windows import ClosedWindow, Window
-from peakhold.delivery import Dispatcher, Sender
+from peakhold.delivery import Dispatcher, Sender, process
 from peakhold.outbox import StateDirectory
 from peakhold.roboflow import RoboflowClient, Settings
 
@@ -235,3 +237,32 @@ def test_a_monitor_is_told_of_frames_that_showed_nothing(
     window.flush()  # the control: there is nothing to tell
     assert dispatcher.flush(5)
     assert len(monitor.posts()) == before + 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_has_its_statistics_written_down_too(
+    state, monkeypatch, monitor, aggregator, run, frame
+):
+    dispatcher = Dispatcher(state)
+    monkeypatch.setattr(process, "_current", dispatcher)
+    monkeypatch.setenv("PEAKHOLD_STATE_DIR", str(state.path))
+    block = aggregator()
+    run(block, frame("a"), fire_and_forget=True, frequency=3600)
+    parent = state.owner_id
+    read, write = os.pipe()
+    if (child := os.fork()) == 0:
+        until = time.monotonic() + 10.0
+        while time.monotonic() < until:
+            run(block, frame("b"), fire_and_forget=True, frequency=3600)
+            kept = state.journals.glob("*/statistics")
+            if any(path.parent.name != parent for path in kept):
+                os.write(write, b"kept")
+                break
+            time.sleep(0.05)
+        os._exit(0)
+    os.close(write)
+    assert os.read(read, 10) == b"kept"
+    os.close(read)
+    os.waitpid(child, 0)
+    dispatcher.close(0)

@@ -142,6 +142,8 @@ def test_a_file_of_what_is_known_that_is_of_no_use_is_ignored(tmp_path):
 def test_the_platform_is_never_asked_and_a_variable_decides():
     monitors = Monitors(None, "auto")
     assert monitors.get("https://api.roboflow.com") is False
+    assert monitors.get("https://roboflow.com") is False
+    assert monitors.get("https://notroboflow.com") is None
     assert monitors.get("http://localhost:8100") is None
     assert Monitors(None, "on").get("https://api.roboflow.com") is True
     assert Monitors(None, "off").get("http://localhost:8100") is False

@@ -238,7 +238,7 @@ impl Snapshot {
         total
     }
 
-    /// The same with the statistics of all windows in it as those of one: for windows that nobody was told of, and that become one.
+    /// The same snapshot with the statistics of all its windows added up as one part; only for windows that were never sent.
     #[must_use]
     pub fn with_one_part(mut self) -> Self {
         if self.parts.len() > 1 {

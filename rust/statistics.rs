@@ -176,7 +176,7 @@ impl Statistics {
         self.room.add(self.bytes());
     }
 
-    /// Adds those of another window, for whoever does not need to tell them apart.
+    /// Adds the statistics of another window.
     pub fn add(&mut self, other: &Self) {
         self.frames = self.frames.saturating_add(other.frames);
         self.is_partial |= other.is_partial;

@@ -457,7 +457,7 @@ impl Window {
         let mut snapshot = Snapshot::default();
         let mut statistics = Statistics::default();
         if let Some(counted) = &self.counted {
-            // First, so that whoever looks at the open window knows when it is not.
+            // First, so that `statistics` notices a window that is being drained.
             statistics.frames = counted.frames.take();
         }
         self.models.close(|model_id, model| {

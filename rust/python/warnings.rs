@@ -7,7 +7,7 @@ use pyo3::types::PyDict;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Models whose rejections are told apart; those of further ones count in all only.
+/// Models whose rejections are counted separately; those of further models are in the total only.
 const MOST_MODELS: usize = 16;
 
 /// What an aggregator did not take, or not whole.

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
     from peakhold.delivery.behind import Behind
     from peakhold.delivery.destination import Shared
+    from peakhold.delivery.exchange import Exchange
     from peakhold.delivery.exporter import Exporter
     from peakhold.outbox import StateDirectory
+    from peakhold.outbox.epochs import Closed
     from peakhold.records import DestinationKey, Kind, Share
 
 UPKEEP = 15.0
@@ -33,19 +35,27 @@ def _unsaid(_exporter: Exporter, _share: Share) -> None:
 class Destinations:
     """The destinations that have something to send, or had something lately."""
 
-    def __init__(self, shared: Shared, state: StateDirectory | None) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        state: StateDirectory | None,
+        exchange: Exchange | None = None,
+    ) -> None:
         """Start with none.
 
         Args:
             shared: What they have in common.
             state: Where the outbox is; None if in memory.
+            exchange: Asks the Redis server by which windows are shared, if one is.
         """
         self._shared = shared
         self._state = state
         self._lock = shared.lock
         self._clock = shared.clock
         self._on_closed: Callable[[Exporter, Share], None] = _unsaid
+        self._exchange = exchange
         self._parts_wait = False
+        self._has_left = False
         self._by_key: dict[DestinationKey, Destination] = {}
         self._sweep_at = _FEW
 
@@ -119,8 +129,7 @@ class Destinations:
         outbox = self._shared.outbox
         if self._state is not None:
             self._state.stay_alive(self._shared.notices)
-        with self._lock:
-            destinations = dict(self._by_key)
+        destinations = self._known()
         before = {key: each.stored_changes for key, each in destinations.items()}
         found = outbox.tend(list(destinations))
         kinds: dict[DestinationKey, set[Kind]] = {key: set() for key in destinations}
@@ -142,6 +151,8 @@ class Destinations:
         closes_at = self.close_epochs(now)
         if closes_at is not None:
             self._shared.scheduler.add(self.close_epochs, closes_at)
+        if self._exchange is not None:  # maybe of parts that dead processes left
+            self._shared.scheduler.add(self.exchange_parts, now)
         return now + (PATIENCE if outbox.disk_error else UPKEEP)
 
     # Shared windows ---------------------------------------------------------------
@@ -155,7 +166,10 @@ class Destinations:
 
     def await_epoch(self, closes_at: float) -> None:
         """Look at the parts of shared windows at a time, in seconds since 1970."""
-        self._parts_wait = True
+        self._parts_wait, self._has_left = True, False
+        if self._exchange is not None:  # now: other hosts wait for them
+            self._shared.scheduler.add(self.exchange_parts, self._clock())
+            return
         at = self._clock() + max(0.0, closes_at - time.time())
         self._shared.scheduler.add(self.close_epochs, at)
 
@@ -173,29 +187,77 @@ class Destinations:
             return None
         return now + max(0.0, next_at - time.time())
 
+    def exchange_parts(self, now: float) -> float | None:
+        """Exchange parts with other hosts, and report what is this process's to.
+
+        Args:
+            now: Monotonic time.
+
+        Returns:
+            When to do it again; None if no part waits.
+        """
+        wait = self._exchange_parts(leaving=False)
+        return None if wait is None else now + wait
+
+    def _exchange_parts(self, *, leaving: bool) -> float | None:
+        if self._exchange is None:
+            return None
+        exporters = {key: each.exporter for key, each in self._known().items()}
+        closed, wait = self._exchange.turn(exporters, leaving=leaving)
+        self._parts_wait = wait is not None
+        self._tell(closed)
+        return wait
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether parts wait for a Redis server that gives no answer."""
+        exchange = self._exchange
+        return bool(exchange and exchange.away_since is not None and self._parts_wait)
+
     def leave(self) -> bool:
         """Share no more; what no living process shares is reported at once.
 
         Returns:
-            Whether there is a report now.
+            Whether there is a report now, or a server is being asked.
         """
-        return self._parts_wait and self._close_epochs(leaving=True)[1]
+        if self._exchange is None:
+            return self._parts_wait and self._close_epochs(leaving=True)[1]
+        if self._has_left or not (self._parts_wait or self._exchange.is_sharing):
+            return False
+        # On a thread that may hang.
+        self._shared.scheduler.add(self.exchange_last_parts, self._clock())
+        return True
+
+    def exchange_last_parts(self, now: float) -> None:
+        """Exchange parts as one that shares no more."""
+        wait = self._exchange_parts(leaving=True)
+        self._has_left = True
+        if wait is not None:  # the process may go on all the same
+            self._shared.scheduler.add(self.exchange_parts, now + wait)
 
     def _close_epochs(self, *, leaving: bool) -> tuple[float | None, bool]:
         """Return when to look again, and whether there is a report now."""
-        with self._lock:
-            destinations = dict(self._by_key)
-        look = self._shared.outbox.close_epochs(list(destinations), leaving=leaving)
+        look = self._shared.outbox.close_epochs(list(self._known()), leaving=leaving)
         if look is None:
             return time.time() + PATIENCE, False
-        self._parts_wait = look.next_at is not None
-        for key, share in look.closed:
-            destination = destinations[key]
-            destination.note_stored("report")
-            self._shared.notices.guarded(
-                partial(self._on_closed, destination.exporter, share)
-            )
+        if self._exchange is None:
+            self._parts_wait = look.next_at is not None
+        self._tell(look.closed)
         return look.next_at, bool(look.closed)
+
+    def _known(self) -> dict[DestinationKey, Destination]:
+        with self._lock:
+            return dict(self._by_key)
+
+    def _tell(self, closed: list[Closed]) -> None:
+        """Have reports sent, and tell of their epochs."""
+        known = self._known()
+        for key, share in closed:
+            if destination := known.get(key):
+                destination.note_stored("report")
+                self._shared.notices.guarded(
+                    partial(self._on_closed, destination.exporter, share)
+                )
 
     # Figures and the end ----------------------------------------------------------
 

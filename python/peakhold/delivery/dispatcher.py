@@ -24,15 +24,17 @@ from peakhold.delivery.metadata import (
 from peakhold.delivery.monitors import Monitors
 from peakhold.delivery.policy import LONGEST_RETRY_AFTER
 from peakhold.delivery.scheduler import Scheduler
-from peakhold.delivery.settings import DeliverySettings
+from peakhold.delivery.settings import SHARED, DeliverySettings
 from peakhold.notices import Notices
 from peakhold.outbox import Counts, Limits, Outbox
+from peakhold.outbox.epochs import HOST
 from peakhold.records import Record, ReportContent, UnencodableError
 from peakhold.records.metadata import METADATA_IDS_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from peakhold.delivery.exchange import Exchange
     from peakhold.delivery.exporter import Exporter
     from peakhold.delivery.handover import Recipient, Window
     from peakhold.delivery.host_tasks import HostSchedule
@@ -83,12 +85,14 @@ class Dispatcher:
         self.notices = Notices(clock)
         limit = round(self.settings.outbox_mib * 2**20)
         sync = self.settings.durability == "power"
+        redis = self.settings.redis
         self.outbox = Outbox(
             self.notices,
             Limits(limit, self.settings.ttl, LONGEST_RETRY_AFTER),
             state,
             sync="FULL" if sync else "OFF",
             clock=clock,
+            place=redis.place if redis else HOST,
         )
         self.journals = Journals(state, self.notices, sync=sync, limit=limit)
         known = state.path / "endpoints.json" if state else None
@@ -120,7 +124,7 @@ class Dispatcher:
             self._draw,
             self._scheduler,
         )
-        self._destinations = Destinations(shared, state)
+        self._destinations = Destinations(shared, state, self._exchange())
         self._host_tasks = HostTasks(shared)
         self.register = self._destinations.register
         self.watch = self._scheduler.watch
@@ -129,6 +133,21 @@ class Dispatcher:
         self.on_closed = self._destinations.tell_closed
         self._closers: list[Callable[[], None]] = []
         self._closed = False
+
+    def _exchange(self) -> Exchange | None:
+        if self.settings.redis is None or self.state is None:
+            return None
+        from peakhold.delivery.exchange import Exchange
+        from peakhold.delivery.redis_parts import RedisParts
+
+        state = self.state
+        return Exchange(
+            RedisParts(self.settings.redis, self.settings.ttl),
+            self.outbox,
+            self.notices,
+            self._clock,
+            lambda: state.owner_id,
+        )
 
     # Handing over -----------------------------------------------------------------
 
@@ -345,11 +364,12 @@ class Dispatcher:
     @property
     def shares(self) -> bool:
         """Whether windows are shared with other processes."""
-        return self.settings.share == "host" and self.state is not None
+        return self.settings.share in SHARED and self.state is not None
 
     def sharing(self) -> dict[str, Any]:
         """Return who shares windows, and what this process did about shared ones."""
-        return {"share": "host" if self.shares else "off", **self.outbox.sharing}
+        share = self.settings.share if self.shares else "off"
+        return {"share": share, **self.outbox.sharing}
 
     @property
     def durability(self) -> Durability:
@@ -445,6 +465,8 @@ class Dispatcher:
             or self.caches.is_writing
             or self._scheduler.at(self._destinations.upkeep) <= self._clock()
             or self._scheduler.at(self._destinations.close_epochs) <= self._clock()
+            or self._scheduler.at(self._destinations.exchange_parts) <= self._clock()
+            or self._destinations.is_cut_off
             or self._scheduler.busy
             or not self.outbox.looked_through  # then nobody knows
             or any(not each.is_idle for each in self._destinations.values())
@@ -460,6 +482,7 @@ class Dispatcher:
             or self.committer.next_at() < deadline
             or self._scheduler.at(self._destinations.upkeep) < deadline
             or self._scheduler.at(self._destinations.close_epochs) < deadline
+            or self._scheduler.at(self._destinations.exchange_parts) < deadline
             or self._scheduler.busy
             or any(
                 each.busy or each.next_at() < deadline

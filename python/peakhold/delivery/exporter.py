@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -81,6 +82,11 @@ class Exporter(ABC):
     def describe(self, error: BaseException) -> str:
         """Return the text of an exception, printable and without a secret."""
         return printable(str(error))
+
+    def sign(self, data: bytes) -> bytes:
+        """Return 32 bytes that only who sends to the destination can make of others."""
+        key = self.destination.api_key_fingerprint.encode()
+        return hmac.digest(key, data, "sha256")
 
     @property
     def feed_metadata(self) -> bool:

@@ -7,7 +7,11 @@ import os
 import sys
 
 from peakhold.delivery.dispatcher import Dispatcher
-from peakhold.delivery.settings import DeliverySettings, NoStateDirectoryError
+from peakhold.delivery.settings import (
+    SHARED,
+    DeliverySettings,
+    NoStateDirectoryError,
+)
 from peakhold.locks import shared
 from peakhold.outbox import StateDirectory
 from peakhold.outbox.schema import NoSQLiteError, check_sqlite
@@ -35,10 +39,10 @@ def current() -> Dispatcher:
         dispatcher.notices.warn("disk", "What is sealed waits in memory: %s", trouble)
     if dispatcher.state is not None:
         dispatcher.state.warn_if_exposed(dispatcher.notices)
-    elif dispatcher.settings.share == "host":
+    elif dispatcher.settings.share in SHARED:
         dispatcher.notices.warn(
             "share",
-            "PEAKHOLD_SHARE=host needs the outbox on disk, which there is not: each "
+            "PEAKHOLD_SHARE needs the outbox on disk, which there is not: each "
             "process reports windows of its own. Set PEAKHOLD_DURABILITY to process "
             "and PEAKHOLD_STATE_DIR to a directory that all of them can write",
         )

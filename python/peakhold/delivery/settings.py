@@ -7,14 +7,18 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+from peakhold.delivery.redis_url import SHARE_VARIABLE, UNUSABLE, RedisUrl
 from peakhold.environment import Environment
 from peakhold.errors import PeakholdError
+from peakhold.roboflow.api_key import without_locals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Durability = Literal["memory", "process", "power"]
-Sharing = Literal["off", "host"]
+Sharing = Literal["off", "host", "redis"]
+SHARED: tuple[Sharing, ...] = ("host", "redis")
+"""Who shares with others."""
 
 Windows = Literal["auto", "on", "off"]
 
@@ -43,8 +47,9 @@ class DeliverySettings:
             they are peakhold monitors, all, or none.
         max_feeds: Feeds of one ``unique_aggregator_key`` that have a window each.
         feed_metadata: Whether a window's feed goes out as custom metadata.
-        share: Who shares windows: no other process, or those of this state directory;
-            None if nobody said.
+        share: Who shares windows: no other process, those of this state directory, or
+            those that use a Redis server; None if nobody said.
+        redis: Where that server is.
     """
 
     state_dir: Path | None = None
@@ -59,6 +64,7 @@ class DeliverySettings:
     max_feeds: int = 1024
     feed_metadata: bool = True
     share: Sharing | None = None
+    redis: RedisUrl | None = None
 
     @classmethod
     def from_environment(
@@ -72,6 +78,7 @@ class DeliverySettings:
         read = Environment(environ)
         directory = read.text("PEAKHOLD_STATE_DIR")
         per_second = "requests a second and destination"
+        share, redis = _sharing(read)
         return cls(
             Path(directory) if directory else None,
             read.choice("PEAKHOLD_DURABILITY", get_args(Durability), cls.durability),
@@ -84,7 +91,8 @@ class DeliverySettings:
             read.choice(WINDOWS_VARIABLE, get_args(Windows), cls.windows),
             read.whole_number("PEAKHOLD_MAX_FEEDS", cls.max_feeds),
             read.switch("PEAKHOLD_FEED_METADATA", default=cls.feed_metadata),
-            read.choice("PEAKHOLD_SHARE", get_args(Sharing), None),
+            share,
+            redis,
         )
 
     def directory(self) -> Path:
@@ -105,6 +113,19 @@ class DeliverySettings:
                 "directory that does not exist: set PEAKHOLD_STATE_DIR to an absolute "
                 "path"
             ) from error
+
+
+@without_locals
+def _sharing(read: Environment) -> tuple[Sharing | None, RedisUrl | None]:
+    text = read.text(SHARE_VARIABLE)
+    if text and "://" in text:
+        return "redis", RedisUrl(text)
+    for share in get_args(Sharing):
+        if text and text.lower() == share:
+            return share, RedisUrl.of_host(read) if share == "redis" else None
+    if text:
+        raise ValueError(UNUSABLE)
+    return None, None
 
 
 def _of_the_user() -> Path:

@@ -5,6 +5,9 @@ puts the report of all its parts in their place, in one transaction, and so ever
 is in exactly one report. A part that comes to an epoch which is closed, and one of the
 future, as after a jump of the clock, goes into the epoch that runs.
 
+Where a window is shared is its ``place``: ``HOST``, this file, or a Redis server, which
+then has a copy of each part and says whose report it is in: see ``offers.py``.
+
 Every function works within the transaction of its caller. ``wall`` is the time in
 seconds since 1970, ``now`` that of the outbox's own.
 """
@@ -12,6 +15,7 @@ seconds since 1970, ``now`` that of the outbox's own.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from peakhold.outbox import rows
@@ -23,14 +27,24 @@ from peakhold.records.share import closes_at, epoch_at
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from peakhold.outbox.state import StateDirectory
     from peakhold.records import DestinationKey, Record
 
+    Times = tuple[float, float]
+    """The outbox's own time, and the seconds since 1970."""
     Dropped = Callable[[str, int], None]
     """Told the total, such as `dropped:damaged`, and the seals that went there."""
 
+HOST = ""
+"""The place of windows that the processes of a state directory share."""
+ALONE_AFTER = 30.0
+"""Seconds after which a part of an epoch that may be closed is reported without the
+others, if Redis cannot be reached and never had it."""
+UNSURE_FOR = 600.0
+"""Seconds for which one waits that Redis has, or may have: then it is reported without
+the others, though it may be in their report, too."""
 KEPT = 600.0
 """Seconds for which it is known at least which epoch of a window was closed last."""
 _LONGEST = 10**9
@@ -73,10 +87,14 @@ class Look(NamedTuple):
         closed: The epochs that were closed, each window's in their order.
         next_at: When another one may be closed, in seconds since 1970; None if no part
             waits.
+        alone: Parts that were reported without those of others.
+        unsure: Parts of which it is not known whether two reports have them.
     """
 
     closed: list[Closed]
     next_at: float | None
+    alone: int = 0
+    unsure: int = 0
 
 
 def add(
@@ -84,8 +102,9 @@ def add(
     record: Record,
     share: Share,
     owner: str,
-    times: tuple[float, float],
+    times: Times,
     packed: Mapping[str, bytes],
+    place: str = HOST,
 ) -> tuple[float, bool]:
     """Take in a part that was not added before.
 
@@ -96,18 +115,20 @@ def add(
         owner: The process.
         times: ``now`` and ``wall``.
         packed: Contents that were packed before, by their ids.
+        place: Where the window is shared.
 
     Returns:
-        When its epoch may be closed, and whether it came late.
+        When its epoch may be closed, and whether it came late. Redis has clock and
+        books of its own.
     """
     now, wall = times
-    number, closed = _share(database, record.destination, share, times)
+    number, closed = _share(database, record.destination, share, times, place)
     running = epoch_at(wall, share.frequency)
-    late = share.epoch <= closed
+    late = share.epoch <= closed and place == HOST
     epoch = running if late else min(share.epoch, running)
     database.execute(
         "INSERT INTO parts (id, share, epoch, encoding_version, packed, sealed_at,"
-        " seals) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        " seals, owner) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             record.id,
             number,
@@ -116,6 +137,7 @@ def add(
             packed.get(record.content_id) or pack(record.content.encode()),
             now,
             record.seals,
+            owner,
         ),
     )
     database.execute(
@@ -131,7 +153,8 @@ def _share(
     database: sqlite3.Connection,
     destination: DestinationKey,
     share: Share,
-    times: tuple[float, float],
+    times: Times,
+    place: str,
 ) -> tuple[int, int]:
     """Return a shared window's number, and the epoch of it that was closed last."""
     now, wall = times
@@ -146,17 +169,18 @@ def _share(
     if closes_at(past, share.frequency) > wall:
         past -= 1
     database.execute(
-        "INSERT OR IGNORE INTO shares (destination, name, frequency, closed, used_at)"
-        " SELECT number, ?, ?, ?, ? FROM destinations"
+        "INSERT OR IGNORE INTO shares"
+        " (destination, name, frequency, place, closed, used_at)"
+        " SELECT number, ?, ?, ?, ?, ? FROM destinations"
         " WHERE endpoint = ? AND client = ? AND fingerprint = ?",
-        (share.name, share.frequency, past, now, *key),
+        (share.name, share.frequency, place, past, now, *key),
     )
     found = database.execute(
         "SELECT shares.number, closed FROM shares JOIN destinations"
         " ON destinations.number = destination"
-        " WHERE name = ? AND frequency = ?"
+        " WHERE name = ? AND frequency = ? AND place = ?"
         " AND endpoint = ? AND client = ? AND fingerprint = ?",
-        (share.name, share.frequency, *key),
+        (share.name, share.frequency, place, *key),
     ).fetchone()
     # After the clock was set back epochs come again.
     closed = found[1] if isinstance(found[1], int) else past
@@ -166,11 +190,12 @@ def _share(
 def close(
     database: sqlite3.Connection,
     owner: str,
-    times: tuple[float, float],
+    times: Times,
     destinations: Collection[DestinationKey],
     dropped: Dropped,
+    state: StateDirectory,
     *,
-    leaving: StateDirectory | None = None,
+    leaving: bool = False,
 ) -> Look:
     """Put reports in place of the parts of every epoch that is over.
 
@@ -180,28 +205,29 @@ def close(
         times: ``now`` and ``wall``.
         destinations: For which there is a sender; the parts of others stay.
         dropped: Told of parts that cannot be read.
-        leaving: Given by a process that does not share any more: says who lives. An
-            epoch that no living process shares is not waited for.
+        state: Says who lives.
+        leaving: Whether this process shares no more. An epoch that no living process
+            shares is not waited for.
     """
     _, wall = times
-    if leaving is not None:
+    if leaving:
         database.execute("DELETE FROM sharers WHERE owner = ?", (owner,))
     closed: list[Closed] = []
     next_at: list[float] = []
-    for row in database.execute(_SHARES).fetchall():
-        destination = rows.destination_of(row)
-        if destination not in destinations:
+    for row in _shares(database, destinations):
+        if row["place"] != HOST:
             continue
-        share = _share_of(row)
-        abandoned = leaving is not None and not _is_shared(database, row, leaving)
+        share = share_of(row)
+        abandoned = leaving and not _alive(database, row["number"], state)
         for epoch in _epochs(database, row["number"], share.frequency, wall):
             at = closes_at(epoch, share.frequency)
             if at > wall and not abandoned:
                 next_at.append(at)
                 continue
-            its = Share(share.aggregator_key, share.partition, share.frequency, epoch)
-            if _close_epoch(database, owner, times[0], row, its, dropped):
-                closed.append(Closed(destination, its))
+            its = replace(share, epoch=epoch)
+            parts = _parts(database, row["number"], epoch)
+            if _report(database, owner, times[0], row, its, parts, dropped):
+                closed.append(Closed(rows.destination_of(row), its))
             if at <= wall:
                 database.execute(
                     "UPDATE shares SET closed = ? WHERE number = ?",
@@ -210,7 +236,76 @@ def close(
     return Look(closed, min(next_at, default=None))
 
 
-def _share_of(row: sqlite3.Row | Mapping[str, Any]) -> Share:
+def report_alone(
+    database: sqlite3.Connection,
+    owner: str,
+    times: Times,
+    destinations: Collection[DestinationKey],
+    dropped: Dropped,
+    state: StateDirectory,
+    place: str,
+    *,
+    away: bool,
+) -> Look:
+    """Report parts that waited long enough for Redis, without those of others.
+
+    Those are this process's own, if its server cannot be reached, and what dead
+    processes left that shared by another one.
+
+    Args:
+        database: Where they are.
+        owner: This process, whose the reports are.
+        times: ``now`` and ``wall``.
+        destinations: For which there is a sender.
+        dropped: Told of parts that cannot be read.
+        state: Says who lives.
+        place: Where this process shares windows.
+        away: Whether that is a server which cannot be reached.
+    """
+    _, wall = times
+    closed: list[Closed] = []
+    alone = unsure = 0
+    for row in _shares(database, destinations):
+        number, is_mine = row["number"], row["place"] == place
+        waits = not away if is_mine else bool(_alive(database, number, state))
+        if waits or row["place"] == HOST:
+            continue
+        share = share_of(row)
+        for epoch in _epochs(database, number, share.frequency, wall):
+            overdue = wall - closes_at(epoch, share.frequency)
+            parts = [
+                part
+                for part in _parts(database, number, epoch)
+                if part["owner"] == owner or not is_mine
+                if overdue > (ALONE_AFTER if part["fate"] == "here" else UNSURE_FOR)
+            ]
+            its = replace(share, epoch=epoch)
+            if _report(database, owner, times[0], row, its, parts, dropped):
+                closed.append(Closed(rows.destination_of(row), its))
+            alone += len(parts)
+            unsure += sum(part["fate"] != "here" for part in parts)
+    return Look(closed, None, alone, unsure)
+
+
+def _shares(
+    database: sqlite3.Connection, destinations: Collection[DestinationKey]
+) -> list[sqlite3.Row]:
+    """Return the shared windows that have parts, and a sender here."""
+    return [
+        row
+        for row in database.execute(_SHARES).fetchall()
+        if rows.destination_of(row) in destinations
+    ]
+
+
+def _parts(database: sqlite3.Connection, share: int, epoch: int) -> list[sqlite3.Row]:
+    return database.execute(
+        "SELECT * FROM parts WHERE share = ? AND epoch = ? ORDER BY number",
+        (share, epoch),
+    ).fetchall()
+
+
+def share_of(row: sqlite3.Row | Mapping[str, Any]) -> Share:
     """Return the shared window of a row; of a damaged one, something that ends."""
     try:
         aggregator_key, partition = json.loads(row["name"])
@@ -220,13 +315,6 @@ def _share_of(row: sqlite3.Row | Mapping[str, Any]) -> Share:
     if not (isinstance(frequency, int) and 1 <= frequency <= _LONGEST):
         frequency = 1
     return Share(aggregator_key, partition, frequency, 0)
-
-
-def _is_shared(
-    database: sqlite3.Connection, row: sqlite3.Row, state: StateDirectory
-) -> bool:
-    """Whether a living process has sealed parts of a window, and did not leave."""
-    return any(_alive(database, row["number"], state))
 
 
 def _alive(
@@ -260,42 +348,70 @@ def _epochs(
     return epochs
 
 
-def _close_epoch(
+def _report(
     database: sqlite3.Connection,
     owner: str,
     now: float,
     row: sqlite3.Row,
     share: Share,
+    parts: Sequence[sqlite3.Row],
     dropped: Dropped,
 ) -> bool:
     """Put a report in place of an epoch's parts; False if none can be read."""
-    key = (row["number"], share.epoch)
-    parts: dict[str, ReportContent] = {}
+    readable: dict[str, ReportContent] = {}
     seals = 0
-    for part in database.execute(
-        "SELECT * FROM parts WHERE share = ? AND epoch = ? ORDER BY number", key
-    ).fetchall():
-        content = _content(part)
+    for part in parts:
+        content = content_of(part["encoding_version"], part["packed"])
         if content is None:
             remove(database, part["number"], "dropped:damaged", dropped)
         else:
-            parts[part["id"]] = content
+            readable[part["id"]] = content
             seals += _seals(part["seals"])
-    database.execute("DELETE FROM parts WHERE share = ? AND epoch = ?", key)
-    if not parts:
+            database.execute("DELETE FROM parts WHERE number = ?", (part["number"],))
+    if not readable:
         return False
-    records = join_parts(rows.destination_of(row), share, parts, seals)
-    number = rows.last_number(database)
-    for record in records:
-        number += rows.SPACING
-        rows.insert(database, record, owner, number, now)
-    count(database, "sealed", len(records) - 1)
+    destination = rows.destination_of(row)
+    inserted = insert_report(database, owner, now, destination, share, readable, seals)
+    count(database, "sealed", inserted - seals)
     return True
 
 
-def _content(part: sqlite3.Row | Mapping[str, Any]) -> ReportContent | None:
+def insert_report(
+    database: sqlite3.Connection,
+    owner: str,
+    now: float,
+    destination: DestinationKey,
+    share: Share,
+    parts: Mapping[str, ReportContent],
+    seals: int,
+) -> int:
+    """Insert the report of an epoch, unless it is there.
+
+    Args:
+        database: Where to.
+        owner: Whose it is.
+        now: The outbox's time.
+        destination: Where it goes.
+        share: The shared window, and the epoch.
+        parts: Contents by the ids of the parts; at least one.
+        seals: How many windows they stand for.
+
+    Returns:
+        How many windows the records stand for that were inserted: a report of several
+        requests counts once for each but the first, too.
+    """
+    number, inserted = rows.last_number(database), 0
+    for record in join_parts(destination, share, parts, seals):
+        number += rows.SPACING
+        if rows.insert(database, record, owner, number, now):
+            inserted += record.seals
+    return inserted
+
+
+def content_of(version: object, packed: object) -> ReportContent | None:
+    """Return what a packed part holds; None if it is damaged."""
     try:
-        content = decode("report", part["encoding_version"], unpack(part["packed"]))
+        content = decode("report", version, unpack(packed))  # type: ignore[arg-type]
     except UNREADABLE:
         return None
     return content if isinstance(content, ReportContent) else None
@@ -304,7 +420,11 @@ def _content(part: sqlite3.Row | Mapping[str, Any]) -> ReportContent | None:
 def unreadable(database: sqlite3.Connection) -> list[str]:
     """Return the ids of damaged parts."""
     query = "SELECT id, encoding_version, packed FROM parts ORDER BY number"
-    return [row["id"] for row in dicts(database, query) if _content(row) is None]
+    return [
+        row["id"]
+        for row in dicts(database, query)
+        if content_of(row["encoding_version"], row["packed"]) is None
+    ]
 
 
 def tidy(
@@ -356,15 +476,16 @@ def overview(
 
     Returns:
         ``aggregator_key``, ``feed``, ``frequency``, ``endpoint``,
-        ``api_key_fingerprint`` and ``client`` say which; ``processes`` is how many
-        living ones have sealed parts of it; ``epoch`` runs and ends at ``ends_at``
+        ``api_key_fingerprint`` and ``client`` say which, and ``share`` whether it is
+        shared on this ``host`` or by ``redis``; ``processes`` is how many living ones
+        of this host have sealed parts of it; ``epoch`` runs and ends at ``ends_at``
         (seconds since 1970), ``closed`` is the last one that was reported; ``parts``
         wait, the oldest for ``overdue`` seconds since its epoch could be closed; and
         ``late`` is how many parts came after their epoch was closed.
     """
     found = []
     for row in dicts(database, _OVERVIEW):
-        share = _share_of(row)
+        share = share_of(row)
         epoch = epoch_at(wall, share.frequency)
         overdue = 0.0
         if isinstance(row["oldest_epoch"], int):
@@ -374,6 +495,7 @@ def overview(
                 "aggregator_key": share.aggregator_key,
                 "feed": share.partition,
                 "frequency": share.frequency,
+                "share": "host" if row["place"] == HOST else "redis",
                 **{
                     name: row[name]
                     for name in ("endpoint", "api_key_fingerprint", "client")

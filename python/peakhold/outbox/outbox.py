@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from peakhold.errors import PeakholdError
+from peakhold.outbox.epochs import HOST
 from peakhold.outbox.memory import MemoryStore
 from peakhold.outbox.room import STEP, Limits
 from peakhold.outbox.schema import SQLITE_ERRORS, DamagedError, explained
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from peakhold.notices import Notices
     from peakhold.outbox.epochs import Look
     from peakhold.outbox.ledger import Counts
+    from peakhold.outbox.offers import Answer, Offer
     from peakhold.outbox.state import StateDirectory
     from peakhold.outbox.store import Waiting
     from peakhold.records import DestinationKey, Kind, Record
@@ -57,8 +59,9 @@ class Outbox:
         looked_through: Whether it is known what waits on the disk: ``tend`` could look,
             and ``lease`` since.
         sharing: What this process did about shared windows: ``parts`` that it sealed,
-            how many of them came ``late`` or were reported ``alone``, and ``reports``
-            that it made of everybody's parts.
+            how many of them came ``late`` or were reported ``alone``, of how many it
+            is ``unsure`` whether two reports have them, and ``reports`` that it made
+            of everybody's parts.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Outbox:
         *,
         sync: str = "OFF",
         clock: Callable[[], float] = time.monotonic,
+        place: str = HOST,
     ) -> None:
         """Open nothing yet.
 
@@ -79,13 +83,15 @@ class Outbox:
                 SQLite there cannot be.
             sync: SQLite's ``synchronous`` for it.
             clock: Monotonic time in seconds.
+            place: Where this process shares windows.
         """
         limits = limits or Limits()
         in_memory = replace(limits, max_bytes=min(MEMORY_BYTES, limits.max_bytes))
         self.disk_error: str | None = None
         self.readable = True
         self.looked_through = True
-        self.sharing = dict.fromkeys(("parts", "late", "alone", "reports"), 0)
+        names = ("parts", "late", "alone", "unsure", "reports")
+        self.sharing = dict.fromkeys(names, 0)
         self._notices = notices
         self._clock = clock
         self._memory: _AnyStore = (
@@ -94,7 +100,14 @@ class Outbox:
             else MemoryStore(in_memory, dropped=notices.dropped, clock=clock)
         )
         self._disk = (
-            Store(state, limits, dropped=notices.dropped, clock=clock, sync=sync)
+            Store(
+                state,
+                limits,
+                dropped=notices.dropped,
+                clock=clock,
+                sync=sync,
+                place=place,
+            )
             if state
             else None
         )
@@ -172,7 +185,11 @@ class Outbox:
         return closes_at
 
     def close_epochs(
-        self, destinations: Collection[DestinationKey], *, leaving: bool = False
+        self,
+        destinations: Collection[DestinationKey],
+        *,
+        leaving: bool = False,
+        away: bool = False,
     ) -> Look | None:
         """Put reports in place of the parts of epochs that are over.
 
@@ -180,17 +197,48 @@ class Outbox:
             destinations: For which there is a sender.
             leaving: Whether this process shares no more; what no living one shares is
                 reported at once then.
+            away: Whether the Redis server cannot be reached; then parts that waited
+                for it for long are reported without those of others.
 
         Returns:
             What was closed, and when to look again; None if the disk fails.
         """
         look = self._on_disk(
-            lambda disk: disk.close_epochs(destinations, time.time(), leaving=leaving),
+            lambda disk: disk.close_epochs(
+                destinations, time.time(), leaving=leaving, away=away
+            ),
             None,
         )
         if look is not None:
             self.sharing["reports"] += len(look.closed)
+            self.sharing["alone"] += look.alone
+            self.sharing["unsure"] += look.unsure
         return look
+
+    def has_parts(self) -> bool:
+        """Whether this process has parts for Redis; False if the disk fails."""
+        return self._on_disk(Store.has_parts, otherwise=False)
+
+    def offer_parts(self, destinations: Collection[DestinationKey]) -> list[Offer]:
+        """Return this process's parts for Redis, which may have them from now on.
+
+        Args:
+            destinations: For which there is a sender.
+
+        Returns:
+            The parts of each window; nothing if the disk fails.
+        """
+        return self._on_disk(lambda disk: disk.offer_parts(destinations), otherwise=[])
+
+    def settle_parts(self, answers: Sequence[Answer]) -> bool:
+        """Do what Redis has answered to offers; False if the disk fails."""
+        fates = self._on_disk(lambda disk: disk.settle_parts(answers), None)
+        if fates is None:
+            return False
+        self.sharing["late"] += fates["late"]
+        self.sharing["unsure"] += fates["absent"]
+        self.sharing["reports"] += sum(answer.taken is not None for answer in answers)
+        return True
 
     def lost(self, reason: str, seals: int) -> None:
         """Count seals that were dropped on their way here."""

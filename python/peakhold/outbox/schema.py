@@ -90,10 +90,11 @@ CREATE TABLE IF NOT EXISTS shares (
     destination INTEGER NOT NULL REFERENCES destinations (number),
     name TEXT NOT NULL,
     frequency INTEGER NOT NULL,
+    place TEXT NOT NULL,
     closed INTEGER NOT NULL,
     late INTEGER NOT NULL DEFAULT 0,
     used_at REAL NOT NULL,
-    UNIQUE (destination, name, frequency)
+    UNIQUE (destination, name, frequency, place)
 );
 CREATE TABLE IF NOT EXISTS sharers (
     share INTEGER NOT NULL REFERENCES shares (number),
@@ -108,7 +109,9 @@ CREATE TABLE IF NOT EXISTS parts (
     encoding_version INTEGER NOT NULL,
     packed BLOB NOT NULL,
     sealed_at REAL NOT NULL CHECK (typeof(sealed_at) = 'real'),
-    seals INTEGER NOT NULL CHECK (typeof(seals) = 'integer' AND seals > 0)
+    seals INTEGER NOT NULL CHECK (typeof(seals) = 'integer' AND seals > 0),
+    owner TEXT NOT NULL,
+    fate TEXT NOT NULL DEFAULT 'here' CHECK (fate IN ('here', 'unsure', 'there'))
 );
 CREATE INDEX IF NOT EXISTS epochs ON parts (share, epoch);
 PRAGMA application_id = {APPLICATION_ID};
@@ -123,8 +126,8 @@ COMMIT;
 # `created` is for people. `journals` has the ids of committed windows and metadata
 # until no journal has them any more. Types are checked because a flipped bit makes a
 # text of a number. `parts` are windows that are reported together with those of other
-# processes, once their epoch is over: see `epochs.py`. A file whose tables have other
-# texts is put aside: a change of one needs another SCHEMA_VERSION.
+# processes, once their epoch is over: see `epochs.py` and `offers.py`. A file whose
+# tables have other texts is put aside: a change of one needs another SCHEMA_VERSION.
 
 
 class NoSQLiteError(PeakholdError):

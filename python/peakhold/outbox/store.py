@@ -16,7 +16,7 @@ from collections import Counter, deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from peakhold.outbox import epochs, ownership, rows
+from peakhold.outbox import epochs, offers, ownership, rows
 from peakhold.outbox.database import Database
 from peakhold.outbox.ledger import count, counts_of, overview, remove
 from peakhold.outbox.packing import UNREADABLE, pack
@@ -71,6 +71,7 @@ class Store:
         dropped: Callable[[str, int], None],
         clock: Callable[[], float] = time.monotonic,
         sync: str = "OFF",
+        place: str = epochs.HOST,
     ) -> None:
         """Open nothing yet.
 
@@ -80,11 +81,13 @@ class Store:
             dropped: Told reason and number of the seals that are dropped.
             clock: Monotonic time in seconds.
             sync: SQLite's ``synchronous``.
+            place: Where this process shares windows.
         """
         self.needs_room = False
         self._state = state
         self._dropped = dropped
         self._database = Database(state, clock, sync)
+        self._place = place
         self._leased: dict[str, int] = {}
         self._new_leases: list[str] = []
         self._drops: Counter[str] = Counter()
@@ -158,7 +161,13 @@ class Store:
             closes_at, came_late = float("inf"), 0
             for record, share in new_ones:
                 at, late = epochs.add(
-                    database, record, share, self._database.owner, times, packed
+                    database,
+                    record,
+                    share,
+                    self._database.owner,
+                    times,
+                    packed,
+                    self._place,
                 )
                 ownership.note_window(database, record)
                 closes_at, came_late = min(closes_at, at), came_late + late
@@ -174,6 +183,7 @@ class Store:
         wall: float,
         *,
         leaving: bool = False,
+        away: bool = False,
     ) -> epochs.Look:
         """Put reports in place of the parts whose epoch is over, see ``epochs``.
 
@@ -182,17 +192,57 @@ class Store:
             wall: The time in seconds since 1970.
             leaving: Whether this process shares no more; what no living one shares is
                 reported at once then.
+            away: Whether the Redis server cannot be reached.
         """
+
+        def act(database: sqlite3.Connection) -> epochs.Look:
+            if self._state is None:  # nobody shares what is in memory
+                return epochs.Look([], None)
+            owner, times = self._database.owner, (self._database.now(), wall)
+            common = destinations, self._count_drop, self._state
+            look = epochs.close(database, owner, times, *common, leaving=leaving)
+            alone = epochs.report_alone(
+                database, owner, times, *common, self._place, away=away
+            )
+            return alone._replace(
+                closed=look.closed + alone.closed, next_at=look.next_at
+            )
+
+        return self.transaction(act)
+
+    def has_parts(self) -> bool:
+        """Whether this process has parts for Redis."""
         return self.transaction(
-            lambda database: epochs.close(
-                database,
-                self._database.owner,
-                (self._database.now(), wall),
-                destinations,
-                self._count_drop,
-                leaving=self._state if leaving else None,
+            lambda database: offers.are_there(
+                database, self._database.owner, self._place
             )
         )
+
+    def offer_parts(
+        self, destinations: Collection[DestinationKey]
+    ) -> list[offers.Offer]:
+        """Return this process's parts for Redis, which may have them from now on.
+
+        Args:
+            destinations: For which there is a sender.
+        """
+        return self.transaction(
+            lambda database: offers.offer(
+                database, self._database.owner, self._place, destinations
+            )
+        )
+
+    def settle_parts(self, answers: Sequence[offers.Answer]) -> Counter[str]:
+        """Do what Redis has answered, see ``offers.settle``."""
+
+        def act(database: sqlite3.Connection) -> Counter[str]:
+            now = self._database.now()
+            fates = offers.settle(database, self._database.owner, now, answers)
+            self._keep_time(database)
+            self.needs_room = self._room.is_needed(database, now)
+            return fates
+
+        return self.transaction(act)
 
     def make_room(self) -> bool:
         """Drop what is too old, and merge or drop what is too much, for a moment.
@@ -351,6 +401,14 @@ class Store:
                 epochs.tidy(
                     database, self._state, self._database.now(), self._count_drop
                 )
+                if self._place != epochs.HOST:
+                    offers.take_over(
+                        database,
+                        self._state.owner_id,
+                        self._place,
+                        self._state,
+                        destinations,
+                    )
                 self._room.may_merge = True
             owner = self._database.owner
             waiting = ownership.waiting(database, owner, destinations)

@@ -168,7 +168,7 @@ def test_after_the_clock_was_set_back_parts_are_reported_in_time(processes):
 def test_who_has_no_sender_closes_nothing(processes):
     sealed, other = processes(), processes()
     sealed.add_parts([part(a=0.5)], START)
-    assert other.close_epochs([THERE], START + 60) == ([], None)
+    assert other.close_epochs([THERE], START + 60) == epochs.Look([], None)
     assert sealed.close_epochs([HERE], START + 60).closed
 
 

@@ -171,6 +171,7 @@ def test_a_stream_that_stopped_is_closed_in_its_own_epoch(
         "parts": 1,
         "late": 0,
         "alone": 0,
+        "unsure": 0,
         "reports": 1,
     }
 
@@ -245,7 +246,7 @@ def test_without_an_outbox_on_disk_windows_are_not_shared(
     environment.setenv("PEAKHOLD_DURABILITY", "memory")
     monkeypatch.setattr(process, "_current", None)
     assert run(aggregator(), frequency=1)["message"] != NOT_IN_RANGE
-    assert "PEAKHOLD_SHARE=host needs the outbox on disk" in caplog.text
+    assert "PEAKHOLD_SHARE needs the outbox on disk" in caplog.text
     assert health()["sharing"]["share"] == "off"
     process.current().close(0)
 

@@ -280,8 +280,8 @@ def test_two_frequencies_of_a_window_are_a_warning(leave, file, monkeypatch):
     leave("a", then=LEFT, PEAKHOLD_SHARE="host")
     change(
         file,
-        "INSERT INTO shares (destination, name, frequency, closed, used_at)"
-        " SELECT destination, name, 5, closed, used_at FROM shares",
+        "INSERT INTO shares (destination, name, frequency, place, closed, used_at)"
+        " SELECT destination, name, 5, place, closed, used_at FROM shares",
     )
     (finding,) = check_sharing()
     assert finding.status == "warn"

@@ -56,7 +56,7 @@ def test_a_number_that_is_none_is_an_error_that_names_the_variable(name, value):
     [
         ("PEAKHOLD_DURABILITY", "one of memory, process, power"),
         ("PEAKHOLD_DISABLED", "True or False"),
-        ("PEAKHOLD_SHARE", "one of off, host"),
+        ("PEAKHOLD_SHARE", "off, host, redis, or the URL"),
     ],
 )
 def test_another_word_is_an_error_with_the_remedy(name, remedy):

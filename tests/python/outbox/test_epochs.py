@@ -297,7 +297,7 @@ def test_a_damaged_column_stops_nobody(processes, file, damage):
     store.close_epochs([HERE], START + 200)
     assert [each for each in reports(store) if "b" in each]
     assert conserved(store.counts())
-    assert store.close_epochs([HERE], START + 300) == ([], None)
+    assert store.close_epochs([HERE], START + 300) == epochs.Look([], None)
 
 
 def test_parts_that_nobody_reports_are_bounded_in_time(processes, clock):

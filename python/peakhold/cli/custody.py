@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from peakhold.cli.errors import CommandError
 from peakhold.cli.findings import Finding, fail, ok, warn
@@ -22,13 +22,11 @@ from peakhold.outbox.schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from peakhold.delivery.settings import DeliverySettings
 
 CHECK = "outbox"
-SHARING = "sharing"
 _OWN_IT = (
     "`chown` it to the user who runs the program and `chmod 700` it, or set "
     "PEAKHOLD_STATE_DIR to a directory of that user's own"
@@ -61,56 +59,6 @@ def check_outbox() -> Finding:
             "if it is damaged, the next process with a sink puts it aside and begins "
             "a new one; move a file away that is none of peakhold's",
         )
-
-
-def check_sharing() -> Iterator[Finding]:
-    """Yield what is found about shared windows; nothing if there are none."""
-    try:
-        settings = delivery_settings()
-        state = StateDirectory(settings.directory())
-        shared = admin.status(state)["sharing"] if state.has_outbox() else []
-    except (CommandError, NoStateDirectoryError, admin.OutboxError, OSError):
-        return  # which the outbox's own check has told
-    if settings.share == "host" and settings.durability == "memory":
-        yield warn(
-            SHARING,
-            "PEAKHOLD_SHARE is host, and PEAKHOLD_DURABILITY is memory: each process "
-            "reports windows of its own",
-            "set PEAKHOLD_DURABILITY to process",
-        )
-    elif settings.share == "host" or shared:
-        yield _shared_windows(shared, settings)
-
-
-def _shared_windows(
-    shared: Sequence[Mapping[str, Any]], settings: DeliverySettings
-) -> Finding:
-    names = ("endpoint", "api_key_fingerprint", "client", "aggregator_key", "feed")
-    frequencies: dict[tuple[object, ...], list[int]] = {}
-    for each in shared:
-        key = tuple(each[name] for name in names)
-        frequencies.setdefault(key, []).append(each["frequency"])
-    most = max((each["processes"] for each in shared), default=0)
-    waiting, late = (sum(each[name] for each in shared) for name in ("parts", "late"))
-    found = (
-        f"{len(shared):,} windows are shared by up to {most:,} running processes; "
-        f"{waiting:,} parts wait, {late:,} came late"
-    )
-    for key, its in frequencies.items():
-        if len(its) > 1:
-            return warn(
-                SHARING,
-                f"{found}; window {key[3]} has frequencies of "
-                f"{' and '.join(map(str, sorted(its)))} s, which are two windows",
-                "give all its blocks the same frequency",
-            )
-    if settings.share != "host":
-        return warn(
-            SHARING,
-            f"{found}; PEAKHOLD_SHARE is not set here",
-            "export PEAKHOLD_SHARE=host, unless that is meant",
-        )
-    return ok(SHARING, found)
 
 
 def _unsuitable(state: StateDirectory) -> Finding | None:

@@ -2,8 +2,9 @@
 
 Each line says what was found, ok, warn or fail, and what to do about it. Nothing is
 sent but two requests without content, one of which asks for the workspace of the api
-key. The key is never shown, and the host is looked for, not imported. The exit code is
-1 if a check failed, else 0.
+key, and questions to the Redis server by which windows are shared. No secret is ever
+shown, and the host is looked for, not imported. The exit code is 1 if a check failed,
+else 0.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what each check found, each as soon as it is known."""
-    from peakhold.cli.custody import check_outbox, check_sharing
+    from peakhold.cli.custody import check_outbox
     from peakhold.cli.installation import check_installation
     from peakhold.cli.reachability import check_reachability
+    from peakhold.cli.sharing import check_sharing
 
     findings = []
     for finding in chain(

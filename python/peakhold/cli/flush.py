@@ -139,11 +139,10 @@ def _what_is_left(state: StateDirectory, destination: DestinationKey) -> dict[st
     rows = status["destinations"]
     mine = [row for row in rows if {name: row[name] for name in own} == own]
     # Parts of windows that are shared are reported by those who share them.
-    shared = sum(
-        row["parts"]
-        for row in status["sharing"]
-        if row["processes"] and {name: row[name] for name in own} == own
-    )
+    shared = [
+        row for row in status["sharing"] if {name: row[name] for name in own} == own
+    ]
+    of_others = sum(row["parts"] for row in shared if row["processes"])
     found: Mapping[str, Any] = mine[0] if mine else dict.fromkeys(admin.STATES, 0)
     oldest = found.get("oldest_report")
     return {
@@ -152,7 +151,12 @@ def _what_is_left(state: StateDirectory, destination: DestinationKey) -> dict[st
         "parked": found["parked"],
         "dead": found["dead"],
         "pending_reports": oldest["reports"] if oldest else 0,
-        "of_running_processes": _of_others(state, own) + shared if mine else 0,
+        "of_running_processes": _of_others(state, own) + of_others if mine else 0,
+        "of_other_hosts": sum(
+            row["parts"]
+            for row in shared
+            if row["share"] == "redis" and not row["processes"]
+        ),
         "for_others": sum(
             row["pending"] + row["parked"] for row in rows if row not in mine
         ),
@@ -170,6 +174,7 @@ def _why_left(
 ) -> tuple[str, str] | None:
     """Return why something is left, and what helps; None if there is no more to say."""
     waiting = outcome["pending"] - outcome["of_running_processes"]
+    waiting -= outcome["of_other_hosts"]
     if outcome["parked"]:
         return (
             "the endpoint refuses what is parked, with the last error",
@@ -239,6 +244,12 @@ def _print(outcome: Mapping[str, Any]) -> None:
         say_wrapped(
             f"Of these, {outcome['of_running_processes']:,} belong to running "
             "processes, which deliver them."
+        )
+    if outcome["of_other_hosts"]:
+        say_wrapped(
+            f"Of these, {outcome['of_other_hosts']:,} are parts of windows that hosts "
+            "share by Redis: flush with the program's PEAKHOLD_SHARE to have them "
+            "reported, or to know that they are."
         )
     if outcome["left"] and outcome["last_error"]:
         say_wrapped(f"Last error: {outcome['last_error']}")

@@ -103,11 +103,16 @@ def _print_shared(window: Mapping[str, Any]) -> None:
     )
     ends = datetime.fromtimestamp(window["ends_at"], timezone.utc)
     say_wrapped(
-        f"running processes that share it: {window['processes']:,}; epoch "
+        f"shared by {window['share']}; running processes of this host: "
+        f"{window['processes']:,}; epoch "
         f"{window['epoch']} ends at {ends:%H:%M:%S} UTC",
         "  ",
     )
     waiting = f"parts that wait {window['parts']:,}, that came late {window['late']:,}"
+    if window["there"]:
+        waiting += (
+            f"; Redis has {window['there']:,}, which may be in a report of another host"
+        )
     if window["overdue"] > _OVERDUE:
         waiting += (
             f"; one is due for {age(window['overdue'])}, and is reported by the next "

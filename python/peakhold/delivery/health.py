@@ -31,10 +31,12 @@ def health(dispatcher: Dispatcher | None = None) -> dict[str, Any]:
     that could not be read for custom metadata; and ``by``, the ten greatest parts of
     it, each with ``window``, ``model_id`` and ``count``.
 
-    ``sharing`` says who shares windows, ``off`` or ``host``, and how many ``parts`` of
-    shared windows this process has sealed, how many of them came ``late``, when their
-    epoch was closed, or had to be reported ``alone``, and how many ``reports`` it made
-    of all processes' parts. No value holds an api key.
+    ``sharing`` says who shares windows, ``off``, ``host`` or ``redis``, and how many
+    ``parts`` of shared windows this process has sealed, how many of them came ``late``,
+    when their epoch was closed, or had to be reported ``alone``, of how many it is
+    ``unsure`` whether two reports have them, because a Redis server was away or forgot
+    them, and how many ``reports`` it made of all processes' parts. No value holds an
+    api key.
 
     Args:
         dispatcher: Whose; None for the process's own.

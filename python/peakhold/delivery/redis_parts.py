@@ -146,7 +146,7 @@ class RedisParts:
 
     def describe(self, error: BaseException) -> str:
         """Return type and text of an exception, without a secret."""
-        return self._url.without_secrets(f"{type(error).__name__}: {error}")
+        return self._url.describe(error)
 
     def __str__(self) -> str:
         """Return the server's address, without a secret."""

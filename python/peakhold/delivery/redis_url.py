@@ -122,8 +122,9 @@ class RedisUrl:
         name = f"{self} {ENCODING_VERSION}"
         return sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
-    def without_secrets(self, text: str) -> str:
-        """Return a text without user, password and query of the URL."""
+    def describe(self, error: BaseException) -> str:
+        """Return type and text of an exception, without a secret of the URL."""
+        text = f"{type(error).__name__}: {error}"
         url = urlsplit(self._text)
         secrets = (url.username, url.password, url.query)
         for secret in sorted(filter(None, secrets), key=len, reverse=True):

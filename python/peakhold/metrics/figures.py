@@ -151,6 +151,11 @@ def _parts(found: Health) -> Iterable[Sample]:
         yield ("alone",), sharing["alone"]
 
 
+def _unsure_parts(found: Health) -> Iterable[Sample]:
+    if sharing := found.get("sharing"):
+        yield (), sharing["unsure"]
+
+
 def _shared_reports(found: Health) -> Iterable[Sample]:
     if sharing := found.get("sharing"):
         yield (), sharing["reports"]
@@ -236,6 +241,14 @@ FIGURES = (
         "Parts of shared windows that this process sealed or reported by itself.",
         ("outcome",),
         _parts,
+    ),
+    Figure(
+        "peakhold.sharing.unsure",
+        "counter",
+        "{part}",
+        "Parts of this process that may be in two reports, as Redis forgot them.",
+        (),
+        _unsure_parts,
     ),
     Figure(
         "peakhold.sharing.reports",

@@ -57,7 +57,8 @@ SELECT DISTINCT shares.*, endpoint, client, fingerprint FROM parts
 _OVERVIEW = """
 SELECT shares.*, endpoint, fingerprint AS api_key_fingerprint,
     nullif(client, '') AS client, count(parts.number) AS parts,
-    min(epoch) AS oldest_epoch
+    total(fate = 'there') AS there, min(epoch) AS oldest_epoch,
+    min(CASE WHEN fate != 'there' THEN epoch END) AS oldest_here
 FROM shares JOIN destinations ON destinations.number = destination
     LEFT JOIN parts ON share = shares.number
 GROUP BY shares.number ORDER BY shares.number
@@ -480,16 +481,19 @@ def overview(
         shared on this ``host`` or by ``redis``; ``processes`` is how many living ones
         of this host have sealed parts of it; ``epoch`` runs and ends at ``ends_at``
         (seconds since 1970), ``closed`` is the last one that was reported; ``parts``
-        wait, the oldest for ``overdue`` seconds since its epoch could be closed; and
-        ``late`` is how many parts came after their epoch was closed.
+        wait, the oldest for ``overdue`` seconds since its epoch could be closed, and
+        a Redis server has ``there`` of them: those may be in a report already, and are
+        not overdue where no process asks; and ``late`` is how many parts came after
+        their epoch was closed.
     """
     found = []
     for row in dicts(database, _OVERVIEW):
         share = share_of(row)
         epoch = epoch_at(wall, share.frequency)
-        overdue = 0.0
-        if isinstance(row["oldest_epoch"], int):
-            overdue = max(0.0, wall - closes_at(row["oldest_epoch"], share.frequency))
+        processes, overdue = len(_alive(database, row["number"], state)), 0.0
+        oldest = row["oldest_epoch"] if processes else row["oldest_here"]
+        if isinstance(oldest, int):
+            overdue = max(0.0, wall - closes_at(oldest, share.frequency))
         found.append(
             {
                 "aggregator_key": share.aggregator_key,
@@ -500,10 +504,11 @@ def overview(
                     name: row[name]
                     for name in ("endpoint", "api_key_fingerprint", "client")
                 },
-                "processes": len(_alive(database, row["number"], state)),
+                "processes": processes,
                 "epoch": epoch,
                 "ends_at": epoch * share.frequency,
                 **{name: row[name] for name in ("closed", "parts", "late")},
+                "there": int(row["there"]),
                 "overdue": overdue,
             }
         )

@@ -371,7 +371,9 @@ def test_what_the_disk_does_not_take_is_said(tmp_path, clock):
     record, share = part()
     assert outbox.add_parts([replace(record, share=share)]) is None
     assert outbox.close_epochs([HERE]) is None
-    assert outbox.sharing == dict.fromkeys(("parts", "late", "alone", "reports"), 0)
+    assert outbox.sharing == dict.fromkeys(
+        ("parts", "late", "alone", "unsure", "reports"), 0
+    )
     assert notices.counts["disk"] == 1
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
-import random
-import signal
 import sqlite3
 import time
-from collections import Counter
-from contextlib import closing, suppress
+from contextlib import closing
 
 import pytest
+from children import (
+    KILLS,
+    PATIENCE,
+    PROCESSES,
+    Children,
+    kill_at_random,
+    kill_in_gaps,
+    lost_and_repeated,
+    reports,
+)
 from draining import altered, drain, drained
 
 from peakhold.outbox import StateDirectory, admin
@@ -20,10 +26,6 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
 GAPS = 14
 """Steps of ``programs/sharing.py``."""
-KILLS = int(os.environ.get("PEAKHOLD_TEST_KILLS", "8"))
-"""More of them, for a long run: PEAKHOLD_TEST_KILLS=200."""
-PROCESSES = 4
-PATIENCE = 40.0
 
 
 @pytest.fixture
@@ -42,120 +44,18 @@ def children(start, environment):
         each.kill_all()
 
 
-class Children:
-    """Processes that observe into one window."""
-
-    def __init__(self, nursery):
-        self.nursery = nursery
-        self.living = {}
-        self.seen = {}
-        self.died = set()
-
-    def fork(self, number):
-        self.nursery.tell(number)
-        while number not in self.living and number not in self.died:
-            self.hear()
-
-    def hear(self):
-        self.take(self.nursery.hear().split())
-
-    def take(self, words):
-        what, *told = words
-        if what in {"born", "forked"}:
-            self.living[int(told[0])] = int(told[1])
-        elif what == "died":
-            self.died.add(int(told[0]))
-            self.living.pop(int(told[0]), None)
-        elif what == "seen":
-            name, confidence = told
-            self.seen[name] = max(float(confidence), self.seen.get(name, 0.0))
-
-    def listen(self, seconds):
-        """Take in what they tell for some seconds."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if self.nursery.lines.empty():
-                time.sleep(0.01)
-            else:
-                self.hear()
-
-    def signal(self, number, what):
-        with suppress(ProcessLookupError):
-            os.kill(self.living[number], what)
-
-    def kill(self, number):
-        self.signal(number, signal.SIGKILL)
-        del self.living[number]
-
-    def kill_all(self):
-        """Kill all, and take in the rest of what they told."""
-        for number in list(self.living):
-            self.kill(number)
-        process = self.nursery.process
-        if process.stdin.closed:
-            return
-        process.stdin.close()
-        self.nursery.ended()
-        for line in self.nursery.rest():
-            if line.startswith("seen"):
-                self.take(line.split())
-
-
-def reports(api):
-    """Each report once, as class and confidence."""
-    bodies = {
-        request.headers["Idempotency-Key"]: request.body
-        for request in api.accepted(kind="report")
-    }
-    found = []
-    for body in bodies.values():
-        results = json.loads(body)["inference_results"]
-        found.append({each["class_name"]: each["confidence"] for each in results})
-    return [each for each in found if "drained" not in each]
-
-
-def lost_and_repeated(api, seen):
-    """Return the maxima that are in no report, and those that are in two."""
-    found = Counter(pair for each in reports(api) for pair in each.items())
-    best = {}
-    for name, confidence in found:
-        best[name] = max(confidence, best.get(name, 0.0))
-    lost = {name for name, confidence in seen.items() if best.get(name, 0) < confidence}
-    return lost, {pair for pair, times in found.items() if times > 1}
-
-
 def killed_in_gaps(api, start, children, **options):
     """Kill a process after each step; returns who died, what is lost, and repeated."""
     begun = children(**options)
-    for number in range(GAPS):
-        begun.fork(number)
-    deadline = time.monotonic() + PATIENCE
-    while len(begun.died) < GAPS and begun.living and time.monotonic() < deadline:
-        begun.listen(0.1)
-    begun.kill_all()
+    kill_in_gaps(begun, GAPS)
     drain(start, **options)
     return (begun, *lost_and_repeated(api, begun.seen))
 
 
 def killed_at_random(api, start, children, seed, kills, **options):
     """Kill, stop and fork; returns what is lost, and what is in two reports."""
-    begun, draw = children(**options), random.Random(seed)
-    for number in range(GAPS, GAPS + PROCESSES):
-        begun.fork(number)
-    begun.listen(1.0)
-    begun.signal(GAPS, signal.SIGSTOP)  # for longer than others wait
-    begun.listen(3.0)
-    begun.signal(GAPS, signal.SIGCONT)
-    for number in range(GAPS + PROCESSES, GAPS + PROCESSES + kills):
-        begun.fork(number)
-        late = draw.choice(list(begun.living))
-        begun.signal(late, signal.SIGSTOP)
-        begun.listen(draw.uniform(0.1, 1.0))
-        if draw.random() < 0.7:
-            begun.listen(draw.uniform(0.0, 1.0))
-            begun.signal(late, signal.SIGCONT)
-        begun.kill(draw.choice(list(begun.living)))
-    begun.kill_all()
+    begun = children(**options)
+    kill_at_random(begun, GAPS, seed, kills)
     drain(start, **options)
     return (begun, *lost_and_repeated(api, begun.seen))
 

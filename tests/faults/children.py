@@ -23,6 +23,8 @@ class Children:
         living: Their process ids by number.
         seen: The best confidence of each that it told.
         died: The numbers of those that had themselves killed.
+        frames: How many they have observed.
+        left: What those that were not killed told of ``health()["sharing"]``.
     """
 
     def __init__(self, *nurseries):
@@ -31,6 +33,8 @@ class Children:
         self.living = {}
         self.seen = {}
         self.died = set()
+        self.frames = 0
+        self.left = []
 
     def fork(self, number):
         """Fork a child; the hosts take turns by its number."""
@@ -49,7 +53,10 @@ class Children:
             self.living.pop(int(told[0]), None)
         elif what == "seen":
             name, confidence = told
+            self.frames += 1
             self.seen[name] = max(float(confidence), self.seen.get(name, 0.0))
+        elif what == "left":
+            self.left.append(json.loads(" ".join(told)))
 
     def listen(self, seconds):
         """Take in what they tell for some seconds."""
@@ -75,15 +82,18 @@ class Children:
         """Kill all, and take in the rest of what they told."""
         for number in list(self.living):
             self.kill(number)
+        self.leave()
+
+    def leave(self):
+        """Have all end by themselves, and take in the rest of what they told."""
         for nursery in self.nurseries:
-            process = nursery.process
-            if process.stdin.closed:
-                continue
-            process.stdin.close()
-            nursery.ended()
-            for line in nursery.rest():
-                if line.startswith("seen"):
-                    self.take(line.split())
+            if not nursery.process.stdin.closed:
+                nursery.process.stdin.close()
+                nursery.ended()
+                for line in nursery.rest():
+                    if line.startswith(("seen", "left")):
+                        self.take(line.split())
+        self.living.clear()
 
 
 def reports(api):
@@ -97,6 +107,11 @@ def reports(api):
         results = json.loads(body)["inference_results"]
         found.append({each["class_name"]: each["confidence"] for each in results})
     return [each for each in found if "drained" not in each]
+
+
+def observers(names):
+    """Return the processes that some names of ``programs/sharing.py`` are of."""
+    return {name.partition("-")[0] for name in names}
 
 
 def lost_and_repeated(api, seen):
@@ -114,9 +129,7 @@ def kill_in_gaps(children, gaps):
     for number in range(gaps):
         children.fork(number)
     deadline = time.monotonic() + PATIENCE
-    while (
-        len(children.died) < gaps and children.living and time.monotonic() < deadline
-    ):
+    while len(children.died) < gaps and children.living and time.monotonic() < deadline:
         children.listen(0.1)
     children.kill_all()
 

@@ -189,7 +189,9 @@ class Line:
                 self._start(self._pass_on, far, near, self._back)
 
     def _pass_on(self, source, target, passes):
-        with contextlib.suppress(OSError):  # an end is gone, and the other one learns it
+        with contextlib.suppress(
+            OSError
+        ):  # an end is gone, and the other one learns it
             while data := source.recv(65536):
                 passes.wait()
                 target.sendall(data)

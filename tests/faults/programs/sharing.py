@@ -1,7 +1,8 @@
 """Observe rising confidences in a window that processes share, and tell each.
 
 A number below that of the ``STEPS`` has the process killed after that step, the first
-time that it comes to it with something of the shared window.
+time that it comes to it with something of the shared window. The class is another one
+every half second, so that the parts of an epoch that is lost are missed.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ STEPS = {
 
 FREQUENCY = 1
 PAUSE = 0.01
+NAMED_ALIKE = 50
+"""Frames of one class."""
 FORKS_ONE_IN = 5
 
 
@@ -96,7 +99,7 @@ def work(number):
         die_after(number)
     aggregator = sink()
     forks = number % FORKS_ONE_IN == 0
-    best, begun = 0.0, time.monotonic()
+    best, frames, begun = 0.0, 0, time.monotonic()
     while os.getppid() == parent:
         if forks and time.monotonic() > begun + FREQUENCY / 2:
             forks = False
@@ -104,7 +107,8 @@ def work(number):
                 parent, number, best = os.getppid(), number + 10_000, 0.0
                 say("forked", number, os.getpid())
         best += (1.0 - best) * 0.001
-        name = f"c{number}"
+        name = f"c{number}-{frames // NAMED_ALIKE}"
+        frames += 1
         observe(aggregator, name, best, frequency=FREQUENCY)
         say("seen", name, best)
         time.sleep(PAUSE)

@@ -95,7 +95,7 @@ test-endings: $(DONE)/wheel ## Test how processes really end: gevent, eventlet, 
 
 .PHONY: test-long
 test-long: $(DONE)/faults $(DONE)/wheel $(DONE)/extension ## Run what is long in its full form, which .ci/run shortens: every host in full, ten minutes for each fuzz target (two hours)
-	$(MAKE) test-hosts ARGS=--full
+	PEAKHOLD_TEST_LONG=1 $(MAKE) test-hosts ARGS=--full
 	$(MAKE) test-faults test-endings test-loom
 	PEAKHOLD_PACE_SECONDS=300 $(VPY) -m pytest -c tests/faults/pytest.ini tests/faults/test_r23_pace.py
 	$(MAKE) test-stress OBSERVATIONS=1000000000

@@ -14,7 +14,7 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 import requests
 from host import AGGREGATOR, API_KEY, IN_PLACE, METADATA, QUIET
+from redis_server import PROGRAM, WITHOUT, RedisServer
 
 pytestmark = pytest.mark.skipif(
     not (find_spec("inference") and find_spec("asgi_correlation_id")),
@@ -218,10 +219,21 @@ def test_the_windows_hold_the_classes_of_all_requests(server, monitor, eventuall
 
 WORKERS = 4
 MANY = 500
+PODS = 3
 HINT = "PEAKHOLD_SHARE=host"
 
 
-@pytest.mark.parametrize("share", ["host", ""])
+ALL = bool(os.environ.get("PEAKHOLD_TEST_LONG"))
+"""Whether to test what takes minutes, too."""
+
+
+@pytest.mark.parametrize(
+    "share",
+    [
+        "host",
+        pytest.param("", marks=pytest.mark.skipif(not ALL, reason="a long test")),
+    ],
+)
 def test_four_workers_make_one_report_an_epoch(monitor, tmp_path, eventually, share):
     """The control is the same without sharing: each worker makes its own."""
     model = f"workers-{share}/1"
@@ -257,3 +269,44 @@ def test_four_workers_make_one_report_an_epoch(monitor, tmp_path, eventually, sh
             seconds = [datetime.fromisoformat(at).timestamp() for at in times]
             assert max(Counter(at // FREQUENCY for at in seconds).values()) > 1
             assert eventually(is_told, seconds=60)
+
+
+@pytest.mark.skipif(not ALL, reason="a long test")
+@pytest.mark.skipif(PROGRAM is None, reason=WITHOUT)
+@pytest.mark.parametrize("share", ["redis", ""])
+def test_three_pods_make_one_report_an_epoch(monitor, tmp_path, eventually, share):
+    """The control is the same without sharing."""
+    model = f"pods-{share}/1"
+    with ExitStack() as stack:
+        redis = stack.enter_context(RedisServer())
+        urls = []
+        for number in range(PODS):
+            directory = tmp_path / f"pod-{number}"
+            directory.mkdir()
+            variables = {
+                "PEAKHOLD_SHARE": share and redis.url,
+                "PEAKHOLD_STATE_DIR": str(directory / "state"),
+            }
+            serve = serving(monitor, directory, **variables)
+            urls.append(stack.enter_context(serve)[0])
+        pool = stack.enter_context(ThreadPoolExecutor(2 * PODS))
+
+        def send(number):
+            with requests.Session() as session:
+                post(session, urls[number % PODS], body(number, model))
+
+        start = time.monotonic()
+        list(pool.map(send, range(MANY)))
+        took = time.monotonic() - start
+
+        def classes():
+            found = results(monitor, model)
+            return sorted(row["class_name"] for rows in found for row in rows)
+
+        eventually(lambda: len(classes()) >= MANY, seconds=20)
+        assert classes() == [f"class-{number:03}" for number in range(MANY)]
+        count = len(reports(monitor, model))
+        if share:
+            assert count <= took / FREQUENCY + 2
+        else:
+            assert count >= PODS * int(took / FREQUENCY)

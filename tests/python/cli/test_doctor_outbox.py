@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from peakhold.cli.custody import check_outbox, check_sharing
+from peakhold.cli.custody import check_outbox
 from peakhold.outbox import StateDirectory
 from peakhold.outbox.schema import SCHEMA_VERSION
 
@@ -240,60 +240,6 @@ def test_durability_memory_is_told(monkeypatch):
     monkeypatch.setenv("PEAKHOLD_DURABILITY", "memory")
 
     assert "uses none" in check_outbox().text
-
-
-LEFT = """
-from peakhold.blocks.windows import REGISTRY
-from peakhold.delivery import current
-REGISTRY.flush_all()
-current().committer.commit()
-os._exit(9)
-"""
-
-
-def test_without_shared_windows_nothing_is_said_of_them(used):
-    assert list(check_sharing()) == []
-
-
-def test_shared_windows_are_told(leave, monkeypatch):
-    monkeypatch.setenv("PEAKHOLD_SHARE", "host")
-    (finding,) = check_sharing()
-    assert (finding.status, finding.check) == ("ok", "sharing")
-    leave("a", "b", then=LEFT, PEAKHOLD_SHARE="host")
-    (finding,) = check_sharing()
-    assert finding.status == "ok"
-    assert finding.text == (
-        "2 windows are shared by up to 0 running processes; 2 parts wait, 0 came late"
-    )
-    assert check_outbox().text == "it is whole, 2 pending"
-
-
-def test_who_does_not_share_what_others_do_is_warned(leave):
-    leave("a", then=LEFT, PEAKHOLD_SHARE="host")
-    (finding,) = check_sharing()
-    assert finding.status == "warn"
-    assert finding.remedy.startswith("export PEAKHOLD_SHARE=host")
-
-
-def test_two_frequencies_of_a_window_are_a_warning(leave, file, monkeypatch):
-    monkeypatch.setenv("PEAKHOLD_SHARE", "host")
-    leave("a", then=LEFT, PEAKHOLD_SHARE="host")
-    change(
-        file,
-        "INSERT INTO shares (destination, name, frequency, place, closed, used_at)"
-        " SELECT destination, name, 5, place, closed, used_at FROM shares",
-    )
-    (finding,) = check_sharing()
-    assert finding.status == "warn"
-    assert "window a has frequencies of 5 and 3600 s" in finding.text
-
-
-def test_sharing_without_durability_is_a_warning(monkeypatch):
-    monkeypatch.setenv("PEAKHOLD_SHARE", "host")
-    monkeypatch.setenv("PEAKHOLD_DURABILITY", "memory")
-    (finding,) = check_sharing()
-    assert finding.status == "warn"
-    assert "set PEAKHOLD_DURABILITY" in finding.remedy
 
 
 def test_a_variable_that_cannot_be_used_fails(monkeypatch):

@@ -158,7 +158,7 @@ def test_shared_windows_are_told(peakhold, stay, share):
         return
     assert ended.returncode == 0
     assert f"Shared window gate, every 3,600 s, to {url} with key " in text
-    assert "running processes that share it: " in text
+    assert "running processes of this host: " in text
     assert "that came late 0" in text
     assert (shared[0]["aggregator_key"], shared[0]["frequency"]) == ("gate", 3600)
 
@@ -169,7 +169,7 @@ def test_a_part_that_nobody_reports_is_told(peakhold, leave, state_directory):
     leave("gate", then=f"{then}os._exit(9)", PEAKHOLD_SHARE="host")
     text = " ".join(peakhold("status").stdout.decode().split())
     assert "pending 1" in text
-    assert "share it: 0; epoch" in text
+    assert "of this host: 0; epoch" in text
     assert "parts that wait 1, that came late 0" in text
     assert "is due for" not in text
     change(state_directory, "UPDATE parts SET epoch = 1")

@@ -102,8 +102,12 @@ class Exchange:
                 for window in self._windows.values():
                     window.asks_at = float("-inf")
             while self._is_due() or self._outbox.has_parts():
+                try:  # before a part may be there
+                    deadline = self._parts.deadline()
+                except Exception as error:  # noqa: BLE001 - redis-py raises many kinds
+                    return closed + self._away(error, exporters), PAUSE
                 questions = self._questions(exporters)
-                answers, failure = self._ask(questions, leaving=leaving)
+                answers, failure = self._ask(questions, deadline, leaving=leaving)
                 if not self._outbox.settle_parts(answers):
                     return closed, PAUSE
                 closed += [
@@ -169,7 +173,7 @@ class Exchange:
         ]
 
     def _ask(
-        self, questions: Sequence[Question], *, leaving: bool
+        self, questions: Sequence[Question], deadline: float, *, leaving: bool
     ) -> tuple[list[Answer], Exception | None]:
         """Return the answers, and why there are not all of them."""
         answers: list[Answer] = []
@@ -177,8 +181,10 @@ class Exchange:
         for first in range(0, len(questions), AT_ONCE):
             some = questions[first : first + AT_ONCE]
             try:
-                replies = self._parts.exchange(some, self._sharer(), leaving=leaving)
-            except Exception as error:  # noqa: BLE001 - redis-py raises many kinds
+                replies = self._parts.exchange(
+                    some, self._sharer(), deadline, leaving=leaving
+                )
+            except Exception as error:  # noqa: BLE001 - likewise
                 return answers, error
             for reply in replies:
                 if isinstance(reply, Exception):

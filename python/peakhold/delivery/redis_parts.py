@@ -98,14 +98,31 @@ class RedisParts:
         self._client: Redis | None = None
 
     @without_locals
+    def deadline(self) -> float:
+        """Return until when a request is valid that is made now, by the server's clock.
+
+        Raises:
+            redis.RedisError: It cannot be reached.
+        """
+        self._client = self._client or self._url.client()
+        seconds, microseconds = self._client.time()
+        return float(seconds + microseconds / 1e6 + VALID)
+
+    @without_locals
     def exchange(
-        self, questions: Sequence[Question], sharer: str, *, leaving: bool
+        self,
+        questions: Sequence[Question],
+        sharer: str,
+        deadline: float,
+        *,
+        leaving: bool,
     ) -> list[Answer | Exception]:
         """Offer parts, and be told what became of them.
 
         Args:
             questions: One for each window.
             sharer: Id of this process.
+            deadline: Until when they are valid.
             leaving: Whether it shares no more.
 
         Returns:
@@ -115,10 +132,8 @@ class RedisParts:
             redis.RedisError: It cannot be reached. Which questions it has got is not
                 known.
         """
-        client = self._client = self._client or self._url.client()
-        seconds, microseconds = client.time()
-        deadline = seconds + microseconds / 1e6 + VALID
-        pipeline = client.pipeline(transaction=False)
+        self._client = self._client or self._url.client()
+        pipeline = self._client.pipeline(transaction=False)
         pipeline.script_load(_SCRIPT)
         digest = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
         for question in questions:

@@ -2,7 +2,7 @@
 
 A process keeps a part until Redis says that it is in somebody's report. Its ``fate`` is
 ``here`` while Redis never had it, ``unsure`` from before it is sent until the answer,
-and ``there`` then. Whom Redis has make the report of an epoch puts it into its outbox,
+and after Redis has lost it, and ``there`` in between. Whom Redis has make the report of an epoch puts it into its outbox,
 and tells Redis so: ``delivery/exchange.py``.
 
 Every function works within the transaction of its caller.
@@ -186,7 +186,7 @@ def settle(
             else:
                 database.execute(
                     "UPDATE parts SET fate = ? WHERE id = ?",
-                    ("here" if fate == "absent" else "there", part.id),
+                    ("unsure" if fate == "absent" else "there", part.id),
                 )
                 database.execute(
                     "UPDATE shares SET late = late + ?"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+from collections import deque
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from peakhold.delivery.exporter import DELIVERED, Exporter, Outcome
@@ -34,7 +34,7 @@ from peakhold.roboflow.settings import Settings
 from peakhold.texts import printable, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from peakhold.delivery.cache import Cache
     from peakhold.delivery.monitors import Monitors
@@ -191,42 +191,29 @@ class Sender(Exporter):
     def _export(self, record: Record) -> Outcome:
         return self._attempt(partial(self.send, record), partial(self._refused, record))
 
-    def _export_windows(
-        self, records: Sequence[Record], *, whole: bool = True
-    ) -> list[Outcome]:
-        """Send windows in as few requests as fit.
-
-        Args:
-            records: The windows.
-            whole: Whether they are not one of several that were refused together.
-        """
-        bodies = [(record, record.window_body) for record in records]
+    def _export_windows(self, records: Sequence[Record]) -> list[Outcome]:
+        """Send windows in as few requests as fit; to what is no monitor, reports."""
+        batches = deque(_batches(records))
         outcomes: list[Outcome] = []
-        asked = len(records) == 1 and not whole
-        while len(outcomes) < len(records):
-            batch = _fitting(bodies[len(outcomes) :])
-            first = batch[0][0]
+        asked = False
+        while batches:
+            batch = batches.popleft()
             outcome = self._attempt(
-                partial(self.send_windows, batch), partial(self._refused, first)
+                partial(self.send_windows, batch), partial(self._refused, batch[0][0])
             )
-            rest = records[len(outcomes) :]
             if outcome.verdict is Verdict.REFUSED and not asked:
                 asked = True  # a monitor of another version, or something else, refuses
                 with suppress(Exception):  # what is asked in vain is known as before
                     self.workspace.refresh(self.cache, self.look_up_workspace)
             if not self.is_monitor:  # any more, as the last lookup says
-                return [*outcomes, *map(self._export, rest)]
+                break
             if outcome.verdict in (Verdict.RETRY, Verdict.PARK):
-                return [*outcomes, *[outcome] * len(rest)]
+                return [*outcomes, *[outcome] * (len(records) - len(outcomes))]
             if outcome.verdict is Verdict.DELIVERED or len(batch) == 1:
                 outcomes += [outcome] * len(batch)
             else:  # one that is refused spoils none
-                for record, _ in batch:
-                    outcomes += self._export_windows([record], whole=False)
-                    if outcomes[-1].verdict in (Verdict.RETRY, Verdict.PARK):
-                        left = len(records) - len(outcomes)
-                        return [*outcomes, *[outcomes[-1]] * left]
-        return outcomes
+                batches.extendleft([each] for each in reversed(batch))
+        return [*outcomes, *map(self._export, records[len(outcomes) :])]
 
     def _attempt(
         self, send: Callable[[str], None], refused: Callable[[Exception], Outcome]
@@ -368,11 +355,17 @@ class Sender(Exporter):
         return printable(redact(text, self._api_key))
 
 
-def _fitting(bodies: Sequence[tuple[Record, bytes]]) -> list[tuple[Record, bytes]]:
-    """Return the first windows that fit in a request, at least one."""
-    sizes = accumulate(len(body) for _, body in bodies)
-    fit = sum(size <= REPORT_BODY_LIMIT for size in sizes)
-    return list(bodies[: max(1, fit)])
+def _batches(records: Sequence[Record]) -> Iterator[list[tuple[Record, bytes]]]:
+    """Yield windows with their bodies, as many at once as fit in a request."""
+    batch: list[tuple[Record, bytes]] = []
+    size = 0
+    for record in records:
+        size += len(record.window_body)
+        if batch and size > REPORT_BODY_LIMIT:
+            yield batch
+            batch, size = [], len(record.window_body)
+        batch.append((record, record.window_body))
+    yield batch
 
 
 def _bytes(api_key: ApiKey) -> bytes:

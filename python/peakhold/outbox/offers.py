@@ -2,8 +2,8 @@
 
 A process keeps a part until Redis says that it is in somebody's report. Its ``fate`` is
 ``here`` while Redis never had it, ``unsure`` from before it is sent until the answer,
-and after Redis has lost it, and ``there`` in between. Whom Redis has make the report of an epoch puts it into its outbox,
-and tells Redis so: ``delivery/exchange.py``.
+and after Redis has lost it, and ``there`` in between. Whom Redis has make the report of
+an epoch puts it into its outbox, and tells Redis so: ``delivery/exchange.py``.
 
 Every function works within the transaction of its caller.
 """

@@ -62,10 +62,12 @@ for _, done in ipairs(request.reported) do
   remove(done[1], done[2])
 end
 for _, done in ipairs(request.damaged) do
-  remove(done[1], done[2])
   for _, id in ipairs(done[2]) do
-    redis.call('ZREM', IDS, id)
+    if redis.call('HEXISTS', parts_of(done[1]), id) == 1 then
+      redis.call('ZREM', IDS, id)
+    end
   end
+  remove(done[1], done[2])
 end
 -- What was asked before this request may still be on its way for as long as it is valid.
 for _, id in ipairs(request.settled) do

@@ -1,7 +1,8 @@
 -- Parts of one shared window: takes them in, tells their fates, hands out an epoch.
 --
 -- KEYS[1] names the window, and all keys begin with it:
---   :open         sorted set of the epochs that have parts
+--   :open         sorted set of the epochs that have parts; of those that were handed out
+--                 the score is 0
 --   :parts:EPOCH  hash of an epoch's parts by their ids
 --   :lease:EPOCH  who is reporting an epoch
 --   :closed       the last epoch that was handed out
@@ -104,6 +105,11 @@ local function is_open(id)
   return false
 end
 
+-- It has a report maybe, and must have no further parts, whatever the clock says now.
+local function was_handed_out(epoch)
+  return redis.call('ZSCORE', OPEN, integer(epoch)) == '0'
+end
+
 local fates = {}
 local value = 1
 for at, part in ipairs(request.parts) do
@@ -121,6 +127,9 @@ for at, part in ipairs(request.parts) do
     if fates[at] == 'late' then
       epoch = math.max(closed + 1, running)
     end
+    while was_handed_out(epoch) do
+      epoch = epoch + 1
+    end
     redis.call('HSET', parts_of(epoch), id, ARGV[value])
     redis.call('EXPIRE', parts_of(epoch), kept)
     redis.call('ZADD', OPEN, integer(epoch), integer(epoch))
@@ -131,19 +140,17 @@ end
 local abandoned = request.leaving and redis.call('ZCARD', SHARERS) == 0
 local taken, parts, wait = '', {}, nil
 for _, epoch in ipairs(epochs()) do
-  local due = epoch <= closed or abandoned
-  local seconds = epoch * frequency + grace - now
+  local due = epoch <= closed or abandoned or was_handed_out(epoch)
+  local seconds = due and 0.5 or epoch * frequency + grace - now
   if due and taken == '' then
     local lease = redis.call('GET', lease_of(epoch))
     if not lease or lease == request.sharer then
       redis.call('SET', lease_of(epoch), request.sharer, 'EX', request.lease)
       redis.call('SET', CLOSED, integer(math.max(mark, epoch)))
+      redis.call('ZADD', OPEN, 0, integer(epoch))
       taken, parts = integer(epoch), redis.call('HGETALL', parts_of(epoch))
       seconds = 0
     end
-  end
-  if due and seconds ~= 0 then
-    seconds = 0.5
   end
   wait = math.min(wait or seconds, seconds)
 end

@@ -108,6 +108,8 @@ class Exchange:
                     return closed + self._away(error, exporters), PAUSE
                 questions = self._questions(exporters)
                 answers, failure = self._ask(questions, deadline, leaving=leaving)
+                for answer in answers:  # what it was not told, it is told again
+                    self._done.pop((answer.offer.destination, answer.offer.share), None)
                 if not self._outbox.settle_parts(answers):
                     return closed, PAUSE
                 closed += [
@@ -160,15 +162,15 @@ class Exchange:
             (offer.destination, offer.share): offer
             for offer in self._outbox.offer_parts(list(exporters))
         }
-        done, self._done = self._done, {}
         now = self._clock()
-        for key, window in list(self._windows.items()):
-            if key[0] not in exporters:  # its destination was forgotten
-                del self._windows[key]
-            elif window.asks_at <= now or key in done:
-                offers.setdefault(key, Offer(*key, []))
+        for known in (self._windows, self._done):
+            for key in [key for key in known if key[0] not in exporters]:
+                del known[key]  # its destination was forgotten
+        due = {key for key, window in self._windows.items() if window.asks_at <= now}
+        for key in due | self._done.keys():
+            offers.setdefault(key, Offer(*key, []))
         return [
-            Question(offer, done.get(key, Done()), exporters[offer.destination])
+            Question(offer, self._done.get(key, Done()), exporters[offer.destination])
             for key, offer in offers.items()
         ]
 
@@ -194,7 +196,10 @@ class Exchange:
         return answers, failure
 
     def _note(self, answers: Sequence[Answer]) -> None:
-        """Note what Redis is to know next. What gets lost of that does no harm."""
+        """Note what Redis is to know next.
+
+        If that gets lost with the process, another one makes the same report again.
+        """
         for answer in answers:
             offer, taken = answer.offer, answer.taken
             gone = {

@@ -14,7 +14,7 @@
 --   frequency, grace, kept, lease   seconds
 --   sharer        the process that asks
 --   leaving       whether it shares no more
---   sharing       seconds for which it counts as sharing from now on; 0: as before
+--   sharing       seconds for which it counts as sharing from now on
 --   reported      epochs whose parts are in a report, with the ids: [[epoch, [id, ...]]]
 --   damaged       ids of parts that nobody could read, by epoch likewise
 --   settled       ids that their process does not ask about any more
@@ -76,9 +76,9 @@ for _, id in ipairs(request.settled) do
 end
 redis.call('ZREMRANGEBYSCORE', IDS, '-inf', integer(now))
 redis.call('ZREMRANGEBYSCORE', SHARERS, '-inf', integer(now))
-if request.leaving then
+if request.leaving or request.sharing <= 0 then
   redis.call('ZREM', SHARERS, request.sharer)
-elseif request.sharing > 0 then
+else
   redis.call('ZADD', SHARERS, integer(now + request.sharing), request.sharer)
 end
 

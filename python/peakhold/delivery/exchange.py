@@ -106,7 +106,8 @@ class Exchange:
                     deadline = self._parts.deadline()
                 except Exception as error:  # noqa: BLE001 - redis-py raises many kinds
                     return closed + self._away(error, exporters), PAUSE
-                questions = self._questions(exporters)
+                now = self._clock()
+                questions = self._questions(exporters, now)
                 answers, failure = self._ask(questions, deadline, leaving=leaving)
                 for answer in answers:  # what it was not told, it is told again
                     self._done.pop((answer.offer.destination, answer.offer.share), None)
@@ -121,7 +122,7 @@ class Exchange:
                 if failure is not None:
                     return closed + self._away(failure, exporters), PAUSE
                 self._back()
-                self._plan(answers, leaving=leaving)
+                self._plan(answers, now, leaving=leaving)
                 if not (self._done or _is_more(answers)):
                     break
             times = [window.asks_at for window in self._windows.values()]
@@ -134,35 +135,40 @@ class Exchange:
             window.asks_at <= now for window in self._windows.values()
         )
 
-    def _plan(self, answers: Sequence[Answer], *, leaving: bool) -> None:
+    def _plan(
+        self, answers: Sequence[Answer], asked_at: float, *, leaving: bool
+    ) -> None:
         """Know when to ask about each window again.
 
         Once more at the end of an epoch, if nothing waits: another process may leave
         parts before that, because this one counts as sharing.
         """
-        now = self._clock()
         for offer, _, _, wait in answers:
             key = offer.destination, offer.share
             window = self._windows.setdefault(key, _Window())
-            if leaving:
-                window.shared_until = now
-            elif offer.is_new:
-                window.shared_until = now + sharing_for(offer.share.frequency)
+            shared_for = 0.0 if leaving else self._sharing(offer, asked_at)
+            window.shared_until = asked_at + shared_for
             if wait is not None and (offer.parts or not leaving):
-                window.asks_at = now + wait
-            elif now < window.shared_until:
+                window.asks_at = self._clock() + wait
+            elif shared_for:
                 window.asks_at = window.shared_until
             else:
                 del self._windows[key]
 
+    def _sharing(self, offer: Offer, now: float) -> float:
+        """Return the seconds for which this process shares a window from now on."""
+        if offer.is_new:
+            return sharing_for(offer.share.frequency)
+        window = self._windows.get((offer.destination, offer.share), _Window())
+        return max(0.0, window.shared_until - now)
+
     def _questions(
-        self, exporters: Mapping[DestinationKey, Exporter]
+        self, exporters: Mapping[DestinationKey, Exporter], now: float
     ) -> list[Question]:
         offers = {
             (offer.destination, offer.share): offer
             for offer in self._outbox.offer_parts(list(exporters))
         }
-        now = self._clock()
         for known in (self._windows, self._done):
             for key in [key for key in known if key[0] not in exporters]:
                 del known[key]  # its destination was forgotten
@@ -170,7 +176,12 @@ class Exchange:
         for key in due | self._done.keys():
             offers.setdefault(key, Offer(*key, []))
         return [
-            Question(offer, self._done.get(key, Done()), exporters[offer.destination])
+            Question(
+                offer,
+                self._done.get(key, Done()),
+                exporters[offer.destination],
+                self._sharing(offer, now),
+            )
             for key, offer in offers.items()
         ]
 

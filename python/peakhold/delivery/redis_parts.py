@@ -58,11 +58,13 @@ class Question(NamedTuple):
         offer: The parts that this process has of it.
         done: What Redis is to know before.
         exporter: Who sends its reports.
+        sharing: Seconds for which this process counts as sharing it from now on.
     """
 
     offer: Offer
     done: Done
     exporter: Exporter
+    sharing: float
 
     @property
     def key(self) -> str:
@@ -181,9 +183,7 @@ def _request(question: Question) -> dict[str, object]:
     return {
         "frequency": share.frequency,
         "grace": grace(share.frequency),
-        "sharing": (
-            sharing_for(share.frequency) + _SLACK if question.offer.is_new else 0
-        ),
+        "sharing": question.sharing and question.sharing + _SLACK,
         "reported": list(done.reported.items()),
         "damaged": list(done.damaged.items()),
         "settled": done.settled,

@@ -278,7 +278,9 @@ def report_alone(
                 part
                 for part in _parts(database, number, epoch)
                 if part["owner"] == owner or not is_mine
-                if overdue > (ALONE_AFTER if part["fate"] == "here" else UNSURE_FOR)
+                # The wall clock jumps, and a late part's epoch was over before.
+                if min(overdue, times[0] - part["sealed_at"])
+                > (ALONE_AFTER if part["fate"] == "here" else UNSURE_FOR)
             ]
             its = replace(share, epoch=epoch)
             if _report(database, owner, times[0], row, its, parts, dropped):

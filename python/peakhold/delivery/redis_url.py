@@ -103,6 +103,17 @@ class RedisUrl:
             return False
         return usable
 
+    def __deepcopy__(self, memo: object) -> RedisUrl:
+        """Return the same object."""
+        return self
+
+    def __getstate__(self) -> object:
+        """Refuse to be pickled: the password must not leave this process's memory."""
+        raise TypeError(
+            "the address of a Redis server cannot be pickled: give it to the other "
+            f"process by its environment ({SHARE_VARIABLE})"
+        )
+
     def __str__(self) -> str:
         """Return scheme, host, port and database."""
         url = urlsplit(self._text)

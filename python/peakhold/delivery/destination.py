@@ -219,6 +219,11 @@ class Destination:
             self._stored = kinds if whole else self._stored | kinds
 
     @property
+    def is_failing(self) -> bool:
+        """Whether it takes no reports now."""
+        return self.exporter.offline or self.backoff.not_before > self._clock()
+
+    @property
     def is_idle(self) -> bool:
         """Whether there is nothing to do or to wait for."""
         # A turn that ends meanwhile began before, or is seen by its number.

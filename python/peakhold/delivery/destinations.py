@@ -56,6 +56,7 @@ class Destinations:
         self._exchange = exchange
         self._parts_wait = False
         self._has_left = False
+        self._with_parts: set[DestinationKey] = set()
         self._by_key: dict[DestinationKey, Destination] = {}
         self._sweep_at = _FEW
 
@@ -105,6 +106,8 @@ class Destinations:
         with self._lock:
             oldest = self._clock() - IDLE
             for key, destination in list(self._by_key.items()):
+                if key in self._with_parts:
+                    continue
                 if destination.used < oldest and destination.is_idle:
                     destination.owner = None
                     if destination.used < oldest:
@@ -141,6 +144,7 @@ class Destinations:
                     if not_before > float("-inf"):  # an outage, maybe of the last run
                         destination.backlog.begin(known=False)
                     destination.wanted |= try_now
+        self._with_parts = outbox.destinations_of_parts()
         whole = outbox.disk_error is None
         for key, destination in destinations.items():
             destination.found(kinds[key], before[key] if whole else None)
@@ -202,8 +206,12 @@ class Destinations:
     def _exchange_parts(self, *, leaving: bool) -> float | None:
         if self._exchange is None:
             return None
-        exporters = {key: each.exporter for key, each in self._known().items()}
-        closed, wait = self._exchange.turn(exporters, leaving=leaving)
+        known = self._known()
+        closed, wait = self._exchange.turn(
+            {key: each.exporter for key, each in known.items()},
+            failing={key for key, each in known.items() if each.is_failing},
+            leaving=leaving,
+        )
         self._parts_wait = wait is not None
         self._tell(closed)
         return wait
@@ -230,8 +238,8 @@ class Destinations:
 
     def exchange_last_parts(self, now: float) -> None:
         """Exchange parts as one that shares no more."""
+        self._has_left = True  # unless a part comes meanwhile
         wait = self._exchange_parts(leaving=True)
-        self._has_left = True
         if wait is not None:  # the process may go on all the same
             self._shared.scheduler.add(self.exchange_parts, now + wait)
 

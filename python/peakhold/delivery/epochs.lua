@@ -6,24 +6,29 @@
 --   :parts:EPOCH  hash of an epoch's parts by their ids
 --   :lease:EPOCH  who is reporting an epoch
 --   :closed       the last epoch that was handed out
---   :ids          sorted set of the ids that were taken in, by when they are forgotten
+--   :reported     sorted set of the ids that a report has, by when they are forgotten
 --   :sharers      sorted set of the processes, by until when they count as sharing
+--   :born         since when the server knows the window; another one if it forgot it
 --
 -- ARGV[1] is the request, as JSON:
 --   deadline      time after which it is void: it may have waited in a network
 --   frequency, grace, kept, lease   seconds
 --   sharer        the process that asks
 --   leaving       whether it shares no more
+--   takes         whether it can send now; an epoch that waits is handed out all the same
 --   sharing       seconds for which it counts as sharing from now on
 --   reported      epochs whose parts are in a report, with the ids: [[epoch, [id, ...]]]
---   damaged       ids of parts that nobody could read, by epoch likewise
---   settled       ids that their process does not ask about any more
+--   damaged       ids of parts that it could not read, by epoch likewise
+--   settled       ids that nobody asks about any more
 --   parts         what is offered: [[id, epoch, has a value], ...]
 -- and the other arguments are the values, in their order. Times are seconds since 1970,
 -- by the clock of this server.
 --
 -- Returns the fate of each part, the epoch that is to be reported or an empty string,
--- its ids and values, and in how many seconds to ask again or an empty string.
+-- its ids and values, in how many seconds to ask again or an empty string, how many of
+-- the ids that were reported are not known here, and :born.
+
+local WAITS = 60 -- seconds after which who cannot send is handed an epoch, too
 
 local key = KEYS[1]
 local request = cjson.decode(ARGV[1])
@@ -33,9 +38,9 @@ if now > request.deadline then
   return redis.error_reply('STALE the request came too late')
 end
 
-local frequency, grace, kept = request.frequency, request.grace, request.kept
-local OPEN, CLOSED, IDS = key .. ':open', key .. ':closed', key .. ':ids'
-local SHARERS = key .. ':sharers'
+local frequency, grace = request.frequency, request.grace
+local OPEN, CLOSED, REPORTED = key .. ':open', key .. ':closed', key .. ':reported'
+local SHARERS, BORN = key .. ':sharers', key .. ':born'
 
 local function integer(number)
   return string.format('%.0f', number)
@@ -49,49 +54,69 @@ local function lease_of(epoch)
   return key .. ':lease:' .. integer(epoch)
 end
 
-local function remove(epoch, ids)
-  for _, id in ipairs(ids) do
-    redis.call('HDEL', parts_of(epoch), id)
+-- Others may want it for longer.
+local function keep(name)
+  if redis.call('TTL', name) < request.kept then
+    redis.call('EXPIRE', name, request.kept)
   end
+end
+
+local function remove(epoch, id)
+  local removed = redis.call('HDEL', parts_of(epoch), id)
   if redis.call('EXISTS', parts_of(epoch)) == 0 then
     redis.call('ZREM', OPEN, integer(epoch))
     redis.call('DEL', lease_of(epoch))
   end
+  return removed == 1
 end
 
+local missing = 0
 for _, done in ipairs(request.reported) do
-  remove(done[1], done[2])
+  for _, id in ipairs(done[2]) do
+    if not remove(done[1], id) and not redis.call('ZSCORE', REPORTED, id) then
+      missing = missing + 1
+    end
+    redis.call('ZADD', REPORTED, integer(now + request.kept), id)
+  end
 end
 for _, done in ipairs(request.damaged) do
   for _, id in ipairs(done[2]) do
-    if redis.call('HEXISTS', parts_of(done[1]), id) == 1 then
-      redis.call('ZREM', IDS, id)
-    end
+    remove(done[1], id)
   end
-  remove(done[1], done[2])
 end
 -- What was asked before this request may still be on its way for as long as it is valid.
 for _, id in ipairs(request.settled) do
-  redis.call('ZADD', IDS, 'XX', integer(now + 600), id)
+  redis.call('ZADD', REPORTED, 'XX', integer(now + 600), id)
 end
-redis.call('ZREMRANGEBYSCORE', IDS, '-inf', integer(now))
+redis.call('ZREMRANGEBYSCORE', REPORTED, '-inf', integer(now))
 redis.call('ZREMRANGEBYSCORE', SHARERS, '-inf', integer(now))
 if request.leaving or request.sharing <= 0 then
   redis.call('ZREM', SHARERS, request.sharer)
 else
   redis.call('ZADD', SHARERS, integer(now + request.sharing), request.sharer)
 end
+local born = redis.call('GET', BORN)
+if not born then
+  born = time[1] .. '.' .. time[2]
+  redis.call('SET', BORN, born)
+end
 
 -- An epoch whose time is over counts as closed without its mark, so that no expiry opens
 -- it again. After the clock was set back epochs come again.
 local running = math.floor(now / frequency) + 1
-local mark = tonumber(redis.call('GET', CLOSED) or '-1')
-local closed = math.max(math.floor((now - grace) / frequency), math.min(mark, running))
+local mark = math.min(tonumber(redis.call('GET', CLOSED) or '-1') or -1, running)
+local closed = math.max(math.floor((now - grace) / frequency), mark)
 
+-- The epochs that have parts; what somebody else has put there goes.
 local function epochs()
   local found = {}
-  for _, epoch in ipairs(redis.call('ZRANGE', OPEN, 0, -1)) do
-    found[#found + 1] = tonumber(epoch)
+  for _, member in ipairs(redis.call('ZRANGE', OPEN, 0, -1)) do
+    local epoch = string.match(member, '^%d+$') and tonumber(member)
+    if epoch and integer(epoch) == member then
+      found[#found + 1] = epoch
+    else
+      redis.call('ZREM', OPEN, member)
+    end
   end
   return found
 end
@@ -117,44 +142,66 @@ for at, part in ipairs(request.parts) do
   if has_value then
     value = value + 1
   end
-  if redis.call('ZSCORE', IDS, id) then
-    fates[at] = is_open(id) and 'there' or 'sealed'
+  if redis.call('ZSCORE', REPORTED, id) then
+    fates[at] = 'sealed'
+  elseif is_open(id) then
+    fates[at] = 'there'
   elseif not has_value then
     fates[at] = 'absent'
   else
-    fates[at] = epoch <= closed and 'late' or 'there'
-    epoch = math.max(closed + 1, math.min(epoch, running))
+    fates[at] = epoch <= closed and 'late' or 'new'
     if fates[at] == 'late' then
-      epoch = math.max(closed + 1, running)
+      epoch = running
     end
+    epoch = math.max(closed + 1, math.min(epoch, running))
     while was_handed_out(epoch) do
       epoch = epoch + 1
     end
     redis.call('HSET', parts_of(epoch), id, ARGV[value])
-    redis.call('EXPIRE', parts_of(epoch), kept)
+    keep(parts_of(epoch))
     redis.call('ZADD', OPEN, integer(epoch), integer(epoch))
-    redis.call('ZADD', IDS, integer(now + kept), id)
   end
+end
+
+-- The parts of an epoch, without those that have no id of ours.
+local function values_of(epoch)
+  local found = {}
+  local all = redis.call('HGETALL', parts_of(epoch))
+  for at = 1, #all, 2 do
+    if string.match(all[at], '^[%w.-]+$') then
+      found[#found + 1] = all[at]
+      found[#found + 1] = all[at + 1]
+    else
+      redis.call('HDEL', parts_of(epoch), all[at])
+    end
+  end
+  return found
 end
 
 local abandoned = request.leaving and redis.call('ZCARD', SHARERS) == 0
 local taken, parts, wait = '', {}, nil
 for _, epoch in ipairs(epochs()) do
-  local due = epoch <= closed or abandoned or was_handed_out(epoch)
-  local seconds = due and 0.5 or epoch * frequency + grace - now
-  if due and taken == '' then
-    local lease = redis.call('GET', lease_of(epoch))
+  local left = epoch * frequency + grace - now
+  -- One of the future is of a time when the clock was wrong.
+  local due = epoch <= closed or abandoned or was_handed_out(epoch) or epoch > running + 1
+  local lease = redis.call('GET', lease_of(epoch))
+  local seconds = due and 0.5 or left
+  if due and taken == '' and (request.takes or left < -WAITS) then
     if not lease or lease == request.sharer then
-      redis.call('SET', lease_of(epoch), request.sharer, 'EX', request.lease)
-      redis.call('SET', CLOSED, integer(math.max(mark, epoch)))
+      if not lease then -- else it goes on, and does end
+        redis.call('SET', lease_of(epoch), request.sharer, 'EX', request.lease)
+      end
+      if epoch <= running then
+        redis.call('SET', CLOSED, integer(math.max(mark, epoch)))
+      end
       redis.call('ZADD', OPEN, 0, integer(epoch))
-      taken, parts = integer(epoch), redis.call('HGETALL', parts_of(epoch))
+      taken, parts = integer(epoch), values_of(epoch)
       seconds = 0
     end
   end
   wait = math.min(wait or seconds, seconds)
 end
-for _, each in ipairs({OPEN, CLOSED, IDS, SHARERS}) do
-  redis.call('EXPIRE', each, kept)
+for _, each in ipairs({OPEN, CLOSED, REPORTED, SHARERS, BORN}) do
+  keep(each)
 end
-return {fates, taken, parts, wait and string.format('%.3f', wait) or ''}
+return {fates, taken, parts, wait and string.format('%.3f', wait) or '', missing, born}

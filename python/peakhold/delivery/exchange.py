@@ -9,7 +9,7 @@ no repetition changes anything (``epochs.lua``).
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from peakhold.delivery.redis_parts import Done, Question, RedisParts, sharing_for
@@ -17,7 +17,7 @@ from peakhold.outbox.epochs import ALONE_AFTER, Closed
 from peakhold.outbox.offers import MOST_BYTES, Answer, Offer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from peakhold.delivery.exporter import Exporter
     from peakhold.notices import Notices
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 AT_ONCE = 100
 """Windows that are asked about in one go."""
+ROUNDS = 100
+"""How often there may be more to ask at once in a turn."""
 PAUSE = 1.0
 """Seconds until a server that gave no answer is asked again."""
 
@@ -35,11 +37,13 @@ class _Window:
     """A shared window.
 
     Attributes:
+        done: What Redis is to know of its parts.
         asks_at: Monotonic time at which it is asked about next.
         shared_until: Monotonic time until which this process counts as sharing it.
     """
 
-    asks_at: float = float("-inf")
+    done: Done | None = None
+    asks_at: float = float("inf")
     shared_until: float = float("-inf")
 
 
@@ -47,8 +51,7 @@ class Exchange:
     """Asks a Redis server about the parts of this process.
 
     Attributes:
-        away_since: Monotonic time since which the server gives no answer; None if it
-            does.
+        away_since: Monotonic time since which the server is of no use; None if it is.
     """
 
     def __init__(
@@ -75,7 +78,6 @@ class Exchange:
         self._clock = clock
         self._sharer = sharer
         self._lock = threading.Lock()
-        self._done: dict[tuple[DestinationKey, Share], Done] = {}
         self._windows: dict[tuple[DestinationKey, Share], _Window] = {}
 
     @property
@@ -84,12 +86,17 @@ class Exchange:
         return bool(self._windows)
 
     def turn(
-        self, exporters: Mapping[DestinationKey, Exporter], *, leaving: bool = False
+        self,
+        exporters: Mapping[DestinationKey, Exporter],
+        *,
+        failing: Collection[DestinationKey] = (),
+        leaving: bool = False,
     ) -> tuple[list[Closed], float | None]:
         """Offer parts until the server has all of them, and report what is ours to.
 
         Args:
             exporters: Who send the reports; the parts of other destinations wait.
+            failing: Destinations that take no reports now; others may.
             leaving: Whether this process shares no more.
 
         Returns:
@@ -101,131 +108,142 @@ class Exchange:
             if leaving:
                 for window in self._windows.values():
                     window.asks_at = float("-inf")
-            while self._is_due() or self._outbox.has_parts():
-                try:  # before a part may be there
-                    deadline = self._parts.deadline()
-                except Exception as error:  # noqa: BLE001 - redis-py raises many kinds
-                    return closed + self._away(error, exporters), PAUSE
-                now = self._clock()
-                questions = self._questions(exporters, now)
-                answers, failure = self._ask(questions, deadline, leaving=leaving)
-                for answer in answers:  # what it was not told, it is told again
-                    self._done.pop((answer.offer.destination, answer.offer.share), None)
-                if not self._outbox.settle_parts(answers):
+            for _ in range(ROUNDS):
+                if not (self._is_due() or self._outbox.has_parts()):
+                    break
+                outcome = self._round(exporters, failing, leaving=leaving)
+                closed += outcome.closed
+                if outcome.failure is not None:
+                    return closed + self._away(outcome.failure, exporters), PAUSE
+                if not outcome.whole:
                     return closed, PAUSE
-                closed += [
-                    Closed(offer.destination, replace(offer.share, epoch=taken.epoch))
-                    for offer, _, taken, _ in answers
-                    if taken is not None
-                ]
-                self._note(answers)
-                if failure is not None:
-                    return closed + self._away(failure, exporters), PAUSE
                 self._back()
-                self._plan(answers, now, leaving=leaving)
-                if not (self._done or _is_more(answers)):
+                if not outcome.more:
                     break
             times = [window.asks_at for window in self._windows.values()]
             wait = max(0.0, min(times) - self._clock()) if times else None
             return closed, wait
 
+    def _round(
+        self,
+        exporters: Mapping[DestinationKey, Exporter],
+        failing: Collection[DestinationKey],
+        *,
+        leaving: bool,
+    ) -> _Outcome:
+        """Ask once about every window about which there is something to ask."""
+        outcome = _Outcome()
+        try:  # before a part may be there
+            deadline = self._parts.deadline()
+        except Exception as error:  # noqa: BLE001 - redis-py raises many kinds
+            outcome.failure = error
+            return outcome
+        now = self._clock()
+        offers = self._outbox.offer_parts(list(exporters))
+        if offers is None:
+            outcome.whole = False
+            return outcome
+        questions = self._questions(offers, exporters, failing, now)
+        for first in range(0, len(questions), AT_ONCE):
+            try:
+                replies = self._parts.exchange(
+                    questions[first : first + AT_ONCE],
+                    self._sharer(),
+                    deadline,
+                    leaving=leaving,
+                )
+            except Exception as error:  # noqa: BLE001 - likewise
+                outcome.failure = error
+                return outcome
+            answers = [each for each in replies if isinstance(each, Answer)]
+            settled = self._outbox.settle_parts(answers)
+            if settled is None:
+                outcome.whole = False
+                return outcome
+            for answer, (gone, _) in zip(answers, settled, strict=True):
+                self._note(answer, gone, now, leaving=leaving)
+                outcome.add(answer)
+            for each in replies:
+                if isinstance(each, Exception):  # of one window; the others go on
+                    outcome.failure = each
+        return outcome
+
     def _is_due(self) -> bool:
         now = self._clock()
-        return bool(self._done) or any(
-            window.asks_at <= now for window in self._windows.values()
+        return any(
+            window.done or window.asks_at <= now for window in self._windows.values()
         )
 
-    def _plan(
-        self, answers: Sequence[Answer], asked_at: float, *, leaving: bool
-    ) -> None:
-        """Know when to ask about each window again.
+    def _questions(
+        self,
+        offers: Sequence[Offer],
+        exporters: Mapping[DestinationKey, Exporter],
+        failing: Collection[DestinationKey],
+        now: float,
+    ) -> list[Question]:
+        for key in [key for key in self._windows if key[0] not in exporters]:
+            del self._windows[key]  # its destination was forgotten
+        asked = {(offer.destination, offer.share): offer for offer in offers}
+        for key, window in self._windows.items():
+            if window.done or window.asks_at <= now:
+                asked.setdefault(key, Offer(*key, []))
+        return [
+            Question(
+                offer,
+                self._window(offer).done or Done(),
+                exporters[offer.destination],
+                self._sharing(offer, now),
+                offer.destination not in failing,
+            )
+            for offer in asked.values()
+        ]
 
-        Once more at the end of an epoch, if nothing waits: another process may leave
-        parts before that, because this one counts as sharing.
-        """
-        for offer, _, _, wait in answers:
-            key = offer.destination, offer.share
-            window = self._windows.setdefault(key, _Window())
-            shared_for = 0.0 if leaving else self._sharing(offer, asked_at)
-            window.shared_until = asked_at + shared_for
-            if wait is not None and (offer.parts or not leaving):
-                window.asks_at = self._clock() + wait
-            elif shared_for:
-                window.asks_at = window.shared_until
-            else:
-                del self._windows[key]
+    def _window(self, offer: Offer) -> _Window:
+        return self._windows.get((offer.destination, offer.share)) or _Window()
 
     def _sharing(self, offer: Offer, now: float) -> float:
         """Return the seconds for which this process shares a window from now on."""
         if offer.is_new:
             return sharing_for(offer.share.frequency)
-        window = self._windows.get((offer.destination, offer.share), _Window())
-        return max(0.0, window.shared_until - now)
+        return max(0.0, self._window(offer).shared_until - now)
 
-    def _questions(
-        self, exporters: Mapping[DestinationKey, Exporter], now: float
-    ) -> list[Question]:
-        offers = {
-            (offer.destination, offer.share): offer
-            for offer in self._outbox.offer_parts(list(exporters))
-        }
-        for known in (self._windows, self._done):
-            for key in [key for key in known if key[0] not in exporters]:
-                del known[key]  # its destination was forgotten
-        due = {key for key, window in self._windows.items() if window.asks_at <= now}
-        for key in due | self._done.keys():
-            offers.setdefault(key, Offer(*key, []))
-        return [
-            Question(
-                offer,
-                self._done.get(key, Done()),
-                exporters[offer.destination],
-                self._sharing(offer, now),
-            )
-            for key, offer in offers.items()
-        ]
+    def _note(
+        self, answer: Answer, gone: list[str], asked_at: float, *, leaving: bool
+    ) -> None:
+        """Know what Redis is to be told of a window, and when to ask about it again.
 
-    def _ask(
-        self, questions: Sequence[Question], deadline: float, *, leaving: bool
-    ) -> tuple[list[Answer], Exception | None]:
-        """Return the answers, and why there are not all of them."""
-        answers: list[Answer] = []
-        failure: Exception | None = None
-        for first in range(0, len(questions), AT_ONCE):
-            some = questions[first : first + AT_ONCE]
-            try:
-                replies = self._parts.exchange(
-                    some, self._sharer(), deadline, leaving=leaving
-                )
-            except Exception as error:  # noqa: BLE001 - likewise
-                return answers, error
-            for reply in replies:
-                if isinstance(reply, Exception):
-                    failure = reply
-                else:
-                    answers.append(reply)
-        return answers, failure
-
-    def _note(self, answers: Sequence[Answer]) -> None:
-        """Note what Redis is to know next.
-
-        If that gets lost with the process, another one makes the same report again.
+        Once more at the end of an epoch, if nothing waits: another process may leave
+        parts before that, because this one counts as sharing.
         """
-        for answer in answers:
-            offer, taken = answer.offer, answer.taken
-            gone = {
-                part.id
-                for part, fate in zip(offer.parts, answer.fates, strict=True)
-                if fate == "sealed"
-            }
-            done = Done()
-            if taken is not None:
-                done.reported[taken.epoch] = list(taken.parts)
-                done.damaged[taken.epoch] = taken.damaged
-                gone |= taken.parts.keys() & {part.id for part in offer.parts}
-            done.settled += sorted(gone)
-            if taken is not None or gone:
-                self._done[offer.destination, offer.share] = done
+        offer, taken, wait = answer.offer, answer.taken, answer.wait
+        window = self._window(offer)
+        if taken is not None and taken.damaged:
+            self._notices.warn(
+                "sharing",
+                "%d parts at the Redis server %s are damaged, or signed with another "
+                "API key: they are removed",
+                len(taken.damaged),
+                self._parts,
+            )
+        shared_for = 0.0 if leaving else self._sharing(offer, asked_at)
+        window.shared_until = asked_at + shared_for
+        window.done = None  # what was to be told was told
+        if taken is not None:
+            reported = {taken.epoch: list(taken.parts)}
+            window.done = Done(reported, {taken.epoch: taken.damaged}, gone)
+        elif gone:
+            window.done = Done(settled=gone)
+        window.asks_at = float("inf")
+        if "absent" in answer.fates:  # to be offered at once
+            window.asks_at = self._clock()
+        elif wait is not None and (offer.parts or not leaving):
+            window.asks_at = self._clock() + wait
+        elif shared_for:
+            window.asks_at = window.shared_until
+        key = offer.destination, offer.share
+        self._windows[key] = window
+        if not window.done and window.asks_at == float("inf"):
+            del self._windows[key]
 
     def _away(
         self, failure: Exception, exporters: Mapping[DestinationKey, Exporter]
@@ -236,7 +254,7 @@ class Exchange:
             self.away_since = now
             self._notices.warn(
                 "sharing",
-                "The Redis server %s gives no answer (%s): shared windows wait here, "
+                "The Redis server %s cannot be used (%s): shared windows wait here, "
                 "and are reported without those of other hosts after %.0f s",
                 self._parts,
                 self._parts.describe(failure),
@@ -250,11 +268,36 @@ class Exchange:
     def _back(self) -> None:
         if self.away_since is not None:
             self.away_since = None
-            self._notices.info("The Redis server %s answers again", self._parts)
+            self._notices.info("The Redis server %s can be used again", self._parts)
 
 
-def _is_more(answers: Sequence[Answer]) -> bool:
-    """Whether there is more to offer: what Redis has lost, or what found no room."""
-    packed = [part.packed for answer in answers for part in answer.offer.parts]
-    offered = sum(len(each) for each in packed if each)
-    return offered >= MOST_BYTES or any("absent" in each.fates for each in answers)
+@dataclass
+class _Outcome:
+    """What came of asking once.
+
+    Attributes:
+        closed: The epochs that are this process's to report.
+        more: Whether there is more to ask at once: something to tell, a part that
+            Redis has lost, or one that found no room.
+        failure: Why not every question was answered.
+        whole: Whether the disk took all answers.
+    """
+
+    closed: list[Closed] = field(default_factory=list)
+    more: bool = False
+    failure: Exception | None = None
+    whole: bool = True
+    _offered: int = 0
+
+    def add(self, answer: Answer) -> None:
+        """Take in an answer."""
+        offer, taken = answer.offer, answer.taken
+        if taken is not None and taken.parts:
+            share = replace(offer.share, epoch=taken.epoch)
+            self.closed.append(Closed(offer.destination, share))
+        self._offered += sum(len(part.packed or b"") for part in offer.parts)
+        self.more |= (
+            taken is not None
+            or self._offered >= MOST_BYTES
+            or not {"absent", "sealed"}.isdisjoint(answer.fates)
+        )

@@ -43,7 +43,7 @@ class Done:
     Attributes:
         reported: The ids of those that are in a report of this process, by epochs.
         damaged: The ids of those that it could not read, likewise.
-        settled: The ids of those that it will not ask about any more.
+        settled: The ids of those that nobody will ask about any more.
     """
 
     reported: dict[int, list[str]] = field(default_factory=dict)
@@ -59,12 +59,14 @@ class Question(NamedTuple):
         done: What Redis is to know before.
         exporter: Who sends its reports.
         sharing: Seconds for which this process counts as sharing it from now on.
+        takes: Whether it can send reports now.
     """
 
     offer: Offer
     done: Done
     exporter: Exporter
     sharing: float
+    takes: bool
 
     @property
     def key(self) -> str:
@@ -84,7 +86,7 @@ class Question(NamedTuple):
 class RedisParts:
     """A Redis server, on which the parts of several hosts meet.
 
-    Whoever knows the api key, and nobody else, may add a part to a window: parts are
+    Whoever knows the api key, and nobody else, may make a part of a window: parts are
     signed. They are not encrypted.
     """
 
@@ -184,6 +186,7 @@ def _request(question: Question) -> dict[str, object]:
         "frequency": share.frequency,
         "grace": grace(share.frequency),
         "sharing": question.sharing and question.sharing + _SLACK,
+        "takes": question.takes,
         "reported": list(done.reported.items()),
         "damaged": list(done.damaged.items()),
         "settled": done.settled,
@@ -205,19 +208,26 @@ def _mac(part_id: str, body: bytes, question: Question) -> bytes:
 
 
 def _answer(question: Question, reply: Sequence[Any]) -> Answer:
-    fates, epoch, flat, wait = reply
+    fates, epoch, flat, wait, missing, born = reply
     taken = None
     if epoch:
         values = dict(zip(flat[::2], flat[1::2], strict=True))
         taken = _taken(int(epoch), values, question)
     told = [fate.decode("ascii") for fate in fates]
-    return Answer(question.offer, told, taken, float(wait) if wait else None)
+    return Answer(
+        question.offer,
+        told,
+        taken,
+        float(wait) if wait else None,
+        missing,
+        born.decode("ascii"),
+    )
 
 
 def _taken(epoch: int, values: Mapping[bytes, bytes], question: Question) -> Taken:
     taken = Taken(epoch, {}, [])
     for name, value in values.items():
-        part_id = name.decode("utf-8", "replace")
+        part_id = name.decode("ascii")
         mac, body = value[:_MAC_BYTES], value[_MAC_BYTES:]
         content = None
         if hmac.compare_digest(mac, _mac(part_id, body, question)):

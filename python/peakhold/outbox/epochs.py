@@ -420,6 +420,11 @@ def content_of(version: object, packed: object) -> ReportContent | None:
     return content if isinstance(content, ReportContent) else None
 
 
+def destinations(database: sqlite3.Connection) -> set[DestinationKey]:
+    """Return for which destinations parts wait."""
+    return {rows.destination_of(row) for row in database.execute(_SHARES).fetchall()}
+
+
 def unreadable(database: sqlite3.Connection) -> list[str]:
     """Return the ids of damaged parts."""
     query = "SELECT id, encoding_version, packed FROM parts ORDER BY number"

@@ -10,30 +10,33 @@ Every function works within the transaction of its caller.
 
 from __future__ import annotations
 
-from collections import Counter
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from peakhold.outbox import epochs, ownership, rows
 from peakhold.outbox.ledger import count
+from peakhold.records.share import epoch_at
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection, Iterable
 
+    from peakhold.outbox.epochs import Dropped
     from peakhold.outbox.state import StateDirectory
     from peakhold.records import DestinationKey, ReportContent, Share
 
 MOST_BYTES = 8 * 1024 * 1024
 """Packed bytes that are offered at once, if they are more than one part."""
+_MOST_SEALS = (1 << 31) - 1
+_ID = re.compile(r"[0-9a-zA-Z.-]+")
+"""What the ids of parts are made of; the server gives others back to nobody."""
 
 _OFFERED = """
-SELECT id, share, epoch, seals, fate, length(packed) AS size, name, frequency, endpoint,
-    client, fingerprint
-FROM parts JOIN shares ON shares.number = parts.share
+SELECT parts.*, name, frequency, shares.born AS known, endpoint, client, fingerprint
+FROM parts JOIN shares ON shares.number = share
     JOIN destinations ON destinations.number = destination
-WHERE place = ? AND owner = ?
-ORDER BY parts.number
+WHERE place = ? AND owner = ? ORDER BY parts.number
 """
 _TAKE_OVER = """
 UPDATE parts SET owner = ? WHERE owner NOT IN ({}) AND share IN (
@@ -51,13 +54,17 @@ class Part(NamedTuple):
         id: Its id.
         epoch: Whose end closed it.
         seals: How many windows it stands for.
-        packed: Its content; None if Redis has it.
+        packed: Its content; None if Redis has it, or is not asked to take it yet.
+        fate: Of before it is offered.
+        born: What Redis said of the window when it may have got the part first.
     """
 
     id: str
     epoch: int
     seals: int
     packed: bytes | None
+    fate: str
+    born: str
 
 
 class Offer(NamedTuple):
@@ -67,11 +74,13 @@ class Offer(NamedTuple):
         destination: Where their report goes.
         share: The window; its epoch says nothing.
         parts: The oldest first.
+        number: The window's in the outbox; 0 without parts.
     """
 
     destination: DestinationKey
     share: Share
     parts: list[Part]
+    number: int = 0
 
     @property
     def is_new(self) -> bool:
@@ -99,16 +108,34 @@ class Answer(NamedTuple):
 
     Attributes:
         offer: What was offered.
-        fates: Of each part ``there``, ``late`` if it is there in a later epoch,
-            ``sealed`` if it is in a report, or ``absent``.
+        fates: Of each part ``new`` if it is there from now on, ``late`` if that is in a
+            later epoch, ``there`` if it was there before, ``sealed`` if it is in a
+            report, or ``absent``.
         taken: An epoch that is this process's to report; None if there is none.
         wait: Seconds after which to ask again; None if there is nothing to wait for.
+        missing: How many parts of a report were lost there before it was told of it.
+        born: Another text after it has forgotten the window.
     """
 
     offer: Offer
     fates: list[str]
     taken: Taken | None
     wait: float | None
+    missing: int
+    born: str
+
+
+class Settled(NamedTuple):
+    """What became of the parts about which Redis has answered.
+
+    Attributes:
+        gone: The ids of those that are not here any more.
+        unsure: Of how many it is not known whether two reports have them, because
+            Redis has lost them, or may have.
+    """
+
+    gone: list[str]
+    unsure: int
 
 
 def are_there(database: sqlite3.Connection, owner: str, place: str) -> bool:
@@ -126,45 +153,71 @@ def offer(
     database: sqlite3.Connection,
     owner: str,
     place: str,
+    wall: float,
     destinations: Collection[DestinationKey],
+    dropped: Dropped,
 ) -> list[Offer]:
     """Return the parts of a process, whose fate is not known from now on.
 
-    Not more than fit in a request come with their contents, the oldest.
+    Not more than fit in a request come with their contents, the oldest; and none of a
+    window that Redis was not asked about before. So it is always known whether it has
+    forgotten a window since it may have had a part.
 
     Args:
         database: Where they are.
         owner: The process.
         place: The Redis server.
+        wall: The time in seconds since 1970.
         destinations: For which there is a sender.
+        dropped: Told of parts that cannot be read.
     """
     offers: dict[int, Offer] = {}
     room = MOST_BYTES
     for row in database.execute(_OFFERED, (place, owner)).fetchall():
         destination = rows.destination_of(row)
-        if destination not in destinations:
+        goes = row["fate"] != "there" and row["known"] != ""
+        if destination not in destinations or (goes and room <= 0):
             continue
-        packed = None
-        if row["fate"] != "there":
-            if room <= 0:
-                continue
-            room -= row["size"]
-            (packed,) = database.execute(
-                "SELECT packed FROM parts WHERE id = ?", (row["id"],)
-            ).fetchone()
+        share = epochs.share_of(row)
+        part = _part(row, epoch_at(wall, share.frequency), goes=goes)
+        if part is None:
+            epochs.remove(database, row["number"], "dropped:damaged", dropped)
+            continue
+        if part.packed is not None:
+            room -= len(part.packed)
             database.execute(
-                "UPDATE parts SET fate = 'unsure' WHERE id = ?", (row["id"],)
+                "UPDATE parts SET fate = 'unsure', born = ? WHERE number = ?",
+                (row["born"] or row["known"], row["number"]),
             )
-        its = offers.setdefault(
-            row["share"], Offer(destination, epochs.share_of(row), [])
-        )
-        its.parts.append(Part(row["id"], row["epoch"], row["seals"], packed))
+        number = row["share"]
+        its = offers.setdefault(number, Offer(destination, share, [], number))
+        its.parts.append(part)
     return list(offers.values())
+
+
+def _part(row: sqlite3.Row, running: int, *, goes: bool) -> Part | None:
+    """Return the part of a row, maybe with its content; None if it is damaged."""
+    packed = row["packed"] if goes else None
+    seals = row["seals"]
+    if not (
+        isinstance(row["id"], str)
+        and _ID.fullmatch(row["id"])
+        and isinstance(seals, int)
+        and 0 < seals <= _MOST_SEALS
+    ):
+        return None
+    unread = row["encoding_version"], packed
+    if packed is not None and epochs.content_of(*unread) is None:
+        return None
+    epoch = row["epoch"]
+    if not (isinstance(epoch, int) and 0 <= epoch <= running):
+        epoch = running  # of a clock that jumped, or damaged
+    return Part(row["id"], epoch, seals, packed, row["fate"], row["born"])
 
 
 def settle(
     database: sqlite3.Connection, owner: str, now: float, answers: Iterable[Answer]
-) -> Counter[str]:
+) -> list[Settled]:
     """Do what the answers mean, and insert the reports of epochs that were taken.
 
     Args:
@@ -174,42 +227,50 @@ def settle(
         answers: What Redis has answered.
 
     Returns:
-        How many parts have which fate. Those ``absent`` were there, and may be in two
-        reports.
+        What became of the parts, for each answer.
     """
-    fates: Counter[str] = Counter()
-    for answer in answers:
-        for part, fate in zip(answer.offer.parts, answer.fates, strict=True):
-            fates[fate] += 1
-            if fate == "sealed":
-                count(database, "delivered", _remove(database, part.id))
-            else:
-                database.execute(
-                    "UPDATE parts SET fate = ? WHERE id = ?",
-                    ("unsure" if fate == "absent" else "there", part.id),
-                )
-                database.execute(
-                    "UPDATE shares SET late = late + ?"
-                    " WHERE number = (SELECT share FROM parts WHERE id = ?)",
-                    (int(fate == "late"), part.id),
-                )
-        if answer.taken is not None and answer.taken.parts:
-            _report(database, owner, now, answer.offer, answer.taken)
-    return fates
+    return [_settle(database, owner, now, answer) for answer in answers]
+
+
+def _settle(
+    database: sqlite3.Connection, owner: str, now: float, answer: Answer
+) -> Settled:
+    offer, gone, unsure = answer.offer, list[str](), answer.missing
+    database.execute(
+        "UPDATE shares SET born = ?, late = late + ? WHERE number = ?",
+        (answer.born, answer.fates.count("late"), offer.number),
+    )
+    for part, fate in zip(offer.parts, answer.fates, strict=True):
+        if fate == "sealed":
+            count(database, "delivered", _remove(database, part.id))
+            gone.append(part.id)
+        elif fate == "absent" and part.fate == "here":
+            continue
+        else:
+            lost = part.fate == "there" or part.born not in ("", answer.born)
+            unsure += lost and fate != "there"
+            database.execute(
+                "UPDATE parts SET fate = ?, born = ? WHERE id = ?",
+                ("unsure" if fate == "absent" else "there", answer.born, part.id),
+            )
+    if answer.taken is not None and answer.taken.parts:
+        gone += _report(database, owner, now, offer, answer.taken)
+    return Settled(gone, unsure)
 
 
 def _report(
     database: sqlite3.Connection, owner: str, now: float, offer: Offer, taken: Taken
-) -> None:
-    """Insert the report of an epoch in place of its parts that are here."""
-    here = sum(_remove(database, part_id) for part_id in taken.parts)
+) -> list[str]:
+    """Insert the report of an epoch in place of its parts here; returns their ids."""
+    here = {part_id: _remove(database, part_id) for part_id in taken.parts}
     seals = sum(seals for seals, _ in taken.parts.values())
     contents = {part_id: content for part_id, (_, content) in taken.parts.items()}
     share = replace(offer.share, epoch=taken.epoch)
     inserted = epochs.insert_report(
         database, owner, now, offer.destination, share, contents, seals
     )
-    count(database, "sealed", inserted - here)
+    count(database, "sealed", inserted - sum(here.values()))
+    return [part_id for part_id, seals in here.items() if seals]
 
 
 def _remove(database: sqlite3.Connection, part_id: str) -> int:

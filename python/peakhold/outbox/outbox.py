@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from peakhold.notices import Notices
     from peakhold.outbox.epochs import Look
     from peakhold.outbox.ledger import Counts
-    from peakhold.outbox.offers import Answer, Offer
+    from peakhold.outbox.offers import Answer, Offer, Settled
     from peakhold.outbox.state import StateDirectory
     from peakhold.outbox.store import Waiting
     from peakhold.records import DestinationKey, Kind, Record
@@ -219,26 +219,38 @@ class Outbox:
         """Whether this process has parts for Redis; False if the disk fails."""
         return self._on_disk(Store.has_parts, otherwise=False)
 
-    def offer_parts(self, destinations: Collection[DestinationKey]) -> list[Offer]:
+    def offer_parts(
+        self, destinations: Collection[DestinationKey]
+    ) -> list[Offer] | None:
         """Return this process's parts for Redis, which may have them from now on.
 
         Args:
             destinations: For which there is a sender.
 
         Returns:
-            The parts of each window; nothing if the disk fails.
+            The parts of each window; None if the disk fails.
         """
-        return self._on_disk(lambda disk: disk.offer_parts(destinations), otherwise=[])
+        return self._on_disk(
+            lambda disk: disk.offer_parts(destinations, time.time()), None
+        )
 
-    def settle_parts(self, answers: Sequence[Answer]) -> bool:
-        """Do what Redis has answered to offers; False if the disk fails."""
-        fates = self._on_disk(lambda disk: disk.settle_parts(answers), None)
-        if fates is None:
-            return False
-        self.sharing["late"] += fates["late"]
-        self.sharing["unsure"] += fates["absent"]
-        self.sharing["reports"] += sum(answer.taken is not None for answer in answers)
-        return True
+    def settle_parts(self, answers: Sequence[Answer]) -> list[Settled] | None:
+        """Do what Redis has answered to offers.
+
+        Returns:
+            What became of the parts, for each answer; None if the disk fails.
+        """
+        settled = self._on_disk(lambda disk: disk.settle_parts(answers), None)
+        if settled is not None:
+            for answer, its in zip(answers, settled, strict=True):
+                self.sharing["late"] += answer.fates.count("late")
+                self.sharing["unsure"] += its.unsure
+                self.sharing["reports"] += bool(answer.taken and answer.taken.parts)
+        return settled
+
+    def destinations_of_parts(self) -> set[DestinationKey]:
+        """Return for which destinations parts wait; none if the disk fails."""
+        return self._on_disk(Store.destinations_of_parts, set())
 
     def lost(self, reason: str, seals: int) -> None:
         """Count seals that were dropped on their way here."""

@@ -94,6 +94,7 @@ CREATE TABLE IF NOT EXISTS shares (
     closed INTEGER NOT NULL,
     late INTEGER NOT NULL DEFAULT 0,
     used_at REAL NOT NULL,
+    born TEXT NOT NULL DEFAULT '',
     UNIQUE (destination, name, frequency, place)
 );
 CREATE TABLE IF NOT EXISTS sharers (
@@ -111,7 +112,8 @@ CREATE TABLE IF NOT EXISTS parts (
     sealed_at REAL NOT NULL CHECK (typeof(sealed_at) = 'real'),
     seals INTEGER NOT NULL CHECK (typeof(seals) = 'integer' AND seals > 0),
     owner TEXT NOT NULL,
-    fate TEXT NOT NULL DEFAULT 'here' CHECK (fate IN ('here', 'unsure', 'there'))
+    fate TEXT NOT NULL DEFAULT 'here' CHECK (fate IN ('here', 'unsure', 'there')),
+    born TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX IF NOT EXISTS epochs ON parts (share, epoch);
 PRAGMA application_id = {APPLICATION_ID};

@@ -219,30 +219,40 @@ class Store:
         )
 
     def offer_parts(
-        self, destinations: Collection[DestinationKey]
+        self, destinations: Collection[DestinationKey], wall: float
     ) -> list[offers.Offer]:
         """Return this process's parts for Redis, which may have them from now on.
 
         Args:
             destinations: For which there is a sender.
+            wall: The time in seconds since 1970.
         """
         return self.transaction(
             lambda database: offers.offer(
-                database, self._database.owner, self._place, destinations
+                database,
+                self._database.owner,
+                self._place,
+                wall,
+                destinations,
+                self._count_drop,
             )
         )
 
-    def settle_parts(self, answers: Sequence[offers.Answer]) -> Counter[str]:
+    def settle_parts(self, answers: Sequence[offers.Answer]) -> list[offers.Settled]:
         """Do what Redis has answered, see ``offers.settle``."""
 
-        def act(database: sqlite3.Connection) -> Counter[str]:
+        def act(database: sqlite3.Connection) -> list[offers.Settled]:
             now = self._database.now()
-            fates = offers.settle(database, self._database.owner, now, answers)
+            settled = offers.settle(database, self._database.owner, now, answers)
             self._keep_time(database)
             self.needs_room = self._room.is_needed(database, now)
-            return fates
+            return settled
 
         return self.transaction(act)
+
+    def destinations_of_parts(self) -> set[DestinationKey]:
+        """Return for which destinations parts of shared windows wait."""
+        return self.transaction(epochs.destinations)
 
     def make_room(self) -> bool:
         """Drop what is too old, and merge or drop what is too much, for a moment.

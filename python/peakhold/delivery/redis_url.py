@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from peakhold.records.content import ENCODING_VERSION
 from peakhold.roboflow.api_key import without_locals
@@ -23,6 +23,8 @@ UNUSABLE = (
 )
 _SECONDS = 2.0
 _PORT = 6379
+_HIGHEST_PORT = 65535
+_NOT_IN_A_HOST = frozenset("/@?#[] ")
 
 
 class RedisUrl:
@@ -67,7 +69,14 @@ class RedisUrl:
                 f"{SHARE_VARIABLE}=redis takes the address from REDIS_HOST, which is "
                 "not set: set it, or give the URL, like redis://redis.example:6379/0"
             )
+        if not _NOT_IN_A_HOST.isdisjoint(host):
+            raise ValueError(
+                "REDIS_HOST must be the name or the address of a Redis server, like "
+                f"redis.example: a URL is for {SHARE_VARIABLE}"
+            )
         port = read.whole_number("REDIS_PORT", _PORT)
+        if port > _HIGHEST_PORT:
+            raise ValueError(f"REDIS_PORT must be at most {_HIGHEST_PORT}")
         scheme = SCHEMES[read.switch("REDIS_SSL", default=False)]
         if ":" in host:  # IPv6
             host = f"[{host}]"
@@ -96,7 +105,13 @@ class RedisUrl:
     def _is_usable(self) -> bool:
         try:
             url = urlsplit(self._text)
-            usable = url.scheme in SCHEMES and bool(url.hostname) and url.port != 0
+            path = url.path.strip("/")  # redis-py takes a word for database 0
+            usable = bool(
+                url.scheme in SCHEMES
+                and url.hostname
+                and url.port != 0
+                and (path.isdecimal() or not path)
+            )
             if usable:
                 self.client().connection_pool.make_connection()
         except Exception:  # noqa: BLE001 - redis-py passes options on unchecked
@@ -118,7 +133,8 @@ class RedisUrl:
         """Return scheme, host, port and database."""
         url = urlsplit(self._text)
         host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
-        return f"{url.scheme}://{host}:{url.port or _PORT}{url.path.rstrip('/')}"
+        database, *_ = parse_qs(url.query).get("db", [url.path.strip("/") or "0"])
+        return f"{url.scheme}://{host}:{url.port or _PORT}/{database}"
 
     def __repr__(self) -> str:
         """Show the same."""
@@ -137,7 +153,12 @@ class RedisUrl:
         """Return type and text of an exception, without a secret of the URL."""
         text = f"{type(error).__name__}: {error}"
         url = urlsplit(self._text)
-        secrets = (url.username, url.password, url.query)
-        for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        secrets = [url.username, url.password, url.query]
+        for option in url.query.split("&"):
+            name, _, value = option.partition("=")
+            if name.endswith(("username", "password")):
+                secrets.append(value)
+        spelt = {word for each in secrets if each for word in (each, unquote(each))}
+        for secret in sorted(spelt, key=len, reverse=True):
             text = text.replace(secret, "***")
         return text

@@ -237,6 +237,14 @@ class Process:
     numbers = iter(range(10**9))
 
     def __init__(self, directory, line, times, exporters=None):
+        """Start one.
+
+        Args:
+            directory: Its state directory, which is that of its host.
+            line: Where the server is, a ``Line`` or another ``RedisUrl``.
+            times: The time.
+            exporters: Who send its reports.
+        """
         self.state = StateDirectory(directory)
         self.notices = Notices(times)
         self.line = line

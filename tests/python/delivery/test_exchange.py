@@ -12,6 +12,8 @@ from redis_server import PROGRAM, WITHOUT, RedisServer
 from stand_ins import conserved
 
 from peakhold.delivery import exchange, redis_parts
+from peakhold.delivery.redis_url import RedisUrl
+from peakhold.outbox import offers
 from peakhold.records import DestinationKey
 from peakhold.records.share import epoch_at
 
@@ -715,3 +717,185 @@ def refusing(server):
     server.needs_password = False
     yield begin, end
     end()
+
+
+# A server that refuses -----------------------------------------------------------
+
+
+@pytest.fixture
+def own_server(times, monkeypatch):
+    """A server of the test's own, which it may make refuse; it has its own clock."""
+    del times
+    monkeypatch.setattr(redis_parts, "_SCRIPT", redis_hosts.SCRIPT)
+    with RedisServer() as server:
+        yield server
+
+
+def process_at(server, times, tmp_path, secret="", exporters=None):
+    login = f"user-of-it:{secret}@" if secret else ""
+    url = RedisUrl(f"redis://{login}127.0.0.1:{server.port}/0")
+    return Process(tmp_path / "host", url, times, exporters)
+
+
+def read_only(server):
+    server.ask("REPLICAOF", "127.0.0.1", "1")
+
+
+def with_a_password(server):
+    server.ask("ACL", "SETUSER", "default", ">secret-of-another")
+
+
+def of_another_user(server):
+    server.ask("ACL", "SETUSER", "user-of-it", "on", ">secret-of-another")
+
+
+def without_the_right(server):
+    server.ask("ACL", "SETUSER", "default", "-evalsha")
+
+
+def without_scripts(server):
+    server.ask("ACL", "SETUSER", "default", "-script")
+
+
+def asleep(server):
+    server.stop()
+
+
+@pytest.mark.parametrize(
+    ("refuse", "kind"),
+    [
+        (read_only, "ReadOnlyError"),
+        (with_a_password, "AuthenticationError"),
+        (of_another_user, "AuthenticationError"),
+        (without_the_right, "NoPermissionError"),
+        (without_scripts, "NoPermissionError"),
+        (asleep, "ConnectionError"),
+    ],
+)
+def test_a_server_that_refuses_is_away(
+    refuse, kind, own_server, times, tmp_path, caplog
+):
+    secret = "canary-of-the-server" if refuse is of_another_user else ""
+    refuse(own_server)
+    process = process_at(own_server, times, tmp_path, secret)
+    process.seal(part("a"))
+    for _ in range(3):
+        assert process.turn() == ([], exchange.PAUSE)
+        times.pass_by(1)
+    assert process.exchange.away_since is not None
+    (warning,) = warnings_of(caplog)
+    assert f"127.0.0.1:{own_server.port}" in warning
+    assert kind in warning
+    assert "canary" not in caplog.text
+    assert "user-of-it" not in caplog.text
+    assert process.parts
+    process.end()
+
+
+def test_a_server_that_can_be_written_again_is_there_again(
+    own_server, times, tmp_path, caplog
+):
+    caplog.set_level("INFO", "peakhold.delivery")
+    read_only(own_server)
+    process = process_at(own_server, times, tmp_path)
+    process.seal(part("a"))
+    process.turn()
+    own_server.ask("REPLICAOF", "NO", "ONE")
+    process.turn()
+    assert process.exchange.away_since is None
+    assert caplog.text.count("answers again") == 1
+    process.turn(leaving=True)
+    process.end()
+
+
+def test_a_server_that_was_started_again_is_asked_again(own_server, times, tmp_path):
+    process = process_at(own_server, times, tmp_path)
+    process.seal(part("a"))
+    process.turn()
+    own_server.stop()
+    process.turn()
+    assert process.exchange.away_since is not None
+    own_server.start()  # it is empty, and knows no script
+    process.turn()
+    assert process.exchange.away_since is None
+    assert process.outbox.sharing["unsure"] == 1
+    assert own_server.ask("DBSIZE") > 0
+    process.end()
+
+
+# Much at once --------------------------------------------------------------------
+
+
+def test_many_windows_are_asked_about_a_hundred_at_once(host, times):
+    sizes = []
+    process, other = host(), host()
+    passed_on = process.line.passed_on
+
+    def counted(requests):
+        sizes.append(len(requests.calls) - 1)
+        return passed_on(requests)
+
+    for each in (process, other):
+        each.seal(*(part("a", key=f"k{number}") for number in range(250)))
+    other.turn()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Line, "passed_on", lambda _, requests: counted(requests))
+        process.turn()
+    assert sizes == [100, 100, 50]
+    times.pass_by(OVER)
+    closed, _ = process.turn()
+    assert len(closed) == 250
+    assert process.reports() == [{"a"}] * 250
+    other.turn()
+    assert not other.parts
+
+
+def test_what_is_asked_after_a_failure_is_asked_again(host, times):
+    process = host()
+    process.seal(*(part("a", key=f"k{number}") for number in range(250)))
+    process.line.fates.extend(["answered", "never"])
+    assert process.turn() == ([], exchange.PAUSE)
+    process.turn()
+    times.pass_by(OVER)
+    closed, _ = process.turn()
+    assert len(closed) == 250
+
+
+def test_more_than_is_offered_at_once_is_offered_at_last(host, times, monkeypatch):
+    monkeypatch.setattr(offers, "MOST_BYTES", 1000)
+    monkeypatch.setattr(exchange, "MOST_BYTES", 1000)
+    process = host()
+    records = process.seal(*(part(f"c{number}") for number in range(20)))
+    offered = process.outbox.offer_parts([HERE])
+    packed = [each.packed for each in offered[0].parts]
+    assert 1000 <= sum(map(len, packed)) < 2000
+    assert len(packed) < len(records)
+    process.turn()
+    times.pass_by(OVER)
+    process.turn()
+    assert process.reports() == [{f"c{number}" for number in range(20)}]
+
+
+def test_one_part_that_is_larger_than_that_is_offered_alone(host, times, monkeypatch):
+    monkeypatch.setattr(offers, "MOST_BYTES", 1)
+    monkeypatch.setattr(exchange, "MOST_BYTES", 1)
+    process = host()
+    process.seal(part("a"), part("b"))
+    process.turn()
+    times.pass_by(OVER)
+    process.turn()
+    assert process.reports() == [{"a", "b"}]
+
+
+def test_a_destination_that_was_forgotten_is_asked_about_no_more(host, times):
+    process = host()
+    process.seal(part("a"))
+    process.turn()
+    times.pass_by(OVER)
+    process.line.fates.extend(["answered", "never"])
+    process.turn()
+    exporters, process.exporters = process.exporters, {}
+    assert process.turn() == ([], None)
+    process.exporters = exporters
+    process.turn()
+    assert process.reports() == [{"a"}]

@@ -240,6 +240,8 @@ class Destinations:
         """Exchange parts as one that shares no more."""
         self._has_left = True  # unless a part comes meanwhile
         wait = self._exchange_parts(leaving=True)
+        if self.is_cut_off:
+            self._has_left = False
         if wait is not None:  # the process may go on all the same
             self._shared.scheduler.add(self.exchange_parts, now + wait)
 

@@ -18,6 +18,7 @@ from urllib.parse import quote, quote_plus, urlsplit
 
 import pytest
 from processes import PROGRAMS
+from redis_server import PROGRAM, WITHOUT, Line, RedisServer
 
 from peakhold.monitor import MonitorServer
 from peakhold.outbox.packing import UNREADABLE, unpack
@@ -68,6 +69,19 @@ def inflated(path):
                     yield unpack(data)
 
 
+def told(environment):
+    """Return what the commands say that look at the state directory."""
+    said = b""
+    for words in ("status", "status --json", "doctor"):
+        command = [sys.executable, "-m", "peakhold", *words.split()]
+        done = subprocess.run(
+            command, env={**os.environ, **environment}, capture_output=True, check=False
+        )
+        assert done.stdout, done.stderr
+        said += done.stdout + done.stderr
+    return said
+
+
 def leaks(start, api, state, **options):
     """Let everything go wrong; returns where the key showed."""
     faults = itertools.cycle(FAULTS)
@@ -93,6 +107,44 @@ def test_no_log_no_exception_and_no_file_holds_the_key(api, start, state, figure
     requests = [request.target.encode() for request in api.requests]
     assert all(hits(target) for target in requests)  # it was used
     figure("R18", f"{len(requests)} requests with the key, 0 hits elsewhere")
+
+
+@pytest.fixture(params=["refuses", "is silent", "knows another password", "works"])
+def redis_url(request):
+    """The URL of a Redis, which holds the canary twice."""
+    if PROGRAM is None:
+        pytest.skip(WITHOUT)
+    secret = quote(CANARY, safe="")
+    with RedisServer() as server, Line(server.port) as line:
+        if request.param == "refuses":
+            line.refuse()
+        elif request.param == "is silent":
+            line.cut()
+        elif request.param == "works":
+            may = ("~*", "&*", "+@all")
+            server.ask("ACL", "SETUSER", "user", "on", f">{CANARY}", *may)
+        yield f"redis://user:{secret}@127.0.0.1:{line.port}/0?client_name={secret}"
+        assert line.connections or request.param == "refuses"
+
+
+def test_no_log_no_exception_no_file_and_no_command_holds_the_redis_password(
+    api, start, state, redis_url, figure
+):
+    assert leaks(start, api, state, PEAKHOLD_SHARE=redis_url) == {}
+    said = told({"PEAKHOLD_SHARE": redis_url})
+    assert b"127.0.0.1" in said
+    assert hits(said) == set()
+    figure("R18", "password of a Redis: 0 hits")
+
+
+@pytest.mark.parametrize("mutant", ["show_the_redis", "tell_what_redis_said"])
+@pytest.mark.parametrize("redis_url", ["knows another password"], indirect=True)
+def test_the_control_a_redis_password_that_shows_is_found(
+    api, start, state, redis_url, mutant, figure
+):
+    found = leaks(start, api, state, PEAKHOLD_SHARE=redis_url, mutant=mutant)
+    assert "log" in found
+    figure("R18n", f"{mutant}: {len(found['log'])} forms of the password in the log")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions as POSIX has them")

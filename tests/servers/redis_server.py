@@ -107,6 +107,7 @@ class Line:
         self.port = 0
         self.connections = 0
         self._there, self._back = threading.Event(), threading.Event()
+        self._answers_to = None
         self._listener = None
         self._sockets = []
         self._lock = threading.Lock()
@@ -130,18 +131,20 @@ class Line:
         """A Redis at its end, database 0, as a URL."""
         return f"redis://127.0.0.1:{self.port}/0"
 
-    def cut(self, *, answers_only=False):
+    def cut(self, *, answers_to=None):
         """Let nothing pass. Connections stay open, and new ones are taken.
 
         What is written meanwhile arrives once the line is healed, as after a partition
         of a network.
 
         Args:
-            answers_only: Whether what is asked still arrives.
+            answers_to: Bytes of a request: what is asked still arrives, and from the
+                first request on that holds them nothing is answered.
         """
-        self._back.clear()
-        if not answers_only:
+        self._answers_to = answers_to
+        if answers_to is None:
             self._there.clear()
+            self._back.clear()
 
     def refuse(self):
         """Close all connections and take no further ones."""
@@ -157,6 +160,7 @@ class Line:
 
     def heal(self):
         """Let everything pass again."""
+        self._answers_to = None
         self._there.set()
         self._back.set()
         with self._lock:
@@ -194,7 +198,12 @@ class Line:
         ):  # an end is gone, and the other one learns it
             while data := source.recv(65536):
                 passes.wait()
+                if passes is self._there and self._is_asked(data):
+                    self._back.clear()
                 target.sendall(data)
         passes.wait()
         with contextlib.suppress(OSError):
             target.shutdown(socket.SHUT_WR)
+
+    def _is_asked(self, data):
+        return self._answers_to is not None and self._answers_to in data

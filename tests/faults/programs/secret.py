@@ -6,6 +6,7 @@ import dataclasses
 import http.client
 import io
 import logging
+import os
 import pickle
 import sys
 import time
@@ -15,12 +16,17 @@ logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
 
 from common import frame, say  # noqa: E402 - logged from the first import on
 from mutant import MUTANT  # noqa: E402
+from prometheus_client import generate_latest  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.traceback import Traceback  # noqa: E402
 
 import peakhold  # noqa: E402
 from peakhold.blocks.cache import SHARED  # noqa: E402
 from peakhold.delivery import Sender, current  # noqa: E402
+from peakhold.delivery.redis_parts import RedisParts  # noqa: E402
+from peakhold.delivery.redis_url import RedisUrl  # noqa: E402
+from peakhold.delivery.settings import DeliverySettings  # noqa: E402
+from peakhold.metrics import prometheus  # noqa: E402
 from peakhold.outbox import packing, store  # noqa: E402
 from peakhold.roboflow import RoboflowClient, Settings  # noqa: E402
 
@@ -37,6 +43,11 @@ if MUTANT == "bring_the_frames":
         for name, member in list(vars(kind).items()):
             if hasattr(member, "__wrapped__"):
                 setattr(kind, name, member.__wrapped__)
+if MUTANT == "show_the_redis":
+    RedisUrl.__repr__ = lambda self: self._text
+if MUTANT == "tell_what_redis_said":
+    RedisParts.deadline = RedisParts.deadline.__wrapped__
+    RedisUrl.client = RedisUrl.client.__wrapped__
 
 CANARY = sys.argv[2]
 
@@ -85,6 +96,15 @@ def show_pickle_of(value):
         show(str(error))
 
 
+def ask_redis():
+    RedisParts(current().settings.redis, 1.0).deadline()
+
+
+def misread_the_url():
+    os.environ["PEAKHOLD_SHARE"] += "&unknown=option"
+    DeliverySettings.from_environment()
+
+
 current().jitter = lambda _low, _high: 0.01
 aggregator = peakhold.ModelMonitoringInferenceAggregatorBlockV1(api_key=CANARY)
 metadata = peakhold.RoboflowCustomMetadataBlockV1(api_key=CANARY)
@@ -122,6 +142,13 @@ except peakhold.PeakholdError as error:
         error = error.__cause__ or error.__context__
 show(repr(client), repr(aggregator._sender), peakhold.health())
 show_frames_of(look_up)
+settings = current().settings
+show(repr(settings), vars(settings), dataclasses.asdict(settings))
+prometheus.register()
+show(generate_latest().decode())
+if settings.redis is not None:
+    show_frames_of(ask_redis)
+    show_frames_of(misread_the_url)
 http.client.HTTPConnection.endheaders = press_ctrl_c
 show_frames_of(look_up)
 show_frames_of(attach)
@@ -133,8 +160,11 @@ for value in (
     aggregator,
     metadata,
     aggregator._sender,
+    settings,
+    settings.redis,
+    current(),
 ):
     show_pickle_of(value)
-    show(vars(value))
+    show(getattr(value, "__dict__", value))
 show(dataclasses.asdict(keeper.settings))
 say("done")

@@ -101,7 +101,7 @@ test-long: $(DONE)/faults $(DONE)/wheel $(DONE)/extension ## Run what is long in
 	$(MAKE) test-stress OBSERVATIONS=1000000000
 	$(MAKE) fuzz FUZZ_SECONDS=600
 	PEAKHOLD_TEST_EXAMPLES=10000 $(VPY) -m pytest tests/python/core/test_against_model.py tests/python/outbox/test_sharing_machine.py
-	PEAKHOLD_TEST_KILLS=200 $(VPY) -m pytest -c tests/faults/pytest.ini tests/faults/test_r04_shared_windows.py
+	PEAKHOLD_TEST_KILLS=200 $(VPY) -m pytest -c tests/faults/pytest.ini tests/faults/test_r04_shared_windows.py tests/faults/test_r04_shared_over_redis.py
 
 .PHONY: install
 install: $(DONE)/package $(DONE)/extension ## Put the package and its monitor into .venv

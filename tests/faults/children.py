@@ -114,9 +114,19 @@ def observers(names):
     return {name.partition("-")[0] for name in names}
 
 
+def peaks_of(window):
+    """Return a window that a monitor got as class and confidence."""
+    return {each["class_name"]: each["confidence"] for each in window["peaks"]}
+
+
 def lost_and_repeated(api, seen):
     """Return the maxima that are in no report, and those that are in two."""
-    found = Counter(pair for each in reports(api) for pair in each.items())
+    return lost_and_repeated_of(reports(api), seen)
+
+
+def lost_and_repeated_of(reports, seen):
+    """Return the maxima that some reports have not, and those that two have."""
+    found = Counter(pair for each in reports for pair in each.items())
     best = {}
     for name, confidence in found:
         best[name] = max(confidence, best.get(name, 0.0))

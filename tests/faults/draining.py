@@ -3,6 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import NamedTuple
+
+
+class Drained(NamedTuple):
+    """What a process that delivered all it could says of its outbox.
+
+    Attributes:
+        sealed: Seals in all.
+        delivered: Those that were delivered.
+        left: Records, parts and journals that wait even so.
+        unexplained: Seals that nothing became of.
+        unsure: Parts of which this process does not know whether two reports have them.
+    """
+
+    sealed: int
+    delivered: int
+    left: int
+    unexplained: int
+    unsure: int
 
 
 def drain(start, **options):
@@ -17,15 +36,15 @@ def drain(start, **options):
 def drain_all(start, hosts):
     """Deliver what is left in several state directories at once, see ``drain``."""
     every = drained_all(start, hosts)
-    for sealed, delivered, left, unexplained in every:
-        assert left == 0, every
-        assert unexplained == 0, every
-        assert delivered == sealed, every
-    return sum(sealed for sealed, *_ in every)
+    for each in every:
+        assert each.left == 0, every
+        assert each.unexplained == 0, every
+        assert each.delivered == each.sealed, every
+    return sum(each.sealed for each in every)
 
 
 def drained(start, **options):
-    """Deliver what is left; returns seals, those delivered, left and unexplained."""
+    """Deliver what is left; returns the figures of the outbox."""
     return drained_all(start, [options])[0]
 
 
@@ -35,7 +54,7 @@ def drained_all(start, hosts):
     for process in [start("drain", **options) for options in hosts]:
         figures = process.hear_until("drained", timeout=180)
         assert process.ended() == 0, process.errors()
-        every.append(tuple(map(int, figures.split())))
+        every.append(Drained(*map(int, figures.split())))
     return every
 
 

@@ -35,4 +35,5 @@ while left() and time.monotonic() < deadline:
 counts = dispatcher.counts()
 settled = counts.delivered + counts.pending + counts.parked + counts.dead
 unexplained = counts.sealed - settled - sum(counts.dropped.values())
-say("drained", counts.sealed, counts.delivered, left(), unexplained)
+unsure = dispatcher.sharing()["unsure"]
+say("drained", counts.sealed, counts.delivered, left(), unexplained, unsure)

@@ -6,6 +6,7 @@ import itertools
 import os
 import random
 import time
+import uuid
 from dataclasses import replace
 from functools import partial
 
@@ -14,14 +15,15 @@ from mutant import MUTANT
 
 from peakhold import PeakAggregator
 from peakhold.blocks.cache import SHARED
-from peakhold.delivery import Sender, current
+from peakhold.delivery import Sender, current, redis_parts
 from peakhold.delivery.destination import Destination
-from peakhold.outbox import outbox, ownership, store
+from peakhold.outbox import offers, outbox, ownership, store
 from peakhold.records import seal_report
 from peakhold.roboflow import RoboflowClient
 
 _lease, _add = store.Store.lease, outbox.Outbox.add
 _export = Destination.export
+_settle = offers.settle
 
 
 def take_before_send(self, batch, exporter=None):
@@ -49,6 +51,12 @@ def tell_before_commit(self, records, **options):
     )
 
 
+def settle_what_is_there(database, owner, now, answers):
+    """Give parts away as soon as Redis has them."""
+    sealed = [each._replace(fates=["sealed"] * len(each.fates)) for each in answers]
+    return _settle(database, owner, now, sealed)
+
+
 def is_waiting(database, record, **_):
     """Know a record only for as long as it waits."""
     found = database.execute("SELECT 1 FROM records WHERE id = ?", (record.id,))
@@ -63,6 +71,17 @@ if MUTANT == "tell_before_commit":
     outbox.Outbox.add = tell_before_commit
 if MUTANT == "no_owner":
     store.Store.lease = lease_from_the_living
+if MUTANT == "report_ids_of_chance":
+    uuid.uuid5 = lambda *_: uuid.uuid4()
+if MUTANT == "keep_no_part":
+    offers.settle = settle_what_is_there
+if MUTANT == "forget_ids":  # of parts that are in a report
+    known = "if redis.call('ZSCORE', IDS, id)"
+    assert known in redis_parts._SCRIPT
+    redis_parts._SCRIPT = redis_parts._SCRIPT.replace(
+        known, f"{known} and (is_open(id) or not has_value)"
+    )
+redis_parts.LEASE = int(os.environ.get("PEAKHOLD_TEST_LEASE", redis_parts.LEASE))
 if MUTANT == "new_id":  # for each attempt
     _send = Sender.send
     Sender.send = lambda self, record, workspace: _send(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ UNUSABLE = (
 _SECONDS = 2.0
 _PORT = 6379
 _HIGHEST_PORT = 65535
+_OPTION = re.compile("db|username|password|ssl_[a-z_]+")
+"""Options of a URL that change neither how long is waited nor what an answer is."""
 _NOT_IN_A_HOST = frozenset("/@?#[] ")
 
 
@@ -36,6 +39,7 @@ class RedisUrl:
 
     __slots__ = ("_text", "timeout")
 
+    @without_locals
     def __init__(self, text: str, timeout: float = _SECONDS) -> None:
         """Keep an address.
 
@@ -105,12 +109,17 @@ class RedisUrl:
     def _is_usable(self) -> bool:
         try:
             url = urlsplit(self._text)
+            options = parse_qs(url.query, strict_parsing=bool(url.query))
             path = url.path.strip("/")  # redis-py takes a word for database 0
             usable = bool(
                 url.scheme in SCHEMES
                 and url.hostname
                 and url.port != 0
                 and (path.isdecimal() or not path)
+                # Else a password with a special character is taken for something else.
+                and not url.fragment
+                and "@" not in url.query
+                and all(map(_OPTION.fullmatch, options))
             )
             if usable:
                 self.client().connection_pool.make_connection()

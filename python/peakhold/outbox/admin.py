@@ -341,7 +341,11 @@ def windows(state: StateDirectory) -> dict[str, int]:
 def _open_in(journal: Path) -> int:
     """Return how many of both are in a journal; one if it cannot be read."""
     segments = []
-    for path in journal.glob("*.journal"):
+    try:
+        paths = list(journal.glob("*.journal"))
+    except FileNotFoundError:  # it is being taken over
+        return 0
+    for path in paths:
         with suppress(FileNotFoundError):  # its process may go on
             segments.append(path.read_bytes())
     try:

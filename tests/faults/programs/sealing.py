@@ -76,10 +76,10 @@ if MUTANT == "report_ids_of_chance":
 if MUTANT == "keep_no_part":
     offers.settle = settle_what_is_there
 if MUTANT == "forget_ids":  # of parts that are in a report
-    known = "if redis.call('ZSCORE', IDS, id)"
+    known = "if redis.call('ZSCORE', REPORTED, id)"
     assert known in redis_parts._SCRIPT
     redis_parts._SCRIPT = redis_parts._SCRIPT.replace(
-        known, f"{known} and (is_open(id) or not has_value)"
+        known, f"{known} and not has_value"
     )
 redis_parts.LEASE = int(os.environ.get("PEAKHOLD_TEST_LEASE", redis_parts.LEASE))
 if MUTANT == "new_id":  # for each attempt

@@ -123,7 +123,7 @@ def redis_url(request):
         elif request.param == "works":
             may = ("~*", "&*", "+@all")
             server.ask("ACL", "SETUSER", "user", "on", f">{CANARY}", *may)
-        yield f"redis://user:{secret}@127.0.0.1:{line.port}/0?client_name={secret}"
+        yield f"redis://user:{secret}@127.0.0.1:{line.port}/0?password={secret}"
         assert line.connections or request.param == "refuses"
 
 

@@ -24,7 +24,7 @@ from children import (
     reports,
 )
 from draining import altered, drain_all, drained_all
-from redis_server import PROGRAM, WITHOUT, Line, RedisServer
+from redis_server import PROGRAM, WITHOUT, Line, RedisServer, shared_by
 from test_r13_clock import WallClock
 
 from peakhold.monitor import MonitorServer
@@ -74,7 +74,7 @@ class Hosts:
         self.environments = [
             {
                 "PEAKHOLD_STATE_DIR": str(directory / f"host-{number}"),
-                "PEAKHOLD_SHARE": f"{line.url}?socket_timeout={ANSWER_WITHIN}",
+                **shared_by(line.port, ANSWER_WITHIN),
             }
             for number, line in enumerate(lines)
         ]

@@ -7,6 +7,7 @@ import socket
 import statistics
 
 import pytest
+from redis_server import shared_by
 
 from peakhold.testing import Answer, BlackHole, MisbehavingApi
 
@@ -92,12 +93,12 @@ def test_the_control_a_disk_that_is_asked_on_the_frame_is_felt(
 
 @pytest.fixture
 def silent_redis():
-    """The URL of a server that takes connections and never answers."""
+    """The port of a server that takes connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
+        yield listener.getsockname()[1]
 
 
-def shared_and_not(start, directory, url, **options):
+def shared_and_not(start, directory, port, timeout=2.0, **options):
     """Return how the p99 of shared windows compares, in the median of the pieces.
 
     The two programs run side by side, for who else uses the machine is felt by both.
@@ -107,10 +108,10 @@ def shared_and_not(start, directory, url, **options):
             "sharing_frames",
             SECONDS,
             **options,
-            PEAKHOLD_SHARE=share,
-            PEAKHOLD_STATE_DIR=str(directory / share[:5]),
+            **share,
+            PEAKHOLD_STATE_DIR=str(directory / share["PEAKHOLD_SHARE"]),
         )
-        for share in ("off", url)
+        for share in ({"PEAKHOLD_SHARE": "off"}, shared_by(port, timeout))
     )
     for program in (off, on):
         program.hear_until("up")
@@ -140,7 +141,7 @@ def test_a_frame_takes_no_longer_if_the_redis_of_shared_windows_is_silent(
 def test_the_control_a_redis_that_is_asked_on_the_frame_is_felt(
     api, start, tmp_path, silent_redis, figure
 ):
-    url, mutant = f"{silent_redis}?socket_timeout=0.02", "redis_on_the_frame"
-    ratio = shared_and_not(start, tmp_path, url, mutant=mutant)
+    mutant = "redis_on_the_frame"
+    ratio = shared_and_not(start, tmp_path, silent_redis, 0.02, mutant=mutant)
     assert ratio > LIMIT
     figure("R7n", f"p99 against not sharing with Redis on the frame: {ratio:.0f}")

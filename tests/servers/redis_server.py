@@ -19,6 +19,21 @@ ATTEMPTS = 5
 """Ports to try: another program may take one that was free a moment ago."""
 
 
+def shared_by(port, timeout):
+    """Return what has processes share by a Redis as if it was their host's own.
+
+    Args:
+        port: Where it is, or a line to it.
+        timeout: Seconds that it has for an answer.
+    """
+    return {
+        "PEAKHOLD_SHARE": "redis",
+        "REDIS_HOST": "127.0.0.1",
+        "REDIS_PORT": str(port),
+        "REDIS_TIMEOUT": str(timeout),
+    }
+
+
 class RedisServer:
     """A server on a port of loopback that keeps nothing on disk.
 

@@ -10,6 +10,7 @@ from peakhold.cli.findings import Finding, fail, ok, warn
 from peakhold.cli.looking import delivery_settings
 from peakhold.delivery.settings import SHARED, NoStateDirectoryError
 from peakhold.outbox import StateDirectory, admin
+from peakhold.records.share import grace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -21,9 +22,9 @@ CHECK = "sharing"
 SERVER = "redis"
 _OLDEST = (6, 2)
 """Version of Redis from which on it has all that is used."""
-_APART = 1.0
-"""Seconds that the clocks of this host and of the server may be apart: the least that
-parts are waited for."""
+_APART = grace(1) / 2
+"""Seconds that the clocks of this host and of the server may be apart: a process may
+seal its part up to half the grace after the end of an epoch."""
 
 
 def check_sharing() -> Iterator[Finding]:
@@ -75,8 +76,8 @@ def _shared_windows(
                 CHECK,
                 f"{found}; some are shared by PEAKHOLD_SHARE={each['share']}, which is "
                 "not what is set here",
-                f"export PEAKHOLD_SHARE={each['share']}, unless that is meant; for "
-                "redis, or with the URL that the program has",
+                f"export PEAKHOLD_SHARE={each['share']}, or with the URL that the "
+                "program has, unless that is meant",
             )
     return ok(CHECK, found)
 
@@ -93,8 +94,8 @@ def _server(url: RedisUrl) -> Finding:
     except Exception as error:  # noqa: BLE001 - redis-py raises many kinds
         return fail(
             SERVER,
-            f"{url} gives no answer ({url.describe(error)}); each host reports windows "
-            "of its own meanwhile",
+            f"{url} gives no answer ({url.describe(error)}); each process reports its "
+            "own parts meanwhile",
             "start it, or correct PEAKHOLD_SHARE",
         )
     version = str(server.get("redis_version", ""))
@@ -109,7 +110,7 @@ def _server(url: RedisUrl) -> Finding:
             SERVER,
             f"{url} has a clock that is {abs(apart):.1f} s "
             f"{'ahead of' if apart > 0 else 'behind'} that of this host, whose parts "
-            "come late or early",
+            "may miss their epoch",
             "synchronize the clocks",
         )
     policy = str(memory.get("maxmemory_policy", "noeviction"))

@@ -152,9 +152,9 @@ class Destinations:
         self.forget_idle()
         if self._state is None:
             return None
-        closes_at = self.close_epochs(now)
-        if closes_at is not None:
-            self._shared.scheduler.add(self.close_epochs, closes_at)
+        look_at = self.close_epochs(now)
+        if look_at is not None:
+            self._shared.scheduler.add(self.close_epochs, look_at)
         if self._exchange is not None:  # maybe of parts that dead processes left
             self._shared.scheduler.add(self.exchange_parts, now)
         return now + (PATIENCE if outbox.disk_error else UPKEEP)
@@ -169,9 +169,15 @@ class Destinations:
         self._on_closed = listener
 
     def await_epoch(self, closes_at: float) -> None:
-        """Look at the parts of shared windows at a time, in seconds since 1970."""
+        """Look at the parts of shared windows when their epoch may be closed.
+
+        With a Redis server at once, for other hosts wait for them.
+
+        Args:
+            closes_at: When that is, in seconds since 1970.
+        """
         self._parts_wait, self._has_left = True, False
-        if self._exchange is not None:  # now: other hosts wait for them
+        if self._exchange is not None:
             self._shared.scheduler.add(self.exchange_parts, self._clock())
             return
         at = self._clock() + max(0.0, closes_at - time.time())

@@ -8,25 +8,33 @@
 --   :closed       the last epoch that was handed out
 --   :reported     sorted set of the ids that a report has, by when they are forgotten
 --   :sharers      sorted set of the processes, by until when they count as sharing
---   :born         since when the server knows the window; another one if it forgot it
+--   :born         when the server got to know the window; changes when it has lost it
 --
 -- ARGV[1] is the request, as JSON:
 --   deadline      time after which it is void: it may have waited in a network
 --   frequency, grace, kept, lease   seconds
 --   sharer        the process that asks
 --   leaving       whether it shares no more
---   takes         whether it can send now; an epoch that waits is handed out all the same
+--   takes         whether it can send now; an epoch that nobody took for 60 s is handed
+--                 out to who cannot, too
 --   sharing       seconds for which it counts as sharing from now on
 --   reported      epochs whose parts are in a report, with the ids: [[epoch, [id, ...]]]
 --   damaged       ids of parts that it could not read, by epoch likewise
 --   settled       ids that nobody asks about any more
+--   remembered    seconds for which those are known all the same: a request that was
+--                 made before may still arrive
 --   parts         what is offered: [[id, epoch, has a value], ...]
 -- and the other arguments are the values, in their order. Times are seconds since 1970,
 -- by the clock of this server.
 --
--- Returns the fate of each part, the epoch that is to be reported or an empty string,
--- its ids and values, in how many seconds to ask again or an empty string, how many of
--- the ids that were reported are not known here, and :born.
+-- Returns
+--   the fate of each part: `new` if it is here from now on, `late` if its epoch was closed
+--     before and it went into the running one, `there` if it was here, `reported` if a
+--     report has it, and `absent` if its value is to be sent
+--   the epoch that is to be reported, or an empty string, and its ids and values
+--   in how many seconds to ask again, or an empty string
+--   how many of the ids that were reported are not known here
+--   :born
 
 local WAITS = 60 -- seconds after which who cannot send is handed an epoch, too
 
@@ -54,7 +62,7 @@ local function lease_of(epoch)
   return key .. ':lease:' .. integer(epoch)
 end
 
--- Others may want it for longer.
+-- Never shortens an expiry: another process may have a longer time to live.
 local function keep(name)
   if redis.call('TTL', name) < request.kept then
     redis.call('EXPIRE', name, request.kept)
@@ -84,9 +92,8 @@ for _, done in ipairs(request.damaged) do
     remove(done[1], id)
   end
 end
--- What was asked before this request may still be on its way for as long as it is valid.
 for _, id in ipairs(request.settled) do
-  redis.call('ZADD', REPORTED, 'XX', integer(now + 600), id)
+  redis.call('ZADD', REPORTED, 'XX', integer(now + request.remembered), id)
 end
 redis.call('ZREMRANGEBYSCORE', REPORTED, '-inf', integer(now))
 redis.call('ZREMRANGEBYSCORE', SHARERS, '-inf', integer(now))
@@ -97,7 +104,7 @@ else
 end
 local born = redis.call('GET', BORN)
 if not born then
-  born = time[1] .. '.' .. time[2]
+  born = string.format('%d.%06d', time[1], time[2])
   redis.call('SET', BORN, born)
 end
 
@@ -121,8 +128,10 @@ local function epochs()
   return found
 end
 
+local known = epochs()
+
 local function is_open(id)
-  for _, epoch in ipairs(epochs()) do
+  for _, epoch in ipairs(known) do
     if redis.call('HEXISTS', parts_of(epoch), id) == 1 then
       return true
     end
@@ -143,7 +152,7 @@ for at, part in ipairs(request.parts) do
     value = value + 1
   end
   if redis.call('ZSCORE', REPORTED, id) then
-    fates[at] = 'sealed'
+    fates[at] = 'reported'
   elseif is_open(id) then
     fates[at] = 'there'
   elseif not has_value then
@@ -159,7 +168,9 @@ for at, part in ipairs(request.parts) do
     end
     redis.call('HSET', parts_of(epoch), id, ARGV[value])
     keep(parts_of(epoch))
-    redis.call('ZADD', OPEN, integer(epoch), integer(epoch))
+    if redis.call('ZADD', OPEN, integer(epoch), integer(epoch)) == 1 then
+      known[#known + 1] = epoch
+    end
   end
 end
 
@@ -188,7 +199,7 @@ for _, epoch in ipairs(epochs()) do
   local seconds = due and 0.5 or left
   if due and taken == '' and (request.takes or left < -WAITS) then
     if not lease or lease == request.sharer then
-      if not lease then -- else it goes on, and does end
+      if not lease then -- it is not renewed: who never reports is followed by another
         redis.call('SET', lease_of(epoch), request.sharer, 'EX', request.lease)
       end
       if epoch <= running then

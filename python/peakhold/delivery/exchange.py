@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 AT_ONCE = 100
 """Windows that are asked about in one go."""
 ROUNDS = 100
-"""How often there may be more to ask at once in a turn."""
+"""How often the server is asked in a turn, if there is more to ask each time."""
 PAUSE = 1.0
 """Seconds until a server that gave no answer is asked again."""
 
@@ -92,7 +92,7 @@ class Exchange:
         failing: Collection[DestinationKey] = (),
         leaving: bool = False,
     ) -> tuple[list[Closed], float | None]:
-        """Offer parts until the server has all of them, and report what is ours to.
+        """Offer this process's parts, and report the epochs that are handed to it.
 
         Args:
             exporters: Who send the reports; the parts of other destinations wait.
@@ -115,7 +115,7 @@ class Exchange:
                 closed += outcome.closed
                 if outcome.failure is not None:
                     return closed + self._away(outcome.failure, exporters), PAUSE
-                if not outcome.whole:
+                if outcome.disk_failed:
                     return closed, PAUSE
                 self._back()
                 if not outcome.more:
@@ -141,7 +141,7 @@ class Exchange:
         now = self._clock()
         offers = self._outbox.offer_parts(list(exporters))
         if offers is None:
-            outcome.whole = False
+            outcome.disk_failed = True
             return outcome
         questions = self._questions(offers, exporters, failing, now)
         for first in range(0, len(questions), AT_ONCE):
@@ -158,13 +158,13 @@ class Exchange:
             answers = [each for each in replies if isinstance(each, Answer)]
             settled = self._outbox.settle_parts(answers)
             if settled is None:
-                outcome.whole = False
+                outcome.disk_failed = True
                 return outcome
             for answer, (gone, _) in zip(answers, settled, strict=True):
                 self._note(answer, gone, now, leaving=leaving)
                 outcome.add(answer)
             for each in replies:
-                if isinstance(each, Exception):  # of one window; the others go on
+                if isinstance(each, Exception):  # counts as an outage of the server
                     outcome.failure = each
         return outcome
 
@@ -212,8 +212,8 @@ class Exchange:
     ) -> None:
         """Know what Redis is to be told of a window, and when to ask about it again.
 
-        Once more at the end of an epoch, if nothing waits: another process may leave
-        parts before that, because this one counts as sharing.
+        If nothing waits, it is asked once more when this process ceases to count as
+        sharing: another one may have left parts to it.
         """
         offer, taken, wait = answer.offer, answer.taken, answer.wait
         window = self._window(offer)
@@ -254,8 +254,9 @@ class Exchange:
             self.away_since = now
             self._notices.warn(
                 "sharing",
-                "The Redis server %s cannot be used (%s): shared windows wait here, "
-                "and are reported without those of other hosts after %.0f s",
+                "The Redis server %s cannot be used (%s): parts of shared windows wait "
+                "here; after %.0f s each process reports those that the server never "
+                "had by itself",
                 self._parts,
                 self._parts.describe(failure),
                 ALONE_AFTER,
@@ -280,13 +281,13 @@ class _Outcome:
         more: Whether there is more to ask at once: something to tell, a part that
             Redis has lost, or one that found no room.
         failure: Why not every question was answered.
-        whole: Whether the disk took all answers.
+        disk_failed: Whether the outbox could not be read or written.
     """
 
     closed: list[Closed] = field(default_factory=list)
     more: bool = False
     failure: Exception | None = None
-    whole: bool = True
+    disk_failed: bool = False
     _offered: int = 0
 
     def add(self, answer: Answer) -> None:
@@ -299,5 +300,5 @@ class _Outcome:
         self.more |= (
             taken is not None
             or self._offered >= MOST_BYTES
-            or not {"absent", "sealed"}.isdisjoint(answer.fates)
+            or not {"absent", "reported"}.isdisjoint(answer.fates)
         )

@@ -84,7 +84,11 @@ class Exporter(ABC):
         return printable(str(error))
 
     def sign(self, data: bytes) -> bytes:
-        """Return 32 bytes that only who sends to the destination can make of others."""
+        """Return an HMAC-SHA256 of some bytes, by which shared windows are signed.
+
+        One whose destination has a secret overrides this: the key is the fingerprint
+        of that, which is no secret.
+        """
         key = self.destination.api_key_fingerprint.encode()
         return hmac.digest(key, data, "sha256")
 

@@ -28,6 +28,9 @@ VALID = 30.0
 """Seconds after which a request is void that has not arrived."""
 LEASE = 30
 """Seconds for which an epoch is one process's to report."""
+REMEMBERED = 600
+"""Seconds for which Redis knows an id that nobody asks about any more: much longer than
+a request is valid, for its clock may be set."""
 LONGER = 24 * 3600
 """Seconds for which Redis keeps what it has, beyond the outbox's time to live."""
 _SLACK = 5.0
@@ -190,6 +193,7 @@ def _request(question: Question) -> dict[str, object]:
         "reported": list(done.reported.items()),
         "damaged": list(done.damaged.items()),
         "settled": done.settled,
+        "remembered": REMEMBERED,
         "parts": [
             (part.id, part.epoch, part.packed is not None)
             for part in question.offer.parts

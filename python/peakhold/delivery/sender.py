@@ -342,7 +342,7 @@ class Sender(Exporter):
 
     @without_locals
     def sign(self, data: bytes) -> bytes:
-        """Return 32 bytes that only who has the api key can make of others."""
+        """Return an HMAC-SHA256 of some bytes under the api key."""
         return hmac.digest(_bytes(self._api_key), data, "sha256")
 
     @without_locals

@@ -144,21 +144,12 @@ def _counted(name: str) -> Callable[[Health], Iterable[Sample]]:
     return samples
 
 
-def _parts(found: Health) -> Iterable[Sample]:
-    if sharing := found.get("sharing"):
-        yield ("in time",), sharing["parts"] - sharing["late"]
-        yield ("late",), sharing["late"]
-        yield ("alone",), sharing["alone"]
+def _sharing(name: str) -> Callable[[Health], Iterable[Sample]]:
+    def samples(found: Health) -> Iterable[Sample]:
+        if sharing := found.get("sharing"):
+            yield (), sharing[name]
 
-
-def _unsure_parts(found: Health) -> Iterable[Sample]:
-    if sharing := found.get("sharing"):
-        yield (), sharing["unsure"]
-
-
-def _shared_reports(found: Health) -> Iterable[Sample]:
-    if sharing := found.get("sharing"):
-        yield (), sharing["reports"]
+    return samples
 
 
 FIGURES = (
@@ -238,17 +229,33 @@ FIGURES = (
         "peakhold.sharing.parts",
         "counter",
         "{part}",
-        "Parts of shared windows that this process sealed or reported by itself.",
-        ("outcome",),
-        _parts,
+        "Parts of shared windows that this process sealed.",
+        (),
+        _sharing("parts"),
+    ),
+    Figure(
+        "peakhold.sharing.late",
+        "counter",
+        "{part}",
+        "Parts that came after their epoch was closed.",
+        (),
+        _sharing("late"),
+    ),
+    Figure(
+        "peakhold.sharing.alone",
+        "counter",
+        "{part}",
+        "Parts that were reported without those of other processes.",
+        (),
+        _sharing("alone"),
     ),
     Figure(
         "peakhold.sharing.unsure",
         "counter",
         "{part}",
-        "Parts of this process that may be in two reports, as Redis forgot them.",
+        "Parts that may be in two reports, because Redis forgot them.",
         (),
-        _unsure_parts,
+        _sharing("unsure"),
     ),
     Figure(
         "peakhold.sharing.reports",
@@ -256,7 +263,7 @@ FIGURES = (
         "{record}",
         "Reports that this process made of the parts of all processes.",
         (),
-        _shared_reports,
+        _sharing("reports"),
     ),
     Figure(
         "peakhold.warnings",

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from peakhold.outbox import rows
 from peakhold.outbox.ledger import count, dicts
+from peakhold.outbox.ownership import runs
 from peakhold.outbox.packing import UNREADABLE, pack, unpack
 from peakhold.records import ReportContent, Share, join_parts
 from peakhold.records.content import ENCODING_VERSION, decode
@@ -248,10 +249,10 @@ def report_alone(
     *,
     away: bool,
 ) -> Look:
-    """Report parts that waited long enough for Redis, without those of others.
+    """Report parts that Redis should have had reported, without those of others.
 
-    Those are this process's own, if its server cannot be reached, and what dead
-    processes left that shared by another one.
+    Those are this process's own while the server cannot be reached, and those for
+    another server that no living process uses.
 
     Args:
         database: Where they are.
@@ -324,11 +325,7 @@ def _alive(
     database: sqlite3.Connection, share: int, state: StateDirectory
 ) -> list[str]:
     owners = database.execute("SELECT owner FROM sharers WHERE share = ?", (share,))
-    return [
-        owner
-        for (owner,) in owners.fetchall()
-        if isinstance(owner, str) and owner.isalnum() and state.is_alive(owner)
-    ]
+    return [owner for (owner,) in owners.fetchall() if runs(state, owner)]
 
 
 def _epochs(
@@ -447,8 +444,7 @@ def tidy(
         database.execute(_UNUSED, (now, KEPT))
         owners = database.execute("SELECT DISTINCT owner FROM sharers").fetchall()
         for (owner,) in owners:
-            alive = isinstance(owner, str) and owner.isalnum() and state.is_alive(owner)
-            if not alive:
+            if not runs(state, owner):
                 database.execute("DELETE FROM sharers WHERE owner = ?", (owner,))
         database.execute(
             "DELETE FROM sharers WHERE share NOT IN (SELECT number FROM shares)"
@@ -487,7 +483,8 @@ def overview(
         ``api_key_fingerprint`` and ``client`` say which, and ``share`` whether it is
         shared on this ``host`` or by ``redis``; ``processes`` is how many living ones
         of this host have sealed parts of it; ``epoch`` runs and ends at ``ends_at``
-        (seconds since 1970), ``closed`` is the last one that was reported; ``parts``
+        (seconds since 1970), ``closed`` is the last one that takes no more parts, None
+        with Redis, which keeps it; ``parts``
         wait, the oldest for ``overdue`` seconds since its epoch could be closed, and
         a Redis server has ``there`` of them: those may be in a report already, and are
         not overdue where no process asks; and ``late`` is how many parts came after
@@ -514,7 +511,8 @@ def overview(
                 "processes": processes,
                 "epoch": epoch,
                 "ends_at": epoch * share.frequency,
-                **{name: row[name] for name in ("closed", "parts", "late")},
+                "closed": row["closed"] if row["place"] == HOST else None,
+                **{name: row[name] for name in ("parts", "late")},
                 "there": int(row["there"]),
                 "overdue": overdue,
             }

@@ -55,8 +55,9 @@ class Part(NamedTuple):
         epoch: Whose end closed it.
         seals: How many windows it stands for.
         packed: Its content; None if Redis has it, or is not asked to take it yet.
-        fate: Of before it is offered.
-        born: What Redis said of the window when it may have got the part first.
+        fate: What is known before this offer: ``here``, ``unsure`` or ``there``.
+        born: When the window was made at the server that may have got the part; empty
+            if none may.
     """
 
     id: str
@@ -84,7 +85,7 @@ class Offer(NamedTuple):
 
     @property
     def is_new(self) -> bool:
-        """Whether there is a part that Redis is not known to have."""
+        """Whether a part goes with its content."""
         return any(part.packed is not None for part in self.parts)
 
 
@@ -109,12 +110,12 @@ class Answer(NamedTuple):
     Attributes:
         offer: What was offered.
         fates: Of each part ``new`` if it is there from now on, ``late`` if that is in a
-            later epoch, ``there`` if it was there before, ``sealed`` if it is in a
-            report, or ``absent``.
+            later epoch, ``there`` if it was there before, ``reported`` if a report has
+            it, or ``absent``.
         taken: An epoch that is this process's to report; None if there is none.
         wait: Seconds after which to ask again; None if there is nothing to wait for.
         missing: How many parts of a report were lost there before it was told of it.
-        born: Another text after it has forgotten the window.
+        born: When the window was made at the server; changes when it has lost it.
     """
 
     offer: Offer
@@ -138,7 +139,7 @@ class Settled(NamedTuple):
     unsure: int
 
 
-def are_there(database: sqlite3.Connection, owner: str, place: str) -> bool:
+def has_parts(database: sqlite3.Connection, owner: str, place: str) -> bool:
     """Whether a process has parts for Redis."""
     return bool(
         database.execute(
@@ -157,7 +158,7 @@ def offer(
     destinations: Collection[DestinationKey],
     dropped: Dropped,
 ) -> list[Offer]:
-    """Return the parts of a process, whose fate is not known from now on.
+    """Return the parts to offer; those that go with their contents are ``unsure`` now.
 
     Not more than fit in a request come with their contents, the oldest; and none of a
     window that Redis was not asked about before. So it is always known whether it has
@@ -206,9 +207,9 @@ def _part(row: sqlite3.Row, running: int, *, goes: bool) -> Part | None:
         and 0 < seals <= _MOST_SEALS
     ):
         return None
-    unread = row["encoding_version"], packed
-    if packed is not None and epochs.content_of(*unread) is None:
-        return None
+    version = row["encoding_version"]
+    if packed is not None and epochs.content_of(version, packed) is None:
+        return None  # whoever got it could not read it, either
     epoch = row["epoch"]
     if not (isinstance(epoch, int) and 0 <= epoch <= running):
         epoch = running  # of a clock that jumped, or damaged
@@ -241,14 +242,14 @@ def _settle(
         (answer.born, answer.fates.count("late"), offer.number),
     )
     for part, fate in zip(offer.parts, answer.fates, strict=True):
-        if fate == "sealed":
+        if fate == "reported":
             count(database, "delivered", _remove(database, part.id))
             gone.append(part.id)
         elif fate == "absent" and part.fate == "here":
             continue
         else:
-            lost = part.fate == "there" or part.born not in ("", answer.born)
-            unsure += lost and fate != "there"
+            forgot = part.born not in ("", answer.born)
+            unsure += (part.fate == "there" or forgot) and fate != "there"
             database.execute(
                 "UPDATE parts SET fate = ?, born = ? WHERE id = ?",
                 ("unsure" if fate == "absent" else "there", answer.born, part.id),

@@ -213,7 +213,7 @@ class Store:
     def has_parts(self) -> bool:
         """Whether this process has parts for Redis."""
         return self.transaction(
-            lambda database: offers.are_there(
+            lambda database: offers.has_parts(
                 database, self._database.owner, self._place
             )
         )

@@ -53,8 +53,8 @@ def tell_before_commit(self, records, **options):
 
 def settle_what_is_there(database, owner, now, answers):
     """Give parts away as soon as Redis has them."""
-    sealed = [each._replace(fates=["sealed"] * len(each.fates)) for each in answers]
-    return _settle(database, owner, now, sealed)
+    told = [each._replace(fates=["reported"] * len(each.fates)) for each in answers]
+    return _settle(database, owner, now, told)
 
 
 def is_waiting(database, record, **_):

@@ -397,7 +397,7 @@ def test_a_request_that_comes_twice_is_harmless(host, times):
     times.pass_by(20)
     (requests,) = process.line.under_way
     _, (fates, taken, parts, wait, *_) = requests.arrive()
-    assert (fates, taken, parts, wait) == ([b"sealed"], b"", [], b"")
+    assert (fates, taken, parts, wait) == ([b"reported"], b"", [], b"")
 
 
 # What is kept at the server ---------------------------------------------------
@@ -457,6 +457,7 @@ def ask(running, times, server):
             "sharer": sharer,
             "leaving": False,
             "takes": True,
+            "remembered": 600,
             "sharing": 0,
             "reported": [],
             "damaged": [],
@@ -488,7 +489,7 @@ def test_a_script_tells_the_fate_of_each_part(ask, times):
     }
     assert ask(("a", RUNNING, False))[0] == ["there"]
     reported = [(RUNNING, ["a", "b"])]
-    assert ask(("a", RUNNING, False), reported=reported) == (["sealed"], b"", [], b"")
+    assert ask(("a", RUNNING, False), reported=reported) == (["reported"], b"", [], b"")
 
 
 def test_an_epoch_is_one_sharers_for_its_lease(ask, times):
@@ -538,7 +539,7 @@ def test_ids_are_known_for_as_long_as_a_request_may_be_under_way(ask, times):
     ask()
     ask(reported=[(RUNNING, ["a"])], settled=["a"])
     times.pass_by(590)
-    assert ask(("a", RUNNING, True))[0] == ["sealed"]
+    assert ask(("a", RUNNING, True))[0] == ["reported"]
     times.pass_by(20)
     assert ask(("a", RUNNING, False))[0] == ["absent"]
 
@@ -549,7 +550,7 @@ def test_ids_are_known_for_as_long_as_they_are_kept_else(ask, times):
     ask()
     ask(reported=[(RUNNING, ["a"])])
     times.pass_by(9_980)
-    assert ask(("a", RUNNING, True))[0] == ["sealed"]
+    assert ask(("a", RUNNING, True))[0] == ["reported"]
 
 
 def test_a_damaged_part_is_forgotten_so_that_it_can_be_offered_again(ask):

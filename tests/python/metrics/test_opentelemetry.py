@@ -69,9 +69,8 @@ def test_a_collection_tells_what_health_tells(troubled, aged, reader):
     assert found["peakhold.destination.behind", where] == 0
     assert found["peakhold.outbox.disk_failing",] == 0
     assert found["peakhold.warnings", "park"] == 1
-    for outcome in ("in time", "late", "alone"):
-        assert found["peakhold.sharing.parts", outcome] == 0
-    assert found["peakhold.sharing.reports",] == 0
+    for name in ("parts", "late", "alone", "unsure", "reports"):
+        assert found[f"peakhold.sharing.{name}",] == 0
 
 
 def without_ages(found):

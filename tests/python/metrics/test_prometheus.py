@@ -328,6 +328,6 @@ def test_it_is_registered_once_and_can_be_taken_back():
 
 def test_every_metric_says_what_it_is(troubled, scraped):
     families = list(text_string_to_metric_families(scraped()))
-    assert Counter(family.type for family in families) == {"counter": 7, "gauge": 6}
+    assert Counter(family.type for family in families) == {"counter": 9, "gauge": 6}
     assert all(family.documentation.endswith(".") for family in families)
     assert json.dumps(peakhold.health())

@@ -517,14 +517,14 @@ def test_what_the_controls_play_holds(play, script):
 
 
 KNOWN = "if redis.call('ZSCORE', REPORTED, id) then"
-SETTLED = "'XX', integer(now + 600)"
+SETTLED = "'XX', integer(now + request.remembered)"
 STALE = "if now > request.deadline then"
 LEASE = "if not lease or lease == request.sharer then"
 LATE = "epoch = running"
 AFTER = "math.max(closed + 1, math.min(epoch, running))"
 HANDED_OUT = "while was_handed_out(epoch) do"
 EXPIRES = "keep(parts_of(epoch))"
-BORN = "born = time[1] .. '.' .. time[2]"
+BORN = "born = string.format('%d.%06d', time[1], time[2])"
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,7 @@ class Destinations:
         self._exchange = exchange
         self._parts_wait = False
         self._has_left = False
+        self._sealed = 0
         self._with_parts: set[DestinationKey] = set()
         self._by_key: dict[DestinationKey, Destination] = {}
         self._sweep_at = _FEW
@@ -103,10 +104,13 @@ class Destinations:
 
     def forget_idle(self) -> None:
         """Forget those that have had nothing to send for long."""
+        shared = self._with_parts | (
+            self._exchange.destinations if self._exchange else set()
+        )
         with self._lock:
             oldest = self._clock() - IDLE
             for key, destination in list(self._by_key.items()):
-                if key in self._with_parts:
+                if key in shared:
                     continue
                 if destination.used < oldest and destination.is_idle:
                     destination.owner = None
@@ -144,7 +148,9 @@ class Destinations:
                     if not_before > float("-inf"):  # an outage, maybe of the last run
                         destination.backlog.begin(known=False)
                     destination.wanted |= try_now
-        self._with_parts = outbox.destinations_of_parts()
+        with_parts = outbox.destinations_of_parts()
+        if with_parts is not None:
+            self._with_parts = with_parts
         whole = outbox.disk_error is None
         for key, destination in destinations.items():
             destination.found(kinds[key], before[key] if whole else None)
@@ -177,6 +183,7 @@ class Destinations:
             closes_at: When that is, in seconds since 1970.
         """
         self._parts_wait, self._has_left = True, False
+        self._sealed += 1
         if self._exchange is not None:
             self._shared.scheduler.add(self.exchange_parts, self._clock())
             return
@@ -206,8 +213,9 @@ class Destinations:
         Returns:
             When to do it again; None if no part waits.
         """
+        del now  # it may have taken long
         wait = self._exchange_parts(leaving=False)
-        return None if wait is None else now + wait
+        return None if wait is None else self._clock() + wait
 
     def _exchange_parts(self, *, leaving: bool) -> float | None:
         if self._exchange is None:
@@ -225,8 +233,7 @@ class Destinations:
     @property
     def is_cut_off(self) -> bool:
         """Whether parts wait for a Redis server that gives no answer."""
-        exchange = self._exchange
-        return bool(exchange and exchange.away_since is not None and self._parts_wait)
+        return bool(self._exchange and self._exchange.is_cut_off)
 
     def leave(self) -> bool:
         """Share no more; what no living process shares is reported at once.
@@ -236,20 +243,21 @@ class Destinations:
         """
         if self._exchange is None:
             return self._parts_wait and self._close_epochs(leaving=True)[1]
-        if self._has_left or not (self._parts_wait or self._exchange.is_sharing):
+        if self._has_left or not (self._parts_wait or self._exchange.destinations):
             return False
         # On a thread that may hang.
         self._shared.scheduler.add(self.exchange_last_parts, self._clock())
         return True
 
-    def exchange_last_parts(self, now: float) -> None:
+    def exchange_last_parts(self, _now: float) -> None:
         """Exchange parts as one that shares no more."""
-        self._has_left = True  # unless a part comes meanwhile
+        if self._exchange is None:
+            return
+        sealed = self._sealed
         wait = self._exchange_parts(leaving=True)
-        if self.is_cut_off:
-            self._has_left = False
+        self._has_left = self._exchange.is_whole and self._sealed == sealed
         if wait is not None:  # the process may go on all the same
-            self._shared.scheduler.add(self.exchange_parts, now + wait)
+            self._shared.scheduler.add(self.exchange_parts, self._clock() + wait)
 
     def _close_epochs(self, *, leaving: bool) -> tuple[float | None, bool]:
         """Return when to look again, and whether there is a report now."""

@@ -31,6 +31,7 @@
 --   the fate of each part: `new` if it is here from now on, `late` if its epoch was closed
 --     before and it went into the running one, `there` if it was here, `reported` if a
 --     report has it, and `absent` if its value is to be sent
+--   the epoch in which each is here, or empty strings
 --   the epoch that is to be reported, or an empty string, and its ids and values
 --   in how many seconds to ask again, or an empty string
 --   how many of the ids that were reported are not known here
@@ -69,20 +70,62 @@ local function keep(name)
   end
 end
 
-local function remove(epoch, id)
-  local removed = redis.call('HDEL', parts_of(epoch), id)
+local function close_if_empty(epoch)
   if redis.call('EXISTS', parts_of(epoch)) == 0 then
     redis.call('ZREM', OPEN, integer(epoch))
     redis.call('DEL', lease_of(epoch))
+    return true
   end
+  return false
+end
+
+local function remove(epoch, id)
+  local removed = redis.call('HDEL', parts_of(epoch), id)
+  close_if_empty(epoch)
   return removed == 1
 end
 
+-- Drops what is no epoch with parts, as after somebody has deleted them.
+local function drop_foreign()
+  for _, member in ipairs(redis.call('ZRANGE', OPEN, 0, -1)) do
+    local epoch = string.match(member, '^%d+$') and tonumber(member)
+    if not epoch or integer(epoch) ~= member then
+      redis.call('ZREM', OPEN, member)
+    else
+      close_if_empty(epoch)
+    end
+  end
+end
+
+local function epochs()
+  local found = {}
+  for _, member in ipairs(redis.call('ZRANGE', OPEN, 0, -1)) do
+    found[#found + 1] = tonumber(member)
+  end
+  return found
+end
+
+-- It has a report maybe, and must have no further parts, whatever the clock says now.
+local function was_handed_out(epoch)
+  return redis.call('ZSCORE', OPEN, integer(epoch)) == '0'
+end
+
+-- Of a part that was offered again meanwhile, for the server had lost it.
+local function remove_copy(id)
+  for _, epoch in ipairs(epochs()) do
+    if not was_handed_out(epoch) and remove(epoch, id) then
+      return true
+    end
+  end
+  return false
+end
+
+drop_foreign()
 local missing = 0
 for _, done in ipairs(request.reported) do
   for _, id in ipairs(done[2]) do
     if not remove(done[1], id) and not redis.call('ZSCORE', REPORTED, id) then
-      missing = missing + 1
+      missing = missing + (remove_copy(id) and 0 or 1)
     end
     redis.call('ZADD', REPORTED, integer(now + request.kept), id)
   end
@@ -114,37 +157,17 @@ local running = math.floor(now / frequency) + 1
 local mark = math.min(tonumber(redis.call('GET', CLOSED) or '-1') or -1, running)
 local closed = math.max(math.floor((now - grace) / frequency), mark)
 
--- The epochs that have parts; what somebody else has put there goes.
-local function epochs()
-  local found = {}
-  for _, member in ipairs(redis.call('ZRANGE', OPEN, 0, -1)) do
-    local epoch = string.match(member, '^%d+$') and tonumber(member)
-    if epoch and integer(epoch) == member then
-      found[#found + 1] = epoch
-    else
-      redis.call('ZREM', OPEN, member)
+-- In which epoch which part is.
+local place = {}
+if #request.parts > 0 then
+  for _, epoch in ipairs(epochs()) do
+    for _, id in ipairs(redis.call('HKEYS', parts_of(epoch))) do
+      place[id] = epoch
     end
   end
-  return found
 end
 
-local known = epochs()
-
-local function is_open(id)
-  for _, epoch in ipairs(known) do
-    if redis.call('HEXISTS', parts_of(epoch), id) == 1 then
-      return true
-    end
-  end
-  return false
-end
-
--- It has a report maybe, and must have no further parts, whatever the clock says now.
-local function was_handed_out(epoch)
-  return redis.call('ZSCORE', OPEN, integer(epoch)) == '0'
-end
-
-local fates = {}
+local fates, places = {}, {}
 local value = 1
 for at, part in ipairs(request.parts) do
   local id, epoch, has_value = part[1], part[2], part[3]
@@ -153,7 +176,7 @@ for at, part in ipairs(request.parts) do
   end
   if redis.call('ZSCORE', REPORTED, id) then
     fates[at] = 'reported'
-  elseif is_open(id) then
+  elseif place[id] then
     fates[at] = 'there'
   elseif not has_value then
     fates[at] = 'absent'
@@ -168,10 +191,10 @@ for at, part in ipairs(request.parts) do
     end
     redis.call('HSET', parts_of(epoch), id, ARGV[value])
     keep(parts_of(epoch))
-    if redis.call('ZADD', OPEN, integer(epoch), integer(epoch)) == 1 then
-      known[#known + 1] = epoch
-    end
+    redis.call('ZADD', OPEN, integer(epoch), integer(epoch))
+    place[id] = epoch
   end
+  places[at] = place[id] and integer(place[id]) or ''
 end
 
 -- The parts of an epoch, without those that have no id of ours.
@@ -194,11 +217,16 @@ local taken, parts, wait = '', {}, nil
 for _, epoch in ipairs(epochs()) do
   local left = epoch * frequency + grace - now
   -- One of the future is of a time when the clock was wrong.
-  local due = epoch <= closed or abandoned or was_handed_out(epoch) or epoch > running + 1
+  local is_wrong = epoch > running + 1
+  local due = epoch <= closed or abandoned or was_handed_out(epoch) or is_wrong
+  local may = request.takes or abandoned or is_wrong or left < -WAITS
   local lease = redis.call('GET', lease_of(epoch))
-  local seconds = due and 0.5 or left
-  if due and taken == '' and (request.takes or left < -WAITS) then
-    if not lease or lease == request.sharer then
+  local seconds = due and (request.takes and 0.5 or 5) or left
+  if due and may and taken == '' and (not lease or lease == request.sharer) then
+    parts = values_of(epoch)
+    if close_if_empty(epoch) then -- nothing in it was a part
+      seconds = nil
+    else
       if not lease then -- it is not renewed: who never reports is followed by another
         redis.call('SET', lease_of(epoch), request.sharer, 'EX', request.lease)
       end
@@ -206,13 +234,16 @@ for _, epoch in ipairs(epochs()) do
         redis.call('SET', CLOSED, integer(math.max(mark, epoch)))
       end
       redis.call('ZADD', OPEN, 0, integer(epoch))
-      taken, parts = integer(epoch), values_of(epoch)
+      taken = integer(epoch)
       seconds = 0
     end
   end
-  wait = math.min(wait or seconds, seconds)
+  if seconds then
+    wait = math.min(wait or seconds, seconds)
+  end
 end
 for _, each in ipairs({OPEN, CLOSED, REPORTED, SHARERS, BORN}) do
   keep(each)
 end
-return {fates, taken, parts, wait and string.format('%.3f', wait) or '', missing, born}
+wait = wait and string.format('%.3f', wait) or ''
+return {fates, places, taken, parts, wait, missing, born}

@@ -12,7 +12,13 @@ import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from peakhold.delivery.redis_parts import Done, Question, RedisParts, sharing_for
+from peakhold.delivery.redis_parts import (
+    STALE,
+    Done,
+    Question,
+    RedisParts,
+    sharing_for,
+)
 from peakhold.outbox.epochs import ALONE_AFTER, Closed
 from peakhold.outbox.offers import MOST_BYTES, Answer, Offer
 
@@ -52,6 +58,8 @@ class Exchange:
 
     Attributes:
         away_since: Monotonic time since which the server is of no use; None if it is.
+        is_cut_off: Whether parts wait for it now.
+        is_whole: Whether neither server nor disk cut the last turn short.
     """
 
     def __init__(
@@ -72,6 +80,8 @@ class Exchange:
             sharer: Returns the id of this process.
         """
         self.away_since: float | None = None
+        self.is_cut_off = False
+        self.is_whole = True
         self._parts = parts
         self._outbox = outbox
         self._notices = notices
@@ -81,9 +91,9 @@ class Exchange:
         self._windows: dict[tuple[DestinationKey, Share], _Window] = {}
 
     @property
-    def is_sharing(self) -> bool:
-        """Whether other processes may count on this one to ask once more."""
-        return bool(self._windows)
+    def destinations(self) -> set[DestinationKey]:
+        """Those for whose windows other processes may count on this one."""
+        return {destination for destination, _ in list(self._windows)}
 
     def turn(
         self,
@@ -108,8 +118,12 @@ class Exchange:
             if leaving:
                 for window in self._windows.values():
                     window.asks_at = float("-inf")
+            self.is_cut_off = self.is_whole = False
             for _ in range(ROUNDS):
-                if not (self._is_due() or self._outbox.has_parts()):
+                has_parts = self._outbox.has_parts()
+                if has_parts is None:
+                    return closed, PAUSE
+                if not (has_parts or self._is_due()):
                     break
                 outcome = self._round(exporters, failing, leaving=leaving)
                 closed += outcome.closed
@@ -120,6 +134,7 @@ class Exchange:
                 self._back()
                 if not outcome.more:
                     break
+            self.is_whole = True
             times = [window.asks_at for window in self._windows.values()]
             wait = max(0.0, min(times) - self._clock()) if times else None
             return closed, wait
@@ -164,8 +179,8 @@ class Exchange:
                 self._note(answer, gone, now, leaving=leaving)
                 outcome.add(answer)
             for each in replies:
-                if isinstance(each, Exception):  # counts as an outage of the server
-                    outcome.failure = each
+                if isinstance(each, Exception):
+                    outcome.fail(each)
         return outcome
 
     def _is_due(self) -> bool:
@@ -261,10 +276,12 @@ class Exchange:
                 self._parts.describe(failure),
                 ALONE_AFTER,
             )
-        if now - self.away_since < ALONE_AFTER:
-            return []
-        look = self._outbox.close_epochs(list(exporters), away=True)
-        return look.closed if look else []
+        closed: list[Closed] = []
+        if now - self.away_since >= ALONE_AFTER:
+            look = self._outbox.close_epochs(list(exporters), away=True)
+            closed = look.closed if look else []
+        self.is_cut_off = self._outbox.has_parts() is not False
+        return closed
 
     def _back(self) -> None:
         if self.away_since is not None:
@@ -289,6 +306,13 @@ class _Outcome:
     failure: Exception | None = None
     disk_failed: bool = False
     _offered: int = 0
+
+    def fail(self, error: Exception) -> None:
+        """Take in that a question has no answer; one that came late is asked again."""
+        if str(error).startswith(STALE):
+            self.more = True
+        else:  # counts as an outage of the server
+            self.failure = error
 
     def add(self, answer: Answer) -> None:
         """Take in an answer."""

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 VALID = 30.0
 """Seconds after which a request is void that has not arrived."""
+STALE = "STALE"
+"""How the answer begins to a request that came too late."""
 LEASE = 30
 """Seconds for which an epoch is one process's to report."""
 REMEMBERED = 600
@@ -212,7 +214,7 @@ def _mac(part_id: str, body: bytes, question: Question) -> bytes:
 
 
 def _answer(question: Question, reply: Sequence[Any]) -> Answer:
-    fates, epoch, flat, wait, missing, born = reply
+    fates, epochs, epoch, flat, wait, missing, born = reply
     taken = None
     if epoch:
         values = dict(zip(flat[::2], flat[1::2], strict=True))
@@ -221,6 +223,7 @@ def _answer(question: Question, reply: Sequence[Any]) -> Answer:
     return Answer(
         question.offer,
         told,
+        [int(each) if each else None for each in epochs],
         taken,
         float(wait) if wait else None,
         missing,

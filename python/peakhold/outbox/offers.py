@@ -112,6 +112,7 @@ class Answer(NamedTuple):
         fates: Of each part ``new`` if it is there from now on, ``late`` if that is in a
             later epoch, ``there`` if it was there before, ``reported`` if a report has
             it, or ``absent``.
+        epochs: In which epoch each is there; None if it is not.
         taken: An epoch that is this process's to report; None if there is none.
         wait: Seconds after which to ask again; None if there is nothing to wait for.
         missing: How many parts of a report were lost there before it was told of it.
@@ -120,6 +121,7 @@ class Answer(NamedTuple):
 
     offer: Offer
     fates: list[str]
+    epochs: list[int | None]
     taken: Taken | None
     wait: float | None
     missing: int
@@ -241,18 +243,21 @@ def _settle(
         "UPDATE shares SET born = ?, late = late + ? WHERE number = ?",
         (answer.born, answer.fates.count("late"), offer.number),
     )
-    for part, fate in zip(offer.parts, answer.fates, strict=True):
+    for part, fate, epoch in zip(offer.parts, answer.fates, answer.epochs, strict=True):
+        forgot = part.born not in ("", answer.born)
+        unsure += forgot or (part.fate == "there" and fate not in ("there", "reported"))
         if fate == "reported":
             count(database, "delivered", _remove(database, part.id))
             gone.append(part.id)
-        elif fate == "absent" and part.fate == "here":
-            continue
-        else:
-            forgot = part.born not in ("", answer.born)
-            unsure += (part.fate == "there" or forgot) and fate != "there"
+        elif fate != "absent" or part.fate != "here":
             database.execute(
-                "UPDATE parts SET fate = ?, born = ? WHERE id = ?",
-                ("unsure" if fate == "absent" else "there", answer.born, part.id),
+                "UPDATE parts SET fate = ?, born = ?, epoch = ? WHERE id = ?",
+                (
+                    "unsure" if epoch is None else "there",
+                    answer.born,
+                    part.epoch if epoch is None else epoch,
+                    part.id,
+                ),
             )
     if answer.taken is not None and answer.taken.parts:
         gone += _report(database, owner, now, offer, answer.taken)
@@ -301,4 +306,9 @@ def take_over(
         database.executemany(
             _TAKE_OVER.format(marks),
             [(owner, *alive, place, *rows.key_of(each)) for each in destinations],
+        )
+        database.execute(
+            "INSERT OR IGNORE INTO sharers SELECT DISTINCT share, owner FROM parts"
+            " WHERE owner = ?",
+            (owner,),
         )

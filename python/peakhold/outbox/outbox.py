@@ -215,9 +215,9 @@ class Outbox:
             self.sharing["unsure"] += look.unsure
         return look
 
-    def has_parts(self) -> bool:
-        """Whether this process has parts for Redis; False if the disk fails."""
-        return self._on_disk(Store.has_parts, otherwise=False)
+    def has_parts(self) -> bool | None:
+        """Whether this process has parts for Redis; None if the disk fails."""
+        return self._on_disk(Store.has_parts, None)
 
     def offer_parts(
         self, destinations: Collection[DestinationKey]
@@ -248,9 +248,9 @@ class Outbox:
                 self.sharing["reports"] += bool(answer.taken and answer.taken.parts)
         return settled
 
-    def destinations_of_parts(self) -> set[DestinationKey]:
-        """Return for which destinations parts wait; none if the disk fails."""
-        return self._on_disk(Store.destinations_of_parts, set())
+    def destinations_of_parts(self) -> set[DestinationKey] | None:
+        """Return for which destinations parts wait; None if the disk fails."""
+        return self._on_disk(Store.destinations_of_parts, None)
 
     def lost(self, reason: str, seals: int) -> None:
         """Count seals that were dropped on their way here."""

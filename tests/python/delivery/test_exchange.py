@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 
 import pytest
 import redis
@@ -396,7 +398,7 @@ def test_a_request_that_comes_twice_is_harmless(host, times):
     assert process.reports() == [{"a"}]
     times.pass_by(20)
     (requests,) = process.line.under_way
-    _, (fates, taken, parts, wait, *_) = requests.arrive()
+    _, (fates, _, taken, parts, wait, *_) = requests.arrive()
     assert (fates, taken, parts, wait) == ([b"reported"], b"", [], b"")
 
 
@@ -466,7 +468,7 @@ def ask(running, times, server):
             **fields,
         }
         values = [b"value of " + each[0].encode() for each in parts if each[2]]
-        fates, taken, flat, wait, *_ = script(
+        fates, _, taken, flat, wait, *_ = script(
             ["peakhold:{w}"], [json.dumps(request), *values]
         )
         return [each.decode() for each in fates], taken, flat, wait
@@ -903,3 +905,47 @@ def test_a_destination_that_was_forgotten_is_asked_about_no_more(host, times):
     process.exporters = exporters
     process.turn()
     assert process.reports() == [{"a"}]
+
+
+def test_an_epoch_whose_parts_somebody_deleted_holds_up_nothing(host, times, server):
+    process = host()
+    process.seal(part("a"))
+    process.turn()
+    (key,) = server.keys("peakhold:*:parts:*")
+    server.delete(key)
+    times.pass_by(OVER)
+    process.turn()
+    assert server.zcard(key.rpartition(b":parts:")[0] + b":open") == 1
+    times.pass_by(OVER)
+    process.turn()
+    assert process.reports() == [{"a"}]
+    assert process.outbox.sharing["unsure"] == 1
+
+
+def test_a_late_part_is_of_the_epoch_that_it_is_in(host):
+    process = host()
+    process.seal(part("a", epoch=RUNNING - 500))
+    process.turn()
+    with closing(sqlite3.connect(process.state.outbox)) as database:
+        assert database.execute("SELECT epoch FROM parts").fetchall() == [(RUNNING,)]
+
+
+def test_two_lost_answers_with_a_server_that_forgot_in_between_are_counted(host, times):
+    process = host()
+    process.seal(part("a"))
+    process.line.fates.extend(["answered", "lost"])
+    process.turn()
+    times.pass_by(0.1)
+    times.flush()
+    process.line.fates.append("lost")
+    process.turn()
+    process.turn()
+    assert process.outbox.sharing["unsure"] == 1
+
+
+def test_while_the_disk_fails_the_server_is_asked_nothing(host, monkeypatch):
+    process = host()
+    process.seal(part("a"))
+    monkeypatch.setattr(process.outbox, "has_parts", lambda: None)
+    assert process.turn() == ([], exchange.PAUSE)
+    assert not process.exchange.is_whole

@@ -248,8 +248,8 @@ def _print(outcome: Mapping[str, Any]) -> None:
     if outcome["of_other_hosts"]:
         say_wrapped(
             f"Of these, {outcome['of_other_hosts']:,} are parts of windows that hosts "
-            "share by Redis: flush with the program's PEAKHOLD_SHARE to have them "
-            "reported, or to know that they are."
+            "share by Redis: flush with the program's PEAKHOLD_SHARE, and again after "
+            "half a minute, to have them reported or to know that they are."
         )
     if outcome["left"] and outcome["last_error"]:
         say_wrapped(f"Last error: {outcome['last_error']}")

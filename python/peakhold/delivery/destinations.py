@@ -204,16 +204,12 @@ class Destinations:
             return None
         return now + max(0.0, next_at - time.time())
 
-    def exchange_parts(self, now: float) -> float | None:
-        """Exchange parts with other hosts, and report what is this process's to.
-
-        Args:
-            now: Monotonic time.
+    def exchange_parts(self, _now: float) -> float | None:
+        """Exchange parts with other hosts, and report the epochs that are handed out.
 
         Returns:
             When to do it again; None if no part waits.
         """
-        del now  # it may have taken long
         wait = self._exchange_parts(leaving=False)
         return None if wait is None else self._clock() + wait
 
@@ -274,7 +270,7 @@ class Destinations:
             return dict(self._by_key)
 
     def _tell(self, closed: list[Closed]) -> None:
-        """Have reports sent, and tell of their epochs."""
+        """Send the reports of epochs, and call the listener for each."""
         known = self._known()
         for key, share in closed:
             if destination := known.get(key):

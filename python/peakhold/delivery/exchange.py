@@ -225,7 +225,7 @@ class Exchange:
     def _note(
         self, answer: Answer, gone: list[str], asked_at: float, *, leaving: bool
     ) -> None:
-        """Know what Redis is to be told of a window, and when to ask about it again.
+        """Update what to tell Redis about a window, and when to ask about it next.
 
         If nothing waits, it is asked once more when this process ceases to count as
         sharing: another one may have left parts to it.
@@ -242,7 +242,7 @@ class Exchange:
             )
         shared_for = 0.0 if leaving else self._sharing(offer, asked_at)
         window.shared_until = asked_at + shared_for
-        window.done = None  # what was to be told was told
+        window.done = None  # the server has got it
         if taken is not None:
             reported = {taken.epoch: list(taken.parts)}
             window.done = Done(reported, {taken.epoch: taken.damaged}, gone)

@@ -6,8 +6,9 @@ import hashlib
 import hmac
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from peakhold.outbox.epochs import content_of
 from peakhold.outbox.offers import Answer, Taken
@@ -56,7 +57,8 @@ class Done:
     settled: list[str] = field(default_factory=list)
 
 
-class Question(NamedTuple):
+@dataclass(frozen=True)
+class Question:
     """What is asked about a shared window.
 
     Attributes:
@@ -73,7 +75,7 @@ class Question(NamedTuple):
     sharing: float
     takes: bool
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Name of the window at the server, which learns nothing from it."""
         offer = self.offer
@@ -126,7 +128,7 @@ class RedisParts:
         *,
         leaving: bool,
     ) -> list[Answer | Exception]:
-        """Offer parts, and be told what became of them.
+        """Offer parts, and return what the server knows of each.
 
         Args:
             questions: One for each window.

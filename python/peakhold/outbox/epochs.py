@@ -284,9 +284,10 @@ def report_alone(
                 > (ALONE_AFTER if part["fate"] == "here" else UNSURE_FOR)
             ]
             its = replace(share, epoch=epoch)
-            if _report(database, owner, times[0], row, its, parts, dropped):
+            reported = _report(database, owner, times[0], row, its, parts, dropped)
+            if reported:
                 closed.append(Closed(rows.destination_of(row), its))
-            alone += len(parts)
+            alone += reported
             unsure += sum(part["fate"] != "here" for part in parts)
     return Look(closed, None, alone, unsure)
 
@@ -356,8 +357,8 @@ def _report(
     share: Share,
     parts: Sequence[sqlite3.Row],
     dropped: Dropped,
-) -> bool:
-    """Put a report in place of an epoch's parts; False if none can be read."""
+) -> int:
+    """Put a report in place of an epoch's parts; returns how many could be read."""
     readable: dict[str, ReportContent] = {}
     seals = 0
     for part in parts:
@@ -369,11 +370,11 @@ def _report(
             seals += _seals(part["seals"])
             database.execute("DELETE FROM parts WHERE number = ?", (part["number"],))
     if not readable:
-        return False
+        return 0
     destination = rows.destination_of(row)
     inserted = insert_report(database, owner, now, destination, share, readable, seals)
     count(database, "sealed", inserted - seals)
-    return True
+    return len(readable)
 
 
 def insert_report(

@@ -211,7 +211,7 @@ def _part(row: sqlite3.Row, running: int, *, goes: bool) -> Part | None:
         return None
     version = row["encoding_version"]
     if packed is not None and epochs.content_of(version, packed) is None:
-        return None  # whoever got it could not read it, either
+        return None  # nor could another process read it
     epoch = row["epoch"]
     if not (isinstance(epoch, int) and 0 <= epoch <= running):
         epoch = running  # of a clock that jumped, or damaged
